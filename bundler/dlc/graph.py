@@ -1,0 +1,145 @@
+"""What a DLC holds: its graph, read by composing the DLC onto an interface that only writes down what it is told."""
+
+import ctypes as C
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundler.dlc import qnn
+from bundler.dlc.qnn import P
+from bundler.errors import DlcInvalid
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph; `data` where it is a weight; `scale_offset` of a quantized one."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    data: npt.NDArray[Any] | None
+    scale_offset: tuple[float, int] | None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator by its QNN type; inputs and outputs are tensor names, params are numbers or arrays."""
+
+    type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    operators: tuple[Operator, ...]
+    tensors: Mapping[str, Tensor]
+
+
+def _array(tensor: qnn.Tensor) -> npt.NDArray[Any]:
+    dtype = qnn.DTYPES[tensor.dtype]
+    count = int(np.prod(tensor.shape, dtype=np.int64))
+    if tensor.size < count * dtype.itemsize:
+        raise ValueError(f"tensor {tensor.name.decode()!r} holds {tensor.size} bytes of {count * dtype.itemsize}")
+    return np.frombuffer(C.string_at(tensor.data, count * dtype.itemsize), dtype).reshape(tensor.shape)
+
+
+def _tensor(tensor: qnn.Tensor) -> Tensor:
+    quantized = tensor.quantize.definition == 1 and tensor.quantize.encoding == 0
+    return Tensor(
+        name=tensor.name.decode(),
+        dtype=qnn.DTYPES[tensor.dtype],
+        shape=tensor.shape,
+        data=_array(tensor) if tensor.type == qnn.TENSOR_STATIC else None,
+        scale_offset=(tensor.quantize.scale, tensor.quantize.offset) if quantized else None,
+    )
+
+
+def _param(param: qnn.Param) -> Any:
+    if param.type == qnn.PARAM_TENSOR:
+        return _array(param.value.tensor)
+    scalar = param.value.scalar
+    dtype = qnn.DTYPES[scalar.dtype]
+    return np.frombuffer(scalar.bits.to_bytes(8, "little")[: dtype.itemsize], dtype)[0].item()
+
+
+def _names(tensors: Any, count: int) -> tuple[str, ...]:
+    return tuple(tensors[i].name.decode() for i in range(count))
+
+
+def read_graph(path: Path) -> Graph:
+    """The graph in a DLC, weights included. Needs no backend; run it in a child process for a file that is not trusted.
+
+    Raises:
+        DlcInvalid: the file is no DLC, or holds what this reader does not know.
+        NoConverter: Qualcomm's libraries are not here.
+    """
+    recorder = _Recorder()
+    info = qnn.Dlc(path).compose(recorder.interface, P(1), P(2))
+    if recorder.failure is not None:
+        raise DlcInvalid(path, f"its graph cannot be read: {recorder.failure}")
+    return Graph(
+        name=info.name.decode(),
+        inputs=_names(info.inputs, info.numInputs),
+        outputs=_names(info.outputs, info.numOutputs),
+        operators=tuple(recorder.operators),
+        tensors=recorder.tensors,
+    )
+
+
+class _Recorder:
+    """An interface whose functions record tensors and operators instead of building anything."""
+
+    def __init__(self) -> None:
+        self.operators: list[Operator] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.failure: Exception | None = None
+        self.interface = qnn.Interface.from_buffer_copy(qnn.backend("libQnnIr.so"))
+        self._callbacks: list[Any] = []  # C holds their addresses only
+        self._hook("graphCreate", self._graph_create, P, C.c_char_p, P, P)
+        self._hook("graphAddNode", self._add_node, P, qnn.OpConfig)
+        self._hook("graphSetConfig", lambda *_: None, P, P)
+        self._hook("backendValidateOpConfig", lambda *_: None, P, qnn.OpConfig)
+        for name in ("tensorCreateGraphTensor", "tensorCreateContextTensor"):
+            self._hook(name, self._create_tensor, P, C.POINTER(qnn.Tensor))
+
+    def _hook(self, name: str, action: Callable[..., None], *types: Any) -> None:
+        def callback(*arguments: Any) -> int:
+            try:
+                action(*arguments)
+            except Exception as failure:  # must not unwind into C
+                self.failure = self.failure or failure
+                return 1
+            return 0
+
+        self._callbacks.append(C.CFUNCTYPE(qnn.U64, *types)(callback))
+        self.interface.table[qnn.INTERFACE_FUNCTIONS.index(name)] = C.cast(self._callbacks[-1], P).value
+
+    @staticmethod
+    def _graph_create(_context: Any, _name: bytes, _config: Any, out: int) -> None:
+        P.from_address(out).value = 1
+
+    def _create_tensor(self, _graph: Any, pointer: Any) -> None:
+        tensor = pointer.contents
+        tensor.id = len(self.tensors) + 1
+        self.tensors[tensor.name.decode()] = _tensor(tensor)
+
+    def _add_node(self, _graph: Any, op: qnn.OpConfig) -> None:
+        self.operators.append(
+            Operator(
+                type=op.type.decode(),
+                name=op.name.decode(),
+                inputs=_names(op.inputs, op.numInputs),
+                outputs=_names(op.outputs, op.numOutputs),
+                params={op.params[i].name.decode(): _param(op.params[i]) for i in range(op.numParams)},
+            )
+        )

@@ -1,0 +1,255 @@
+"""The QNN C interface, as the wheel onnxruntime-qnn 2.7.0 (QNN core API 2.40) lays it out. Knows nothing of models.
+
+The structures follow the public names of Qualcomm's QNN headers. Three things to know:
+composeGraphs takes QnnInterface_t by value, so the count of its function pointers must be exact;
+C keeps the addresses it is given, so every structure must outlive the call it is used in;
+and the libraries crash on some malformed files, so an untrusted DLC is opened in a child process only.
+"""
+
+import ctypes as C
+import importlib.util
+import platform
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundler.errors import DlcInvalid, NoConverter
+
+U8, U32, U64, I32, F32, P = C.c_uint8, C.c_uint32, C.c_uint64, C.c_int32, C.c_float, C.c_void_p
+INTERFACE_FUNCTIONS = (
+    "propertyHasCapability backendCreate backendSetConfig backendGetApiVersion backendGetBuildId "
+    "backendRegisterOpPackage backendGetSupportedOperations backendValidateOpConfig backendFree contextCreate "
+    "contextSetConfig contextGetBinarySize contextGetBinary contextCreateFromBinary contextFree graphCreate "
+    "graphCreateSubgraph graphSetConfig graphAddNode graphFinalize graphRetrieve graphExecute graphExecuteAsync "
+    "tensorCreateContextTensor tensorCreateGraphTensor logCreate logSetLogLevel logFree profileCreate "
+    "profileSetConfig profileGetEvents profileGetSubEvents profileGetEventData profileGetExtendedEventData "
+    "profileFree memRegister memDeRegister deviceGetPlatformInfo deviceFreePlatformInfo deviceGetInfrastructure "
+    "deviceCreate deviceSetConfig deviceGetInfo deviceFree"
+).split()
+INTERFACE_POINTERS = 75  # the named ones come first
+SYSTEM_FUNCTIONS = (
+    "contextCreate contextGetBinaryInfo contextGetMetaData contextFree tensorGetMemoryFootprint logCreate "
+    "logSetLogLevel logFree dlcCreateFromFile dlcCreateFromBinary dlcComposeGraphs dlcGetOpMappings dlcFree"
+).split()
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    0x0008: np.dtype(np.int8),
+    0x0016: np.dtype(np.int16),
+    0x0032: np.dtype(np.int32),
+    0x0064: np.dtype(np.int64),
+    0x0108: np.dtype(np.uint8),
+    0x0116: np.dtype(np.uint16),
+    0x0132: np.dtype(np.uint32),
+    0x0164: np.dtype(np.uint64),
+    0x0216: np.dtype(np.float16),
+    0x0232: np.dtype(np.float32),
+    0x0308: np.dtype(np.int8),
+    0x0316: np.dtype(np.int16),
+    0x0332: np.dtype(np.int32),
+    0x0408: np.dtype(np.uint8),
+    0x0416: np.dtype(np.uint16),
+    0x0432: np.dtype(np.uint32),
+    0x0508: np.dtype(np.bool_),
+}
+"""Qnn_DataType_t -> numpy; 0x03.. and 0x04.. are the fixed-point types."""
+
+TENSOR_STATIC = 4
+PARAM_TENSOR = 1
+
+
+class Interface(C.Structure):  # QnnInterface_t
+    _fields_ = [
+        ("backendId", U32),
+        ("provider", C.c_char_p),
+        ("apiVersion", U32 * 6),
+        ("table", P * INTERFACE_POINTERS),
+    ]
+
+
+class SystemInterface(C.Structure):  # QnnSystemInterface_t
+    _fields_ = [("backendId", U32), ("provider", C.c_char_p), ("apiVersion", U32 * 3), ("table", P * 16)]
+
+
+class QuantizeParams(C.Structure):  # value = scale * (stored + offset), where definition == 1 and encoding == 0
+    _fields_ = [("definition", U32), ("encoding", U32), ("scale", F32), ("offset", I32), ("rest", U64 * 3)]
+
+
+class Tensor(C.Structure):  # Qnn_Tensor_t, version 2
+    _fields_ = [
+        ("version", U32),
+        ("_", U32),
+        ("id", U32),
+        ("name", C.c_char_p),
+        ("type", U32),
+        ("format", U32),
+        ("dtype", U32),
+        ("quantize", QuantizeParams),
+        ("rank", U32),
+        ("dims", C.POINTER(U32)),
+        ("memType", U32),
+        ("data", P),
+        ("size", U32),
+        ("isDynamic", P),
+        ("sparse", U32 * 3),
+        ("isProduced", U8),
+    ]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.dims[i] for i in range(self.rank))
+
+
+class GraphInfo(C.Structure):  # QnnSystemContext_GraphInfo_t, version 1
+    _fields_ = [
+        ("version", U32),
+        ("name", C.c_char_p),
+        ("numInputs", U32),
+        ("inputs", C.POINTER(Tensor)),
+        ("numOutputs", U32),
+        ("outputs", C.POINTER(Tensor)),
+    ]
+
+
+class Scalar(C.Structure):  # Qnn_Scalar_t
+    _fields_ = [("dtype", U32), ("bits", U64)]
+
+
+class ParamValue(C.Union):
+    _fields_ = [("scalar", Scalar), ("tensor", Tensor)]
+
+
+class Param(C.Structure):  # Qnn_Param_t
+    _fields_ = [("type", U32), ("name", C.c_char_p), ("value", ParamValue)]
+
+
+class OpConfig(C.Structure):  # Qnn_OpConfig_t, version 1
+    _fields_ = [
+        ("version", U32),
+        ("name", C.c_char_p),
+        ("package", C.c_char_p),
+        ("type", C.c_char_p),
+        ("numParams", U32),
+        ("params", C.POINTER(Param)),
+        ("numInputs", U32),
+        ("inputs", C.POINTER(Tensor)),
+        ("numOutputs", U32),
+        ("outputs", C.POINTER(Tensor)),
+    ]
+
+
+class Config(C.Structure):  # QnnDevice_Config_t and QnnGraph_Config_t; option 0 is CUSTOM
+    _fields_ = [("option", U32), ("custom", P)]
+
+
+class HtpDeviceConfig(
+    C.Structure
+):  # QnnHtpDevice_CustomConfig_t; option 0 is the SoC model, its union starts at byte 8
+    _fields_ = [("option", U32), ("_", U32), ("socModel", U32), ("__", U32)]
+
+
+class HtpGraphConfig(
+    C.Structure
+):  # QnnHtpGraph_CustomConfig_t; option 2 is the precision (1: float16), union at byte 4
+    _fields_ = [("option", U32), ("value", U32), ("_", U32 * 6)]
+
+
+class GraphConfigInfo(C.Structure):  # QnnSystemDlc_GraphConfigInfo_t: configurations for one graph, found by its name
+    _fields_ = [("version", U32), ("graphName", C.c_char_p), ("configs", P)]
+
+
+def library_folder() -> Path:
+    """The folder of Qualcomm's libraries.
+
+    Raises:
+        NoConverter: this is not Linux on x86-64, or the wheel is not installed.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise NoConverter(f"{platform.system()} on {platform.machine()}")
+    spec = importlib.util.find_spec("onnxruntime_qnn")
+    if spec is None or spec.origin is None:
+        raise NoConverter("the package onnxruntime-qnn is not installed")
+    return Path(spec.origin).parent
+
+
+def pointer_list(*structures: C.Structure) -> "C.Array[C.c_void_p]":
+    """A null-terminated array of the structures' addresses."""
+    return (P * (len(structures) + 1))(*[C.addressof(s) for s in structures], None)
+
+
+def call(address: int, *arguments: Any, types: Sequence[Any]) -> int:
+    """Calls the C function at `address`; returns its Qnn_ErrorHandle_t."""
+    return int(C.CFUNCTYPE(U64, *types)(address)(*arguments))
+
+
+def _provider(library: str, function: str, kind: type[Any]) -> Any:
+    providers, count = C.POINTER(P)(), U32()
+    code = getattr(C.CDLL(str(library_folder() / library)), function)(C.byref(providers), C.byref(count))
+    if code or not count.value:
+        raise NoConverter(f"{library} offers no interface (QNN error {code})")
+    return kind.from_address(providers[0])
+
+
+@cache
+def backend(library: str) -> Interface:
+    """The interface of a backend library such as `libQnnHtp.so`."""
+    interface: Interface = _provider(library, "QnnInterface_getProviders", Interface)
+    return interface
+
+
+@cache
+def system() -> SystemInterface:
+    interface: SystemInterface = _provider("libQnnSystem.so", "QnnSystemInterface_getProviders", SystemInterface)
+    return interface
+
+
+def function(interface: Interface, name: str) -> int:
+    """Address of an interface's function."""
+    address: int = interface.table[INTERFACE_FUNCTIONS.index(name)]
+    return address
+
+
+class Dlc:
+    """An open DLC file.
+
+    Raises:
+        DlcInvalid: the libraries do not read the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = P()
+        code = self._call(
+            "dlcCreateFromFile", None, str(path).encode(), C.addressof(self._handle), types=(P, C.c_char_p, P)
+        )
+        if code:
+            raise DlcInvalid(path, f"is no DLC that the libraries read (QNN error {code})")
+
+    def _call(self, name: str, *arguments: Any, types: Sequence[Any]) -> int:
+        return call(system().table[SYSTEM_FUNCTIONS.index(name)], *arguments, types=types)
+
+    def compose(
+        self, interface: Interface, backend: Any, context: Any, config: GraphConfigInfo | None = None
+    ) -> GraphInfo:
+        """Builds the DLC's graph through `interface`; returns its name, inputs and outputs (memory of this Dlc's)."""
+        graphs, count = P(), U32()
+        configs = pointer_list(config) if config else None
+        code = self._call(
+            "dlcComposeGraphs",
+            self._handle,
+            C.cast(configs, P) if configs is not None else None,
+            int(config is not None),
+            backend,
+            context,
+            interface,
+            1,
+            C.addressof(graphs),
+            C.addressof(count),
+            types=(P, P, U32, P, P, Interface, U32, P, P),
+        )
+        if code or not count.value:
+            raise DlcInvalid(self.path, f"its graph cannot be composed (QNN error {code:#x})")
+        return GraphInfo.from_address(graphs.value or 0)

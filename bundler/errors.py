@@ -1,0 +1,248 @@
+"""Every failure that a user can cause or mend. Each takes data, writes its sentence, knows remedy and exit code.
+
+BundlerError                    1  (a defect of ours, where nothing below fits)
++- UsageError                   2  options that do not go together
++- InputError                   3  questions, model or bundle refused
+|  +- FileUnreadable
+|  +- QuestionsInvalid
+|  +- QuestionTooLong
+|  +- ModelInvalid
+|  +- OperatorUnsupported
+|  +- BundleInvalid
+|  +- DlcInvalid
++- MissingHere                  4  something is missing on this machine
+|  +- NoConverter
+|  +- NoAdb
+|  +- HostStorageFailed
++- PhoneError                   5  phone not usable
+|  +- NoPhone
+|  +- SeveralPhones
+|  +- UnknownPhone
+|  +- PhoneNotReady
+|  +- PhoneLost
+|  +- PhoneTooSlow
+|  +- PhoneRefused
+|  +- PhoneFull
+|  +- TransferDamaged
+|  +- NoNetRun
+|  +- RuntimeUnsupported
+|  +- VirtualPhoneFailed
++- RunFailed                    6  the run failed on the phone
++- OutputsInvalid               7  outputs damaged or incomplete
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+
+class BundlerError(Exception):
+    """`str(error)` says what and where; `hint` says what to do."""
+
+    exit_code = 1
+    hint = "This is a defect of mbqa-bundle: please report it with the command that you typed."
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class UsageError(BundlerError):
+    exit_code = 2
+    hint = "See `mbqa-bundle --help`."
+
+
+class InputError(BundlerError):
+    exit_code = 3
+    hint = "Correct the input and run the command again."
+
+
+class FileUnreadable(InputError):
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: cannot be read: {reason}", "Check the path and its permissions.")
+
+
+class QuestionsInvalid(InputError):
+    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path}: {what}", hint or "Questions are SQuAD JSON (v1.1 or v2.0): data[].paragraphs[].qas[]."
+        )
+
+
+class QuestionTooLong(InputError):
+    def __init__(self, question_id: str, tokens: int, room: int) -> None:
+        super().__init__(
+            f"question {question_id!r}: {tokens} tokens long, and a window has room for {room} with some context",
+            "Shorten the question, or use a model with longer input.",
+        )
+
+
+class ModelInvalid(InputError):
+    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path}: {what}",
+            hint
+            or "Give an ONNX question-answering model with fixed int32 inputs (1, length) and start and end logits.",
+        )
+
+
+class OperatorUnsupported(InputError):
+    def __init__(self, path: Path | str, nodes: Sequence[tuple[str, str]]) -> None:
+        shown = ", ".join(f"{op} ({name})" if name else op for op, name in nodes[:5])
+        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+        super().__init__(
+            f"{path}: the HTP does not take operator {shown}{more}",
+            "Export the model without it; a DLC must hold the whole graph.",
+        )
+
+
+class BundleInvalid(InputError):
+    def __init__(self, path: Path | str, what: str) -> None:
+        super().__init__(f"{path}: {what}", "Build the bundle again with `mbqa-bundle build`.")
+
+
+class DlcInvalid(InputError):
+    def __init__(self, path: Path | str, what: str) -> None:
+        super().__init__(f"{path}: {what}", "Make the DLC again; SNPE 1 and SNPE 2 DLCs are not interchangeable.")
+
+
+class MissingHere(BundlerError):
+    exit_code = 4
+    hint = "`mbqa-bundle doctor` shows what is here and what is missing."
+
+
+class NoConverter(MissingHere):
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"no DLC converter and no DSP simulator on this machine: {reason}",
+            "Use Linux on x86-64 (the onnxruntime-qnn wheel brings Qualcomm's libraries there), or a vendor SDK.",
+        )
+
+
+class NoAdb(MissingHere):
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"no adb server at {address}: {reason}",
+            "Start one with `adb start-server`, or check ANDROID_ADB_SERVER_PORT.",
+        )
+
+
+class HostStorageFailed(MissingHere):
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: cannot be written: {reason}", "Make room or choose another folder with --out.")
+
+
+class PhoneError(BundlerError):
+    exit_code = 5
+    hint = "`mbqa-bundle doctor` lists the phones and their states."
+
+
+class NoPhone(PhoneError):
+    def __init__(self) -> None:
+        super().__init__(
+            "no phone is attached",
+            "Plug one in with USB debugging on, or start a virtual one: `mbqa-bundle phone start`.",
+        )
+
+
+class SeveralPhones(PhoneError):
+    def __init__(self, serials: Sequence[str]) -> None:
+        super().__init__(
+            f"{len(serials)} phones are attached: {', '.join(serials)}", "Choose one with --device SERIAL."
+        )
+
+
+class UnknownPhone(PhoneError):
+    def __init__(self, serial: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"no phone with serial {serial!r} is attached (attached: {', '.join(known) or 'none'})",
+            "Check the cable and the serial with `mbqa-bundle doctor`.",
+        )
+
+
+class PhoneNotReady(PhoneError):
+    REMEDIES: ClassVar[dict[str, str]] = {
+        "unauthorized": "Unlock the phone and tap 'Allow USB debugging', then run the command again.",
+        "authorizing": "Unlock the phone and tap 'Allow USB debugging', then run the command again.",
+        "offline": "Replug the cable (or `adb disconnect` and `adb connect`), then run the command again.",
+        "no permissions": "Give your user access to the USB device (udev rules), or restart adb as root.",
+        "recovery": "Reboot the phone into Android: `adb reboot`.",
+        "sideload": "Reboot the phone into Android: `adb reboot`.",
+        "bootloader": "Reboot the phone into Android: `fastboot reboot`.",
+    }
+
+    def __init__(self, serial: str, state: str) -> None:
+        super().__init__(f"phone {serial} is {state}", self.REMEDIES.get(state))
+
+
+class PhoneLost(PhoneError):
+    def __init__(self, serial: str, doing: str, reason: str) -> None:
+        super().__init__(
+            f"phone {serial}: connection lost while {doing}: {reason}", "Check the cable, then run the command again."
+        )
+
+
+class PhoneTooSlow(PhoneError):
+    def __init__(self, serial: str, doing: str, seconds: float) -> None:
+        super().__init__(
+            f"phone {serial}: no end of {doing} within {seconds:g} s", "Check the phone, or raise --timeout."
+        )
+
+
+class PhoneRefused(PhoneError):
+    def __init__(self, serial: str, doing: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"phone {serial}: {doing} failed: {reason}",
+            hint or "Check that /data/local/tmp on the phone can be written.",
+        )
+
+
+class PhoneFull(PhoneError):
+    def __init__(self, serial: str, needed_bytes: int, free_bytes: int | None = None) -> None:
+        free = "" if free_bytes is None else f", {free_bytes / 1e6:.1f} MB are free"
+        super().__init__(
+            f"phone {serial}: no room for the bundle in /data/local/tmp: {needed_bytes / 1e6:.1f} MB needed{free}",
+            "Make room on the phone (for example remove old folders in /data/local/tmp/mbqa).",
+        )
+
+
+class TransferDamaged(PhoneError):
+    def __init__(self, serial: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"phone {serial}: {len(names)} file(s) arrived damaged: {', '.join(names[:3])}",
+            "Run the command again; if it repeats, change the cable.",
+        )
+
+
+class NoNetRun(PhoneError):
+    def __init__(self, serial: str) -> None:
+        super().__init__(
+            f"phone {serial}: there is no snpe-net-run, neither on the phone's PATH nor in the bundle",
+            "Build the bundle with --sdk FOLDER (Qualcomm's SNPE or QAIRT SDK), which brings it along.",
+        )
+
+
+class RuntimeUnsupported(PhoneError):
+    def __init__(self, serial: str, soc: str, reason: str) -> None:
+        super().__init__(f"phone {serial} ({soc}): no DSP run possible: {reason}", "Use --runtime cpu.")
+
+
+class VirtualPhoneFailed(PhoneError):
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(f"virtual phone: {what}", hint)
+
+
+class RunFailed(BundlerError):
+    exit_code = 6
+
+    def __init__(self, serial: str, exit_status: int, lines: Sequence[str], log: Path) -> None:
+        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no message")
+        super().__init__(
+            f"phone {serial}: snpe-net-run ended with exit code {exit_status}: {said}", f"The whole log is in {log}."
+        )
+
+
+class OutputsInvalid(BundlerError):
+    exit_code = 7
+    hint = "Run `mbqa-bundle deploy` again, then `mbqa-bundle fetch-answers`."

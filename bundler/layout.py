@@ -1,0 +1,63 @@
+"""Every file name, in the bundle and on the phone. Nothing else spells a path."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+DEFAULT_BUNDLE = "bundle"
+
+# in the bundle
+MANIFEST = "manifest.json"
+DEVICE = "device"
+HOST = "host"
+RUNS = "runs"
+
+# in the bundle's device/ folder, and below the bundle's folder on the phone
+MODEL = "model.dlc"
+INPUT_LIST = "input_list.txt"
+INPUTS = "inputs"
+RUNNER = "run_snpe.sh"
+OUTPUT = "output"  # made by the run, one folder a runtime
+
+# in the bundle's host/ folder
+QUESTIONS = "questions.json"
+OFFSETS = "offsets.npy"
+TOKENIZER = "tokenizer.json"
+
+# in a run's folder
+RUN = "run.json"
+LOG = "log.txt"
+ANSWERS = "answers.json"
+
+REMOTE_ROOT = PurePosixPath("/data/local/tmp/mbqa")
+
+
+NET_RUN = "bin/snpe-net-run"
+
+
+def input_file(tensor: str, window: int) -> str:
+    """Path of a window's raw input, relative to the device folder."""
+    return f"{INPUTS}/{tensor}/{window:06d}.raw"
+
+
+def result_file(tensor: str, line: int) -> str:
+    """Path of an output of the input list's line `line` (counted from 0), relative to the run's output folder."""
+    return f"Result_{line}/{tensor}.raw"
+
+
+def result_aliases(path: str) -> tuple[str, ...]:
+    """The names under which releases of snpe-net-run write the output `path`."""
+    stem = path.removesuffix(".raw")
+    return (path, f"{stem}:0.raw")
+
+
+def output_folder(runtime: str) -> str:
+    """A run's output folder, relative to the bundle's folder on the phone."""
+    return f"{OUTPUT}/{runtime}"
+
+
+def remote_bundle(bundle_id: str) -> PurePosixPath:
+    return REMOTE_ROOT / bundle_id
+
+
+def run_folder(bundle: Path, runtime: str, serial: str) -> Path:
+    return bundle / RUNS / f"{runtime}-{re.sub(r'[^A-Za-z0-9.-]', '_', serial)}"

@@ -1,0 +1,20 @@
+"""The address book of what ships beside the code: templates, device scripts, the demo and the SoC table."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def _shipped(folder: str) -> Path:
+    """In a wheel the folder lies inside the package, in a checkout beside it."""
+    packaged = PACKAGE / folder
+    return packaged if packaged.is_dir() else PACKAGE.parent / folder
+
+
+TEMPLATES = _shipped("templates")
+DEVICE_SCRIPTS = _shipped("device_scripts")
+DEMO = PACKAGE / "demo"
+DEMO_MODEL = DEMO / "model.onnx"
+DEMO_TOKENIZER = DEMO / "tokenizer.json"
+DEMO_QUESTIONS = DEMO / "questions.json"
+SOCS = PACKAGE / "socs.json"

@@ -1,0 +1,78 @@
+"""The frozen dataclasses that cross a stage's border."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Runtime = Literal["cpu", "dsp"]
+RUNTIMES: tuple[Runtime, ...] = ("cpu", "dsp")
+
+
+class Progress(Protocol):
+    """Told what is going on: a stage, how much of it is done, and of how much (None: not known)."""
+
+    def __call__(self, stage: str, done: int, total: int | None, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one context; `answers` are the known truths (empty: unanswerable or not known)."""
+
+    id: str
+    text: str
+    context: str
+    title: str = ""
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Questions in their order, and whether some of them may have no answer in their context (SQuAD v2)."""
+
+    questions: tuple[Question, ...]
+    may_be_unanswerable: bool
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of the model: `dtype` as numpy names it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One window of tokens over a question's context.
+
+    inputs: tensor name -> int32 (length,); offsets: int32 (length, 2), the characters [start, end) of the context
+    under each token, (-1, -1) where a token is not of the context.
+    """
+
+    key: str
+    question_id: str
+    inputs: Mapping[str, npt.NDArray[np.int32]]
+    offsets: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: `text` is context[start:end], or empty with start = end = 0 where the model says that there is none.
+
+    `confidence` is the answer's share of the softmax over all candidates of all the question's windows;
+    `best_span` is the best span proper, also where "no answer" won; `null_score` is the logit sum of "no answer".
+    """
+
+    question_id: str
+    text: str
+    start: int
+    end: int
+    confidence: float
+    score: float
+    best_span: tuple[int, int]
+    null_score: float
+    window: str
