@@ -1,0 +1,1 @@
+"""Questions, windows and answers: pure computation, knows no phone and no model."""
