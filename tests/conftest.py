@@ -1,0 +1,49 @@
+"""What several tests share: a small model with its vocabulary, and a bundle of it."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from bundler.build import BuildRequest, build_bundle
+from bundler.bundle import Bundle
+from bundler.soc import DEFAULT, known_socs
+from bundler.types import Question, QuestionSet
+from tests.models import qa_model, write_vocabulary
+
+QUESTIONS = (
+    Question(
+        "when-built", "When was the bridge built?", "The bridge was built in 1808. It is an old bridge.", "Bridge"
+    ),
+    Question("who", "Who built the tower?", "A tower 👩‍🚀 of 橋 and cafe\u0301, built by who?"),
+    Question("long", "How many?", "the museum river tower " * 150),
+)
+
+
+def quiet(stage: str, done: int, total: int | None, /) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model.onnx and the vocab.txt that goes with it."""
+    folder = tmp_path_factory.mktemp("model")
+    onnx.save(qa_model(), folder / "model.onnx")
+    write_vocabulary(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def request_for(model_folder: Path) -> BuildRequest:
+    return BuildRequest(
+        QuestionSet(QUESTIONS, may_be_unanswerable=False),
+        model_folder / "model.onnx",
+        model_folder / "vocab.txt",
+        known_socs()[DEFAULT],
+    )
+
+
+@pytest.fixture
+def bundle(request_for: BuildRequest, tmp_path: Path) -> Bundle:
+    """A small bundle of three questions in four windows."""
+    return build_bundle(request_for, tmp_path / "bundle", quiet)

@@ -1,0 +1,161 @@
+"""The bundle: what is in it, that it is the same for the same input, and that damage is noticed by name."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundler import layout
+from bundler.build import BuildRequest, build_bundle
+from bundler.bundle import Bundle, Manifest, read_bundle
+from bundler.errors import BundleInvalid, FileUnreadable, HostStorageFailed, QuestionTooLong, UsageError
+from bundler.types import Question, QuestionSet
+from bundler.virtual.net_run import read_input_list
+from tests.conftest import quiet
+
+
+def test_holds_what_the_phone_needs(bundle: Bundle) -> None:
+    device = bundle.path / layout.DEVICE
+    windows = bundle.manifest.windows
+    assert [window.question_id for window in windows] == ["when-built", "who", "long", "long"]
+    inputs = {path for window in windows for path in window.inputs.values()}
+    assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, layout.RUNNER, *inputs}
+    listing = read_input_list((device / layout.INPUT_LIST).read_text())
+    assert listing.outputs == tuple(spec.name for spec in bundle.manifest.outputs)
+    assert [dict(entries) for entries in listing.inferences] == [dict(window.inputs) for window in windows]
+    for window in windows:
+        assert [window.outputs["start_logits"], window.line] == [f"Result_{window.line}/start_logits.raw", window.line]
+        ids, mask, types = (
+            np.fromfile(device / window.inputs[name], "<f4")
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        )
+        assert ids.shape == mask.shape == types.shape == (384,)
+        assert ids.max() > 5
+        assert set(mask) == {0, 1} or set(mask) == {1}
+        assert mask[0] == 1
+        assert (ids == ids.astype(int)).all()
+
+
+def test_the_input_list_has_one_line_a_window_and_no_other(bundle: Bundle) -> None:
+    lines = (bundle.path / layout.DEVICE / layout.INPUT_LIST).read_bytes().split(b"\n")
+    assert lines[0].startswith(b"%")
+    assert lines[-1] == b""
+    assert [line.count(b":=") for line in lines[1:-1]] == [3] * len(bundle.manifest.windows)
+
+
+def test_same_input_gives_same_bytes(bundle: Bundle, request_for: BuildRequest, tmp_path: Path) -> None:
+    again = build_bundle(request_for, tmp_path / "again", quiet)
+    assert again.id == bundle.id
+    assert (again.path / layout.MANIFEST).read_bytes() == (bundle.path / layout.MANIFEST).read_bytes()
+
+
+def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None:
+    assert bundle.questions == request_for.questions.questions
+    assert bundle.offsets.shape == (4, 384, 2)
+    assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
+
+
+@pytest.mark.parametrize(
+    "name", ["device/model.dlc", "device/input_list.txt", "device/run_snpe.sh", "host/offsets.npy"]
+)
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "folder"])
+def test_damage_is_named(bundle: Bundle, name: str, damage: str) -> None:
+    path = bundle.path / name
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[:-1])
+    elif damage == "folder":
+        path.mkdir()
+    with pytest.raises(BundleInvalid, match=name):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}', "null", '{"schema": 1, "windows": 3, "files": {}}']
+)
+def test_a_broken_manifest_is_refused(bundle: Bundle, text: str) -> None:
+    (bundle.path / layout.MANIFEST).write_text(text)
+    with pytest.raises(BundleInvalid, match=layout.MANIFEST):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "device/../../outside"])
+def test_a_manifest_cannot_point_outside(bundle: Bundle, name: str) -> None:
+    document = json.loads((bundle.path / layout.MANIFEST).read_text())
+    document["files"][name] = document["files"]["device/model.dlc"]
+    (bundle.path / layout.MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(BundleInvalid, match="lies outside the bundle"):
+        read_bundle(bundle.path)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FileUnreadable, match=r"manifest\.json"):
+        read_bundle(tmp_path / "bundle")
+
+
+def test_a_failed_build_leaves_nothing(request_for: BuildRequest, tmp_path: Path) -> None:
+    too_long = replace(request_for, questions=QuestionSet((Question("q", "bridge " * 500, "x"),), False))
+    with pytest.raises(QuestionTooLong):
+        build_bundle(too_long, tmp_path / "bundle", quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_build_leaves_the_older_bundle(bundle: Bundle, request_for: BuildRequest) -> None:
+    too_long = replace(request_for, questions=QuestionSet((Question("q", "bridge " * 500, "x"),), False))
+    with pytest.raises(QuestionTooLong):
+        build_bundle(too_long, bundle.path, quiet)
+    assert read_bundle(bundle.path).id == bundle.id
+    assert [entry.name for entry in bundle.path.parent.iterdir()] == ["bundle"]
+
+
+def test_a_new_build_replaces_an_older_bundle_and_keeps_its_runs(bundle: Bundle, request_for: BuildRequest) -> None:
+    note = bundle.path / layout.RUNS / "cpu-1" / "answers.json"
+    note.parent.mkdir(parents=True)
+    note.write_text("kept")
+    fewer = replace(request_for, questions=QuestionSet(request_for.questions.questions[:1], False))
+    rebuilt = build_bundle(fewer, bundle.path, quiet)
+    assert rebuilt.id != bundle.id
+    assert len(rebuilt.manifest.windows) == 1
+    assert note.read_text() == "kept"
+
+
+def test_what_is_no_bundle_is_not_replaced(request_for: BuildRequest, tmp_path: Path) -> None:
+    precious = tmp_path / "bundle" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("mine")
+    with pytest.raises(UsageError, match="is no bundle"):
+        build_bundle(request_for, precious.parent, quiet)
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs root to mount a small disk")
+def test_a_full_disk_leaves_nothing(request_for: BuildRequest, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "small", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not allow to mount a small disk")
+    try:
+        with pytest.raises(HostStorageFailed, match="No space left"):
+            build_bundle(request_for, disk / "bundle", quiet)
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_runner_is_clean_shell(bundle: Bundle) -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed (pip install 'mbqa-bundle[check]')")
+    script = bundle.path / layout.DEVICE / layout.RUNNER
+    done = subprocess.run([shellcheck, "-s", "sh", str(script)], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
