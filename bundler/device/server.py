@@ -1,0 +1,59 @@
+"""A private adb server: on a free port of its own, ended with the block that uses it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import adbutils
+
+from bundler.device.phone import AdbServer
+from bundler.errors import NoAdb
+
+START_S = 20.0
+STOP_S = 5.0
+ALONE = {"ADB_MDNS": "0", "ADB_USB": "0", "ADB_EMU": "0"}  # it is not to look for phones by itself
+
+
+@contextmanager
+def private_adb_server() -> Iterator[AdbServer]:
+    """An adb server of one's own, without the phones that others attached.
+
+    Raises:
+        NoAdb: the adb program does not run.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, **ALONE}
+    command = [adbutils.adb_path(), "-L", f"tcp:localhost:{port}", "server", "nodaemon"]
+    try:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise NoAdb(f"127.0.0.1:{port}", f"{command[0]}: {error.strerror}") from error
+    try:
+        _wait_until_up(port, process)
+        yield AdbServer("127.0.0.1", port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_S)
+
+
+def _wait_until_up(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise NoAdb(f"127.0.0.1:{port}", "the adb program did not start its server")
