@@ -1,7 +1,8 @@
 """Questions and a model in, a bundle out."""
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from bundler import __version__, layout
 from bundler.bundle import SCHEMA, Bundle, FileEntry, Manifest, Window, drafting, file_entries, read_bundle
 from bundler.model.convert import onnx_to_dlc
+from bundler.model.sdk import device_parts
 from bundler.model.sources import ModelSource, read_onnx
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.resources import TEMPLATES
@@ -29,6 +31,7 @@ class BuildRequest:
     model: Path
     tokenizer: Path
     soc: Soc
+    sdk: Path | None = None
     overlap: int = OVERLAP
 
 
@@ -47,6 +50,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         windows = _write_inputs(draft, source, windower.windows(request.questions.questions))
         progress("converting the model to a DLC", 0, None)
         onnx_to_dlc(source.path, draft / layout.DEVICE / layout.MODEL, request.soc)
+        if request.sdk is not None:
+            _copy_parts(draft / layout.DEVICE, device_parts(request.sdk, request.soc))
         _write_scripts(draft / layout.DEVICE, source, windows)
         _write_host_files(draft / layout.HOST, request)
         progress("checking the bundle", 0, None)
@@ -70,6 +75,12 @@ def _write_inputs(draft: Path, source: ModelSource, features: Iterable[Feature])
         offsets.append(feature.offsets)
     np.save(draft / layout.HOST / layout.OFFSETS, np.stack(offsets).astype("<i4"))
     return tuple(windows)
+
+
+def _copy_parts(device: Path, parts: Mapping[str, Path]) -> None:
+    for name, source in parts.items():
+        (device / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, device / name)
 
 
 def _write_scripts(device: Path, source: ModelSource, windows: tuple[Window, ...]) -> None:

@@ -12,6 +12,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- DlcInvalid
 +- MissingHere                  4  something is missing on this machine
 |  +- NoConverter
+|  +- SdkIncomplete
 |  +- NoAdb
 |  +- HostStorageFailed
 +- PhoneError                   5  phone not usable
@@ -117,6 +118,14 @@ class NoConverter(MissingHere):
         super().__init__(
             f"no DLC converter and no DSP simulator on this machine: {reason}",
             "Use Linux on x86-64 (the onnxruntime-qnn wheel brings Qualcomm's libraries there), or a vendor SDK.",
+        )
+
+
+class SdkIncomplete(MissingHere):
+    def __init__(self, sdk: Path, pattern: str) -> None:
+        super().__init__(
+            f"{sdk}: no {pattern} in this folder",
+            "Give the root of an SNPE or QAIRT SDK that knows the phone's chip (SNPE_ROOT or --sdk).",
         )
 
 
