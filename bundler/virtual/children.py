@@ -1,0 +1,199 @@
+"""Forked children of the daemon: how one is born with nothing of the daemon's in its hands, and how its end is learnt.
+
+Knows nothing of adb. Works only in a process with one thread, whose asyncio loop runs in that thread.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+CRASHED = 125
+PIPE_SIZE = 1024 * 1024
+
+Errors = Literal["separate", "merge", "keep"]
+"""Where a child's standard error goes: a pipe of its own, standard output's, or the daemon's own."""
+
+
+class Reaper:
+    """Learns the exit codes of children from SIGCHLD and leaves no zombie behind."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        loop.add_signal_handler(signal.SIGCHLD, self._collect)
+
+    def watch(self, pid: int) -> asyncio.Future[int]:
+        """The future exit code of the child: 128 and the signal's number where a signal ended it."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._waiting[pid] = future
+        return future
+
+    def close(self) -> None:
+        """Leaves the children that still run to whoever watches next."""
+        self._loop.remove_signal_handler(signal.SIGCHLD)
+
+    def _collect(self) -> None:
+        for pid, future in list(self._waiting.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            del self._waiting[pid]
+            code = os.waitstatus_to_exitcode(status)
+            if not future.done():
+                future.set_result(code if code >= 0 else 128 - code)
+
+
+@dataclass
+class Child:
+    """A running child and the daemon's ends of its standard streams, which do not block (-1: closed, or none)."""
+
+    pid: int
+    exited: asyncio.Future[int]
+    stdin: int
+    stdout: int
+    stderr: int
+    terminal: bool
+
+    def hang_up(self) -> None:
+        """Tells the child's process group that its client has gone, as a closed terminal would."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGHUP)
+
+    def close_stdin(self) -> None:
+        self.stdin = _close(self.stdin)
+
+    def close_output(self) -> None:
+        self.stdout, self.stderr = _close(self.stdout), _close(self.stderr)
+
+    def close(self) -> None:
+        self.close_stdin()
+        self.close_output()
+
+
+def fork_child(work: Callable[[], int], reaper: Reaper, *, errors: Errors, terminal: bool = False) -> Child:
+    """Runs `work` in a child that leads a session of its own and exits with what `work` returns.
+
+    Raises:
+        OSError: no process or no file descriptors are to be had.
+    """
+    ours, theirs = _open_terminal() if terminal else _open_pipes(errors)
+    try:
+        pid = _fork(work, theirs, terminal=terminal)
+    except BaseException:
+        for fd in ours:
+            _close(fd)
+        raise
+    finally:
+        for fd in {*theirs} - {2}:
+            _close(fd)
+    for fd in ours:
+        if fd >= 0:
+            os.set_blocking(fd, False)
+    return Child(pid, reaper.watch(pid), *ours, terminal=terminal)
+
+
+def hold_standard_streams() -> None:
+    """Makes sure that file descriptors 0, 1 and 2 are taken, so that no pipe or socket gets one of them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _close(fd: int) -> int:
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
+def _open_terminal() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    master, slave = os.openpty()
+    return (os.dup(master), master, -1), (slave, slave, slave)
+
+
+def _open_pipes(errors: Errors) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    opened: list[int] = []
+    try:
+        opened += os.pipe()
+        opened += os.pipe()
+        if errors == "separate":
+            opened += os.pipe()
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    child_in, stdin, stdout, child_out = opened[:4]
+    for fd in (stdin, stdout):
+        _widen(fd)
+    if errors == "separate":
+        return (stdin, stdout, opened[4]), (child_in, child_out, opened[5])
+    return (stdin, stdout, -1), (child_in, child_out, 2 if errors == "keep" else child_out)
+
+
+def _widen(pipe: int) -> None:
+    """Makes room for whole packets in a pipe, where the system lets us."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+
+def _fork(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    # A signal that reached the child before its handlers are reset would be written into the daemon's wake-up socket.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if not pid:
+            _live(work, fds, terminal=terminal)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _live(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> NoReturn:
+    """The child's whole life: nothing that happens in here gets back into the daemon's code."""
+    code = CRASHED
+    try:
+        gc.freeze()  # no finalizer of a daemon's object may close a number that is another file here
+        if terminal:
+            os.login_tty(fds[0])
+        else:
+            os.setsid()
+            for number, fd in enumerate(fds):
+                os.dup2(fd, number)
+        _drop_inherited()
+        sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="surrogateescape", closefd=False, buffering=1)
+        code = work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+    finally:
+        os._exit(code & 0xFF)
+
+
+def _drop_inherited() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  (numbers, not paths)
+        if int(name) > 2:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0)

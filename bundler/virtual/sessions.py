@@ -1,0 +1,260 @@
+"""The phone's services that are processes (shell, exec, sync): each a forked child, bridged to a stream of the daemon.
+
+Knows nothing of adb's packets: a `Stream` hands over what the client wrote and takes what the child says. Data is taken
+from either side only when the other side has room, so nothing piles up in between.
+"""
+
+import asyncio
+import contextlib
+import os
+import struct
+import termios
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fcntl import ioctl
+from typing import Protocol
+
+from bundler.virtual.children import Child, Reaper, fork_child
+from bundler.virtual.machine import Machine
+from bundler.virtual.sync import serve_sync
+
+RunShell = Callable[[str | None, Machine, Mapping[str, str]], int]
+"""Runs a command line (or an interactive shell, for None) on file descriptors 0, 1 and 2; returns the exit code."""
+
+STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
+MAX_MESSAGE = 64
+_FRAME = struct.Struct("<BI")
+PATH = "/product/bin:/system/bin:/system/xbin:/odm/bin:/vendor/bin:/vendor/xbin"
+
+
+class Stream(Protocol):
+    """A client's stream, as the daemon provides it."""
+
+    max_payload: int
+
+    async def read(self) -> bytearray | None:
+        """What the client wrote next; None once it has closed the stream and all was read."""
+
+    async def acknowledge(self) -> None:
+        """Tells the client that what was read last is dealt with, so that it may write more."""
+
+    async def write(self, *parts: bytes | memoryview) -> None:
+        """Hands `parts` to the client and waits until it has taken them; does nothing on a closed stream."""
+
+    async def wait_closed(self) -> None:
+        """Returns once the client has closed the stream."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a client asks for: `shell,v2,TERM=xterm,raw:COMMAND`, `exec:COMMAND` or `sync:`."""
+
+    kind: str
+    command: str
+    framed: bool = False
+    terminal: bool = False
+    term: str = "dumb"
+
+    @classmethod
+    def parse(cls, name: str) -> "Service | None":
+        """The service of that name, None for one that this phone lacks."""
+        head, colon, command = name.partition(":")
+        kind, *options = head.split(",")
+        if not colon or kind not in ("shell", "exec", "sync") or (options and kind != "shell"):
+            return None
+        terminal = kind == "shell" and not command
+        term = "dumb"
+        for option in options:
+            if option in ("raw", "pty"):
+                terminal = option == "pty"
+            elif option.startswith("TERM="):
+                term = option.removeprefix("TERM=")
+        return cls(kind, command, framed="v2" in options, terminal=terminal, term=term)
+
+    @property
+    def grace_s(self) -> float:
+        """How long a process that was sent something may go on with it, once its client has left."""
+        return {"shell": 0.0, "exec": 2.0, "sync": 10.0}[self.kind]
+
+
+def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reaper) -> Child:
+    """Forks the service's process.
+
+    Raises:
+        OSError: no process or no file descriptors are to be had.
+    """
+    if service.kind == "sync":
+        return fork_child(lambda: serve_sync(machine.storage, 0, 1), reaper, errors="keep")
+    environment = {
+        "HOME": "/",
+        "HOSTNAME": machine.properties.get("ro.product.device", "localhost"),
+        "LOGNAME": "shell",
+        "PATH": PATH,
+        "SHELL": "/bin/sh",
+        "TERM": service.term,
+        "TMPDIR": "/data/local/tmp",
+        "USER": "shell",
+    }
+    return fork_child(
+        lambda: run_shell(service.command or None, machine, environment),
+        reaper,
+        errors="separate" if service.framed else "merge",
+        terminal=service.terminal,
+    )
+
+
+class FrameReader:
+    """Takes the shell protocol's packets apart, however they were cut on the way."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._inside = False
+        self._kind = STDIN
+        self._left = 0
+        self._message = bytearray()
+
+    def feed(self, data: bytearray) -> Iterator[tuple[int, bytes]]:
+        """The packets in `data`, in their order: standard input's joined to large pieces, others when whole."""
+        view = memoryview(data)
+        stdin: list[memoryview] = []
+        while view or self._inside:
+            if not self._inside:
+                missing = _FRAME.size - len(self._head)
+                self._head += view[:missing]
+                view = view[missing:]
+                if len(self._head) < _FRAME.size:
+                    break
+                self._kind, self._left = _FRAME.unpack(self._head)
+                self._head.clear()
+                self._inside = True
+            piece, view = view[: self._left], view[self._left :]
+            self._left -= len(piece)
+            if self._kind == STDIN:
+                stdin.append(piece)
+            else:
+                self._message += piece[: MAX_MESSAGE - len(self._message)]
+            if self._left:
+                break
+            self._inside = False
+            if self._kind != STDIN:
+                yield STDIN, b"".join(stdin)
+                stdin.clear()
+                yield self._kind, bytes(self._message)
+                self._message.clear()
+        yield STDIN, b"".join(stdin)
+
+
+class Session:
+    """Carries data between a client's stream and a child until the child has ended or the client has gone."""
+
+    def __init__(self, service: Service, stream: Stream, child: Child) -> None:
+        self._service = service
+        self._stream = stream
+        self._child = child
+        self._frames = FrameReader()
+        self._was_sent = False
+
+    async def run(self) -> None:
+        """Ends with the child, its exit code told; or with the client, the child's process group hung up."""
+        carry = asyncio.create_task(self._carry_output())
+        feed = asyncio.create_task(self._feed_input())
+        gone = asyncio.create_task(self._stream.wait_closed())
+        try:
+            await asyncio.wait({carry, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not carry.done():
+                await _cancel(carry)
+                self._child.close_output()
+                if self._was_sent and self._service.grace_s:
+                    await asyncio.wait({self._child.exited}, timeout=self._service.grace_s)
+        except asyncio.CancelledError:
+            self._child.hang_up()
+            raise
+        finally:
+            if not self._child.exited.done():
+                self._child.hang_up()
+            await _cancel(carry, feed, gone)
+            self._child.close()
+
+    async def _carry_output(self) -> None:
+        outputs = [self._pump(self._child.stdout, STDOUT)]
+        if self._child.stderr >= 0:
+            outputs.append(self._pump(self._child.stderr, STDERR))
+        await asyncio.gather(*outputs)
+        code = await self._child.exited
+        if self._service.framed:
+            await self._stream.write(_FRAME.pack(EXIT, 1), bytes([code]))
+
+    async def _pump(self, fd: int, kind: int) -> None:
+        room = memoryview(bytearray(self._stream.max_payload - _FRAME.size))
+        while True:
+            try:
+                size = os.readv(fd, [room])
+            except BlockingIOError:
+                await _readable(fd)
+                continue
+            except OSError:  # a terminal whose processes have all ended answers EIO
+                return
+            if not size:
+                return
+            if self._service.framed:
+                await self._stream.write(_FRAME.pack(kind, size), room[:size])
+            else:
+                await self._stream.write(room[:size])
+
+    async def _feed_input(self) -> None:
+        while (payload := await self._stream.read()) is not None:
+            self._was_sent = True
+            if not self._service.framed:
+                await self._write_stdin(payload)
+            else:
+                for kind, data in self._frames.feed(payload):
+                    await self._take_frame(kind, data)
+            await self._stream.acknowledge()
+        self._child.close_stdin()
+
+    async def _take_frame(self, kind: int, data: bytes) -> None:
+        if kind == STDIN:
+            await self._write_stdin(data)
+        elif kind == CLOSE_STDIN and not self._child.terminal:
+            self._child.close_stdin()
+        elif kind == WINDOW_SIZE and self._child.terminal:
+            with contextlib.suppress(ValueError, struct.error, OSError):
+                size = [int(number) for number in data.rstrip(b"\0").replace(b",", b"x").split(b"x")]
+                ioctl(self._child.stdout, termios.TIOCSWINSZ, struct.pack("4H", *size))
+
+    async def _write_stdin(self, data: bytes | bytearray) -> None:
+        """Writes all to the child; what a child that has closed its standard input is sent goes nowhere."""
+        left = memoryview(data)
+        while left and self._child.stdin >= 0:
+            try:
+                left = left[os.write(self._child.stdin, left) :]
+            except BlockingIOError:
+                await _writable(self._child.stdin)
+            except OSError:
+                self._child.close_stdin()
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(fd)
