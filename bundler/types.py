@@ -1,11 +1,14 @@
 """The frozen dataclasses that cross a stage's border."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Runtime = Literal["cpu", "dsp"]
 RUNTIMES: tuple[Runtime, ...] = ("cpu", "dsp")

@@ -32,6 +32,7 @@ READY = "device"
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 CHUNK = 65536
 CONNECT_S = 20.0
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 
@@ -134,10 +135,27 @@ class AdbServer:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
+        address = f"{self.host}:{self.port}"
         try:
+            if not self._listens():
+                self._start()
             yield
         except (adbutils.AdbError, EOFError, AssertionError, OSError, subprocess.SubprocessError) as error:
-            raise NoAdb(f"{self.host}:{self.port}", str(error) or type(error).__name__) from error
+            raise NoAdb(address, str(error) or type(error).__name__) from error
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(CONNECT_S)
+            return probe.connect_ex((self.host, self.port)) == 0
+
+    def _start(self) -> None:
+        """Starts the server on its own port; adbutils would start one on the default port."""
+        if self.host not in LOCAL_HOSTS:
+            raise ConnectionError("nothing listens there")
+        command = [adbutils.adb_path(), "-P", str(self.port), "start-server"]
+        started = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_S, check=False)
+        if started.returncode != 0:
+            raise ConnectionError((started.stderr.strip().splitlines() or ["adb start-server failed"])[-1])
 
 
 class Phone:

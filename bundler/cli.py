@@ -1,0 +1,312 @@
+"""The commands. Each parses, calls and prints; what is heavy is imported where it is used."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bundler import __version__, layout, soc
+from bundler.console import Console, show_error
+from bundler.errors import BundlerError, HostStorageFailed, UsageError
+from bundler.types import Runtime
+
+if TYPE_CHECKING:
+    from bundler.device.phone import AdbServer
+    from bundler.types import Answer, QuestionSet
+
+app = typer.Typer(
+    name="mbqa-bundle",
+    help="MobileBERT question answering on Snapdragon phones: build a bundle, run it there, fetch the answers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+phone_app = typer.Typer(help="Virtual phones, for adb of any make.", no_args_is_help=True)
+app.add_typer(phone_app, name="phone")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")]
+BundlePath = Annotated[Path, typer.Option("--bundle", help="The bundle's folder.")]
+Device = Annotated[str | None, typer.Option("--device", help="Serial of the phone; HOST:PORT is connected to.")]
+AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb server.")]
+AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb server.", min=1, max=65535)]
+RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
+SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
+
+DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mbqa-bundle {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def build(
+    questions: Annotated[
+        Path | None, typer.Option(help="SQuAD JSON, v1.1 or v2.0. Default: the demo's questions.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take the first N questions only.", min=1)] = None,
+    question: Annotated[str | None, typer.Option(help="One question, with --context.")] = None,
+    context: Annotated[str | None, typer.Option(help="The text that holds the answer to --question.")] = None,
+    model: Annotated[Path | None, typer.Option(help="ONNX model. Default: the demo's.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json or vocab.txt. Default: the one beside the model.")
+    ] = None,
+    unanswerable: Annotated[
+        bool | None,
+        typer.Option(
+            "--may-be-unanswerable/--always-answer",
+            help='Whether "no answer" may win. Default: as the questions say (SQuAD v2.0: yes; v1.1: no).',
+        ),
+    ] = None,
+    doc_stride: Annotated[int, typer.Option(help="Tokens by which windows of a long context overlap.", min=0)] = 128,
+    chip: SocOption = soc.DEFAULT,
+    sdk: Annotated[
+        Path | None,
+        typer.Option(help="Qualcomm's SDK, for a real phone. Default: SNPE_ROOT, QAIRT_SDK_ROOT or QNN_SDK_ROOT."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The bundle's folder; an older bundle there is replaced.")] = DEFAULT_BUNDLE,
+    as_json: Json = False,
+) -> None:
+    """Make a bundle: DLC, raw inputs, input list and runner script."""
+    from dataclasses import replace
+
+    from bundler.build import BuildRequest, build_bundle
+    from bundler.model.sdk import sdk_from_environment
+    from bundler.resources import DEMO_MODEL
+
+    asked = _questions(questions, limit, question, context)
+    if unanswerable is not None:
+        asked = replace(asked, may_be_unanswerable=unanswerable)
+    source = model or DEMO_MODEL
+    request = BuildRequest(
+        questions=asked,
+        model=source,
+        tokenizer=tokenizer or _tokenizer_beside(source),
+        soc=_soc(chip),
+        sdk=sdk or sdk_from_environment(),
+        overlap=doc_stride,
+    )
+    console = Console(as_json=as_json)
+    with console.progress() as progress:
+        bundle = build_bundle(request, out, progress)
+    size = sum(entry.size for entry in bundle.manifest.files.values())
+    counts = f"{len(asked.questions)} questions in {len(bundle.manifest.windows)} windows"
+    console.say(f"{out}: bundle {bundle.id}, {counts}, {size / 1e6:.1f} MB")
+    windows = len(bundle.manifest.windows)
+    console.document(
+        {"bundle": bundle.id, "path": str(out), "questions": len(asked.questions), "windows": windows, "bytes": size}
+    )
+
+
+@app.command()
+def deploy(
+    device: Device = None,
+    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    timeout: Annotated[float, typer.Option(help="Seconds that the run on the phone may take.", min=1)] = 3600.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Push the bundle to a phone and run it there."""
+    from dataclasses import asdict
+
+    from bundler.deploy import deploy_bundle
+
+    console = Console(as_json=as_json)
+    server = _server(adb_host, adb_port)
+    with console.progress() as progress:
+        run = deploy_bundle(bundle, server=server, serial=device, runtime=runtime, timeout_s=timeout, progress=progress)
+    console.say(f"phone {run.serial} ({run.soc}): ran on the {run.runtime} in {run.seconds:.1f} s")
+    console.document(asdict(run))
+
+
+@app.command("fetch-answers")
+def fetch_answers_command(
+    device: Device = None,
+    runtime: RuntimeOption = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Pull the newest run's outputs, decode the answers and write answers.json."""
+    from bundler.fetch import answers_document, fetch_answers
+
+    console = Console(as_json=as_json)
+    server = _server(adb_host, adb_port)
+    with console.progress() as progress:
+        fetched = fetch_answers(bundle, server=server, serial=device, runtime=runtime, progress=progress)
+    questions = [question.text for question in fetched.bundle.questions]
+    rows = [(q, _shown(a), f"{a.confidence:.3f}") for q, a in zip(questions, fetched.answers, strict=True)]
+    console.table(("question", "answer", "confidence"), rows)
+    console.say(f"written to {fetched.path}")
+    console.document(answers_document(fetched.bundle, fetched.run, fetched.answers))
+
+
+@app.command()
+def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
+    """Build, deploy to a virtual phone, and show the answers of its DSP and its CPU side by side."""
+    from bundler.tour import take_tour
+
+    console = Console(as_json=as_json)
+    with console.progress() as progress:
+        tour = take_tour(_soc(chip), progress)
+    rows = [(row.question.text, _shown(row.dsp), _shown(row.cpu), "yes" if row.right else "no") for row in tour.rows]
+    console.table(("question", "answer (DSP, float16)", "answer (CPU, float32)", "right"), rows)
+    right = sum(row.right for row in tour.rows)
+    console.say(f"{right} of {len(tour.rows)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
+    console.document(tour.to_json())
+
+
+@app.command()
+def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = False) -> None:
+    """Say what is here and what is missing, with a remedy for each lack."""
+    from dataclasses import asdict
+
+    from bundler.doctor import examine
+
+    console = Console(as_json=as_json)
+    findings = examine(_server(adb_host, adb_port))
+    rows = [("ok" if f.ok else "missing" if f.needed else "-", f.what, f.found, f.remedy) for f in findings]
+    console.table(("", "what", "found", "remedy"), rows)
+    console.document([asdict(finding) for finding in findings])
+    if not all(finding.ok or not finding.needed for finding in findings):
+        raise typer.Exit(4)
+
+
+@phone_app.command("start")
+def phone_start(
+    chip: SocOption = soc.DEFAULT,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 5555,
+    as_json: Json = False,
+) -> None:
+    """Start a virtual phone in the background."""
+    import tempfile
+
+    from bundler.virtual.phones import default_state_root, start_phone
+
+    root = default_state_root()
+    root.mkdir(parents=True, exist_ok=True)
+    state = root / str(port) if port else Path(tempfile.mkdtemp(prefix="free-", dir=root))
+    phone = start_phone(_soc(chip), port, state)
+    console = Console(as_json=as_json)
+    console.say(f"virtual {phone.soc} is up: mbqa-bundle deploy --device {phone.serial}")
+    console.document(_phone_json(phone))
+
+
+@phone_app.command("stop")
+def phone_stop(
+    port: Annotated[int | None, typer.Option(help="Port of the phone. Default: all phones.", min=1, max=65535)] = None,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Delete its storage too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop virtual phones."""
+    from bundler.errors import VirtualPhoneFailed
+    from bundler.virtual.phones import default_state_root, list_phones, stop_phone
+
+    phones = [phone for phone in list_phones(default_state_root()) if port in (None, phone.port)]
+    if not phones:
+        which = f"on port {port}" if port else "at all"
+        raise VirtualPhoneFailed(f"none is running {which}", "See `mbqa-bundle phone list`.")
+    console = Console(as_json=as_json)
+    for phone in phones:
+        stop_phone(phone, wipe=wipe)
+        console.say(f"stopped {phone.serial}")
+    console.document([_phone_json(phone) for phone in phones])
+
+
+@phone_app.command("list")
+def phone_list(as_json: Json = False) -> None:
+    """List the running virtual phones."""
+    from bundler.virtual.phones import default_state_root, list_phones
+
+    console = Console(as_json=as_json)
+    phones = list_phones(default_state_root())
+    console.table(
+        ("serial", "SoC", "pid", "state folder"), [(p.serial, p.soc, str(p.pid), str(p.state)) for p in phones]
+    )
+    console.document([_phone_json(phone) for phone in phones])
+
+
+def _phone_json(phone: Any) -> dict[str, Any]:
+    return {"serial": phone.serial, "port": phone.port, "soc": phone.soc, "pid": phone.pid, "state": str(phone.state)}
+
+
+def _shown(answer: "Answer") -> str:
+    return answer.text or "(no answer)"
+
+
+def _server(host: str | None, port: int | None) -> "AdbServer":
+    from bundler.device.phone import AdbServer
+
+    return AdbServer(host, port)
+
+
+def _soc(name: str) -> soc.Soc:
+    found = soc.find_soc(name)
+    if found is None:
+        raise UsageError(f"--soc {name}: not a chip that this release knows", f"Known: {', '.join(soc.known_socs())}.")
+    return found
+
+
+def _questions(path: Path | None, limit: int | None, question: str | None, context: str | None) -> "QuestionSet":
+    from bundler.qa.questions import check_text, read_squad
+    from bundler.resources import DEMO_QUESTIONS
+    from bundler.types import Question, QuestionSet
+
+    if question is None and context is None:
+        return read_squad(path or DEMO_QUESTIONS, limit)
+    if question is None or context is None:
+        raise UsageError("--question and --context go together", "Give both, or --questions FILE.")
+    if path is not None:
+        raise UsageError("--question does not go with --questions", "Give one of them.")
+    check_text("command line", "--question", question)
+    check_text("command line", "--context", context)
+    return QuestionSet((Question("question-1", question, context),), may_be_unanswerable=True)
+
+
+def _tokenizer_beside(model: Path) -> Path:
+    found = next((path for name in ("tokenizer.json", "vocab.txt") if (path := model.parent / name).is_file()), None)
+    if found is None:
+        raise UsageError(f"{model}: there is no tokenizer.json or vocab.txt beside it", "Give one with --tokenizer.")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns its exit code. The only place where errors become words."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="mbqa-bundle")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except BundlerError as error:
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        show_error(HostStorageFailed(error.filename or "this machine", error.strerror or str(error)))
+        return HostStorageFailed.exit_code
+    except Exception as error:
+        if os.environ.get("MBQA_TRACEBACK"):
+            raise
+        show_error(BundlerError(f"internal error: {type(error).__name__}: {error} (MBQA_TRACEBACK=1 shows where)"))
+        return BundlerError.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The only place that prints: tables, progress and errors for people, one JSON document for programs."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bundler.errors import BundlerError
+from bundler.types import Progress
+
+
+class Console:
+    """Writes for people, or, with `as_json`, one document on stdout and all else on stderr."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+        """A table; cells are shown as they are, never read as markup."""
+        if self._as_json:
+            return
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_visible(cell)) for cell in row))
+        RichConsole(highlight=False).print(table)
+
+    def document(self, value: Any) -> None:
+        """The command's result; printed with `as_json` only."""
+        if self._as_json:
+            print(json.dumps(value, ensure_ascii=False, indent=1), flush=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Shows stages as they go: a bar on a terminal, one line a stage elsewhere."""
+        if not sys.stderr.isatty():
+            yield _PlainProgress()
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+
+            def show(stage: str, done: int, total: int | None, /) -> None:
+                bar.update(task, description=stage, completed=done, total=total)
+
+            yield show
+
+
+class _PlainProgress:
+    """A line when a stage begins, and where its size is known one each quarter of it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] | None = None
+
+    def __call__(self, stage: str, done: int, total: int | None, /) -> None:
+        quarter = 4 * done // total if total else 0
+        if self._last != (stage, quarter):
+            self._last = (stage, quarter)
+            print(f"{stage} ({25 * quarter} %)" if quarter else stage, file=sys.stderr, flush=True)
+
+
+def _visible(text: str) -> str:
+    """Text on one line, with control characters (which a terminal would obey) shown as escapes."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
+
+
+def show_error(error: BundlerError) -> None:
+    """One line that says what and where, one that says what to do."""
+    print(f"error: {_visible(str(error))}\nhint: {_visible(error.hint)}", file=sys.stderr, flush=True)

@@ -1,0 +1,96 @@
+"""What is here and what is missing: Python parts, Qualcomm's libraries, adb, the phones."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bundler.device.phone import READY, AdbServer
+from bundler.device.probe import probe
+from bundler.dlc.qnn import library_folder
+from bundler.errors import BundlerError, PhoneNotReady
+from bundler.model.sdk import device_parts, sdk_from_environment
+from bundler.resources import DEMO_MODEL, TEMPLATES
+from bundler.soc import DEFAULT, known_socs
+
+PACKAGES = ("adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "rich", "tokenizers", "transformers", "typer")
+OPTIONAL = {"torch": "Needed only to export models from a hub: pip install 'mbqa-bundle[export]'."}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `needed` is False for what much can be done without."""
+
+    what: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def examine(server: AdbServer) -> list[Finding]:
+    """Looks at everything; a lack is a finding, never an error."""
+    return [*_packages(), _libraries(), _sdk(), _shipped(), *_phones(server)]
+
+
+def _packages() -> Iterator[Finding]:
+    for name in (*PACKAGES, *OPTIONAL):
+        needed = name not in OPTIONAL
+        try:
+            yield Finding(f"package {name}", True, importlib.metadata.version(name), needed=needed)
+        except importlib.metadata.PackageNotFoundError:
+            remedy = OPTIONAL.get(name, "Install mbqa-bundle again with pip.")
+            yield Finding(f"package {name}", False, "not installed", remedy, needed)
+
+
+def _libraries() -> Finding:
+    what = "Qualcomm's libraries (DLC writer, DSP simulator)"
+    try:
+        return Finding(what, True, f"{library_folder()}, {importlib.metadata.version('onnxruntime-qnn')}")
+    except BundlerError as error:
+        return Finding(what, False, str(error), error.hint)
+
+
+def _sdk() -> Finding:
+    what, sdk = "Qualcomm's SDK (for a real phone)", sdk_from_environment()
+    if sdk is None:
+        return Finding(
+            what, False, "none of SNPE_ROOT, QAIRT_SDK_ROOT, QNN_SDK_ROOT is set", "See README.md.", needed=False
+        )
+    try:
+        device_parts(sdk, known_socs()[DEFAULT])
+    except BundlerError as error:
+        return Finding(what, False, str(error), error.hint, needed=False)
+    return Finding(what, True, str(sdk), needed=False)
+
+
+def _shipped() -> Finding:
+    ok = DEMO_MODEL.is_file() and TEMPLATES.is_dir()
+    return Finding("demo model and templates", ok, str(DEMO_MODEL.parent), "" if ok else "Install mbqa-bundle again.")
+
+
+def _phones(server: AdbServer) -> Iterator[Finding]:
+    try:
+        attached = server.attached()
+    except BundlerError as error:
+        yield Finding("adb server", False, str(error), error.hint)
+        return
+    yield Finding("adb server", True, f"{server.host}:{server.port}")
+    if not attached:
+        remedy = "Attach one with USB debugging on, or start a virtual one: mbqa-bundle phone start."
+        yield Finding("phone", False, "none attached", remedy, needed=False)
+    for phone in attached:
+        what = f"phone {phone.serial}"
+        if phone.state != READY:
+            yield Finding(what, False, phone.state, PhoneNotReady(phone.serial, phone.state).hint, needed=False)
+            continue
+        try:
+            facts = probe(server.find(phone.serial))
+        except BundlerError as error:
+            yield Finding(what, False, str(error), error.hint, needed=False)
+            continue
+        hexagon = f"Hexagon v{facts.soc.hexagon}" if facts.soc else "Hexagon version not known"
+        free = "free space not known" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB free"
+        net_run = f"snpe-net-run at {facts.net_run}" if facts.net_run else "no snpe-net-run on its PATH"
+        yield Finding(
+            what, True, f"{facts.soc_model}, {hexagon}, {facts.abi}, Android {facts.android}, {free}, {net_run}"
+        )
