@@ -11,8 +11,9 @@ import numpy as np
 
 from bundler import __version__, layout
 from bundler.bundle import SCHEMA, Bundle, FileEntry, Manifest, Window, drafting, file_entries, read_bundle
+from bundler.errors import NoConverter
 from bundler.model.convert import onnx_to_dlc
-from bundler.model.sdk import device_parts
+from bundler.model.sdk import convert_by_sdk, device_parts
 from bundler.model.sources import ModelSource, read_onnx
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.resources import TEMPLATES
@@ -49,7 +50,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         progress("cutting questions into windows", 0, None)
         windows = _write_inputs(draft, source, windower.windows(request.questions.questions))
         progress("converting the model to a DLC", 0, None)
-        onnx_to_dlc(source.path, draft / layout.DEVICE / layout.MODEL, request.soc)
+        _convert(request, source, draft / layout.DEVICE / layout.MODEL)
         if request.sdk is not None:
             _copy_parts(draft / layout.DEVICE, device_parts(request.sdk, request.soc))
         _write_scripts(draft / layout.DEVICE, source, windows)
@@ -58,6 +59,16 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         manifest = _manifest(request, source, windows, file_entries(draft))
         (draft / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
     return read_bundle(out)
+
+
+def _convert(request: BuildRequest, source: ModelSource, dlc: Path) -> None:
+    """By Qualcomm's libraries from the wheel, which check each operator; where there are none, by the SDK's tool."""
+    try:
+        onnx_to_dlc(source.path, dlc, request.soc)
+    except NoConverter:
+        if request.sdk is None:
+            raise
+        convert_by_sdk(request.sdk, source, dlc)
 
 
 def _write_inputs(draft: Path, source: ModelSource, features: Iterable[Feature]) -> tuple[Window, ...]:

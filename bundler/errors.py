@@ -117,7 +117,7 @@ class NoConverter(MissingHere):
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"no DLC converter and no DSP simulator on this machine: {reason}",
-            "Use Linux on x86-64 (the onnxruntime-qnn wheel brings Qualcomm's libraries there), or a vendor SDK.",
+            "Use Linux on x86-64, where the onnxruntime-qnn wheel brings them, or give Qualcomm's SDK with --sdk.",
         )
 
 

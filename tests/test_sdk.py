@@ -7,7 +7,7 @@ import pytest
 
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.errors import SdkIncomplete
+from bundler.errors import ModelInvalid, SdkIncomplete
 from bundler.model.sdk import device_parts, sdk_from_environment
 from bundler.soc import known_socs
 from tests.conftest import quiet
@@ -73,6 +73,36 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_vendors_variables_are_read() -> None:
     assert sdk_from_environment({}) is None
     assert sdk_from_environment({"QNN_SDK_ROOT": "/q", "SNPE_ROOT": "/s"}) == Path("/s")
+
+
+CONVERTER = """#!/bin/sh
+echo "$@" >arguments.txt
+[ "$1" = -i ] && [ -s "$2" ] && [ "$3" = -o ] || { echo "ERROR - wrong arguments" >&2; exit 1; }
+[ -z "$FAIL" ] || { echo "ERROR - Conversion failed" >&2; exit 1; }
+echo dlc >"$4"
+"""
+
+
+def test_elsewhere_the_sdks_converter_is_used(
+    request_for: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.chdir(tmp_path)
+    asked = replace(request_for, sdk=sdk(tmp_path / "sdk", NEW))
+    with pytest.raises(SdkIncomplete, match="snpe-onnx-to-dlc"):
+        build_bundle(asked, tmp_path / "bundle", quiet)
+    tool = tmp_path / "sdk/bin/x86_64-linux-clang/snpe-onnx-to-dlc"
+    tool.parent.mkdir()
+    tool.write_text(CONVERTER)
+    tool.chmod(0o755)
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(ModelInvalid, match="converter failed: ERROR - Conversion failed"):
+        build_bundle(asked, tmp_path / "bundle", quiet)
+    assert not (tmp_path / "bundle").exists()
+    monkeypatch.setenv("FAIL", "")
+    made = build_bundle(asked, tmp_path / "bundle", quiet)
+    assert (made.path / "device/model.dlc").read_text() == "dlc\n"
+    assert "-d input_ids 1,384 -d attention_mask 1,384 -d token_type_ids 1,384" in Path("arguments.txt").read_text()
 
 
 def test_a_bundle_brings_them_along(request_for: BuildRequest, tmp_path: Path) -> None:

@@ -190,14 +190,18 @@ class Phone:
             exit_code, stderr = _ShellStream(connection, stdin, on_stdout or collected.write).pump(timeout_s)
         except TimeoutError as error:
             raise PhoneTooSlow(self.serial, doing, timeout_s) from error
-        except OSError as error:
-            raise PhoneLost(self.serial, doing, str(error) or type(error).__name__) from error
+        except LinkBroken as error:
+            raise PhoneLost(self.serial, doing, str(error)) from error
         finally:
             connection.close()
         done = Completed(exit_code, collected.getvalue(), stderr)
         if check and exit_code != 0:
             raise PhoneRefused(self.serial, doing, done.message)
         return done
+
+
+class LinkBroken(Exception):
+    """The connection to the phone failed; what a callback of the caller's raises is no such failure."""
 
 
 class _ShellStream:
@@ -220,7 +224,11 @@ class _ShellStream:
         yield bytes((CLOSE_STDIN, 0, 0, 0, 0))
 
     def pump(self, timeout_s: float) -> tuple[int, bytes]:
-        """Carries data both ways until the command ends; returns its exit code and stderr."""
+        """Carries data both ways until the command ends; returns its exit code and stderr.
+
+        Raises:
+            TimeoutError, LinkBroken
+        """
         deadline = time.monotonic() + timeout_s
         self._connection.setblocking(False)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -247,13 +255,19 @@ class _ShellStream:
             self._outgoing = memoryview(next(self._pieces, b""))
             if not self._outgoing:
                 return False
-        self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
+        try:
+            self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
         return True
 
     def _receive(self) -> None:
-        data = self._connection.recv(1 << 20)
+        try:
+            data = self._connection.recv(1 << 20)
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
         if not data:
-            raise ConnectionError("the phone closed the session without an exit code")
+            raise LinkBroken("the phone closed the session without an exit code")
         self._incoming += data
         view, at = memoryview(self._incoming), 0
         while len(view) - at >= 5:
