@@ -59,6 +59,17 @@ class Completed:
         return lines[-1] if lines else f"exit code {self.exit_code}"
 
 
+def without_twins(phones: Sequence[Attached]) -> list[Attached]:
+    """The phones, each once: adb lists a local phone on port 5555 as emulator-5554 too, where it found it by itself."""
+    addresses = {phone.serial for phone in phones}
+
+    def is_twin(serial: str) -> bool:
+        port = serial.removeprefix("emulator-")
+        return port.isdigit() and port != serial and f"127.0.0.1:{int(port) + 1}" in addresses
+
+    return [phone for phone in phones if not is_twin(phone.serial)]
+
+
 class AdbServer:
     """The adb server at host:port; started where nothing answers, as adb itself does."""
 
@@ -74,7 +85,7 @@ class AdbServer:
             NoAdb
         """
         with self._reaching():
-            return [Attached(info.serial, info.state) for info in self._client.list()]
+            return without_twins([Attached(info.serial, info.state) for info in self._client.list()])
 
     def find(self, serial: str | None = None) -> "Phone":
         """The phone with this serial, or the only one. A network address not yet known is connected to.
