@@ -1,5 +1,6 @@
 """What several tests share: a small model with its vocabulary, and a bundle of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -7,9 +8,11 @@ import pytest
 
 from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
+from bundler.device.phone import Phone
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.models import qa_model, write_vocabulary
+from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
 
 QUESTIONS = (
     Question(
@@ -47,3 +50,17 @@ def request_for(model_folder: Path) -> BuildRequest:
 def bundle(request_for: BuildRequest, tmp_path: Path) -> Bundle:
     """A small bundle of three questions in four windows."""
     return build_bundle(request_for, tmp_path / "bundle", quiet)
+
+
+@pytest.fixture(scope="module", params=["virtual", pytest.param("genuine", marks=pytest.mark.genuine)])
+def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    """A phone, virtual and then of genuine parts: what holds for one must hold for the other."""
+    if request.param == "virtual":
+        with virtual_phone(tmp_path_factory.mktemp("phone")) as made:
+            yield made
+        return
+    reason = why_no_genuine_phone()
+    if reason:
+        pytest.skip(reason)
+    with genuine_phone() as made:
+        yield made

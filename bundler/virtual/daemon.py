@@ -1,0 +1,69 @@
+"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC PORT ADB_STATE`."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import cast
+
+from bundler.soc import Soc, known_socs
+from bundler.virtual import adbd, net_run, shell
+from bundler.virtual.machine import Machine
+from bundler.virtual.phones import RECORD
+from bundler.virtual.storage import Storage
+
+STORAGE = "storage"
+
+
+def machine(soc: Soc, storage: Storage, serial: str) -> Machine:
+    """A phone with this chip, as its properties tell."""
+    properties = {
+        "ro.boot.qemu": "0",
+        "ro.board.platform": soc.platform,
+        "ro.build.version.release": "14",
+        "ro.build.version.sdk": "34",
+        "ro.hardware": "qcom",
+        "ro.product.brand": "mbqa",
+        "ro.product.cpu.abi": "arm64-v8a",
+        "ro.product.cpu.abilist": "arm64-v8a",
+        "ro.product.device": soc.platform,
+        "ro.product.manufacturer": "mbqa-bundle",
+        "ro.product.model": f"Virtual {soc.market}".replace(" ", "_"),
+        "ro.product.name": soc.platform,
+        "ro.serialno": serial,
+        "ro.soc.manufacturer": "QTI",
+        "ro.soc.model": soc.name,
+        "sys.boot_completed": "1",
+    }
+    return Machine(storage, properties, {net_run.NAME: net_run.program})
+
+
+async def _live(state: Path, soc: Soc, port: int, adb_state: adbd.State) -> None:
+    storage = Storage(state / STORAGE)
+    phone = machine(soc, storage, f"virtual-{soc.name}")
+    storage.create(shell.names(phone))
+
+    def ready(port: int) -> None:
+        record = {"pid": os.getpid(), "port": port, "soc": soc.name}
+        draft = state / f"{RECORD}.draft"
+        draft.write_text(json.dumps(record), encoding="utf-8")
+        draft.rename(state / RECORD)
+
+    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, state=adb_state))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        pass
+    finally:
+        (state / RECORD).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_live(Path(sys.argv[1]), known_socs()[sys.argv[2]], int(sys.argv[3]), cast(adbd.State, sys.argv[4])))

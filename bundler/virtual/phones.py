@@ -1,0 +1,140 @@
+"""Starts, finds and stops virtual phones. Each has a state folder: its record while it lives, its log, its storage."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.errors import VirtualPhoneFailed
+from bundler.soc import Soc
+
+if TYPE_CHECKING:
+    from bundler.virtual.adbd import State
+
+HOST = "127.0.0.1"
+RECORD = "phone.json"  # in the state folder while the phone lives
+START_S = 20.0
+STOP_S = 10.0
+LOG = "log.txt"
+POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class VirtualPhone:
+    """A running virtual phone."""
+
+    pid: int
+    port: int
+    soc: str
+    state: Path
+
+    @property
+    def serial(self) -> str:
+        """What `adb connect` and `--device` take."""
+        return f"{HOST}:{self.port}"
+
+
+def default_state_root() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "mbqa-bundle" / "phones"
+
+
+def start_phone(soc: Soc, port: int, state: Path, *, adb_state: "State" = "device") -> VirtualPhone:
+    """Starts a phone in the background and waits until it answers; port 0 takes a free one.
+
+    `adb_state` is how `adb devices` is to show it.
+
+    Raises:
+        VirtualPhoneFailed: the port is in use, or the phone does not come up.
+    """
+    if not sys.platform.startswith(("linux", "darwin")):
+        raise VirtualPhoneFailed(f"does not run on {sys.platform}", "Use Linux, or attach a real phone.")
+    if port and _answers(port):
+        raise VirtualPhoneFailed(
+            f"port {port} of {HOST} is in use", "Choose another with --port, or see `mbqa-bundle phone list`."
+        )
+    state.mkdir(parents=True, exist_ok=True)
+    (state / RECORD).unlink(missing_ok=True)
+    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, str(port), adb_state]
+    pid = _spawn([sys.executable, *command], state / LOG)
+    deadline = time.monotonic() + START_S
+    ended = False
+    while not ended and time.monotonic() < deadline:
+        phone = read_phone(state)
+        if phone is not None:
+            return phone
+        time.sleep(POLL_S)
+        ended = os.waitpid(pid, os.WNOHANG) != (0, 0)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    last = (state / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    raise VirtualPhoneFailed(f"did not start: {''.join(last) or 'no message'}", f"Its log is {state / LOG}.")
+
+
+def _spawn(command: list[str], log: Path) -> int:
+    """Starts a process that outlives this one, in a session of its own; returns its id."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
+
+
+def read_phone(state: Path) -> VirtualPhone | None:
+    """The phone that lives in this state folder; None where none does."""
+    try:
+        record = json.loads((state / RECORD).read_text(encoding="utf-8"))
+        phone = VirtualPhone(int(record["pid"]), int(record["port"]), str(record["soc"]), state)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return phone if _lives(phone.pid) else None
+
+
+def list_phones(root: Path) -> list[VirtualPhone]:
+    """The running phones whose state folders lie in `root`, by port."""
+    found = (read_phone(record.parent) for record in root.glob(f"*/{RECORD}"))
+    return sorted((phone for phone in found if phone), key=lambda phone: phone.port)
+
+
+def stop_phone(phone: VirtualPhone, *, wipe: bool = False) -> None:
+    """Ends the phone and all its processes; its storage stays unless `wipe`.
+
+    Raises:
+        VirtualPhoneFailed
+    """
+    os.kill(phone.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while _lives(phone.pid) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if _lives(phone.pid):
+        os.kill(phone.pid, signal.SIGKILL)
+    (phone.state / RECORD).unlink(missing_ok=True)
+    if wipe:
+        shutil.rmtree(phone.state, ignore_errors=True)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process is there, is no zombie, and is a daemon of ours (pids are used again)."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # a child of ours that ended would else linger
+    try:
+        os.kill(pid, 0)
+        arguments = Path(f"/proc/{pid}/cmdline")
+        return b"bundler.virtual.daemon" in arguments.read_bytes() if Path("/proc/self").exists() else True
+    except OSError:
+        return False

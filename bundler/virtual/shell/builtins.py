@@ -1,0 +1,460 @@
+"""The commands that are part of the shell, because they change it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from bundler.virtual.shell import launch
+from bundler.virtual.shell.arithmetic import evaluate
+from bundler.virtual.shell.control import Break, Continue, Exit, Interrupted, Return, signal_name, signal_number
+from bundler.virtual.shell.state import OPTIONS, OTHER_OPTIONS, ShellError
+from bundler.virtual.shell.tools import IN_PROCESS
+from bundler.virtual.shell.tools.base import NotRunnable
+
+if TYPE_CHECKING:
+    from bundler.virtual.shell.interpreter import Interpreter
+
+Builtin = Callable[["Interpreter", list[str]], int]
+
+
+def _colon(_shell: "Interpreter", _argv: list[str]) -> int:
+    return 0
+
+
+def _number(argv: list[str], default: int) -> int:
+    if len(argv) < 2:
+        return default
+    try:
+        return int(argv[1])
+    except ValueError:
+        raise ShellError(f"{argv[0]}: bad number: {argv[1]}") from None
+
+
+def _exit(shell: "Interpreter", argv: list[str]) -> int:
+    raise Exit(_number(argv, shell.state.status))
+
+
+def _return(shell: "Interpreter", argv: list[str]) -> int:
+    raise Return(_number(argv, shell.state.status))
+
+
+def _break(shell: "Interpreter", argv: list[str]) -> int:
+    if not shell.loops:
+        shell.complain("break: can't break")
+        return 0
+    raise Break(min(max(_number(argv, 1), 1), shell.loops))
+
+
+def _continue(shell: "Interpreter", argv: list[str]) -> int:
+    if not shell.loops:
+        shell.complain("continue: can't continue")
+        return 0
+    raise Continue(min(max(_number(argv, 1), 1), shell.loops))
+
+
+def _shift(shell: "Interpreter", argv: list[str]) -> int:
+    count = _number(argv, 1)
+    if count > len(shell.state.positional):
+        raise ShellError("shift: nothing to shift")
+    shell.state.positional = shell.state.positional[count:]
+    return 0
+
+
+def _set(shell: "Interpreter", argv: list[str]) -> int:
+    arguments = argv[1:]
+    state = shell.state
+    if not arguments:
+        for name in sorted(state.variables):
+            os.write(1, os.fsencode(f"{name}={_quoted(state.variables[name])}\n"))
+        return 0
+    while arguments and arguments[0][:1] in ("-", "+") and len(arguments[0]) > 1:
+        argument = arguments.pop(0)
+        if argument == "--":
+            state.positional = arguments
+            return 0
+        for letter in argument[1:]:
+            option = OPTIONS.get(letter, "")
+            if letter == "o":
+                if not arguments:
+                    _show_options(shell)
+                    return 0
+                option = arguments.pop(0)
+            if option not in (*OPTIONS.values(), *OTHER_OPTIONS):
+                raise ShellError(f"set: {option or f'-{letter}'}: {'bad' if option else 'unknown'} option")
+            (state.options.add if argument[0] == "-" else state.options.discard)(option)
+    if arguments:
+        state.positional = arguments
+    return 0
+
+
+def _show_options(shell: "Interpreter") -> None:
+    for option in sorted((*OPTIONS.values(), *OTHER_OPTIONS)):
+        os.write(1, f"{option:<12} {'on' if option in shell.state.options else 'off'}\n".encode())
+
+
+def _quoted(text: str) -> str:
+    from bundler.virtual.shell.command import quoted
+
+    return quoted(text)
+
+
+def _unset(shell: "Interpreter", argv: list[str]) -> int:
+    functions = argv[1:2] == ["-f"]
+    for name in argv[1:]:
+        if name in ("-f", "-v"):
+            continue
+        if functions:
+            shell.state.functions.pop(name, None)
+        else:
+            shell.state.unset(name)
+    return 0
+
+
+def _declared(shell: "Interpreter", argv: list[str]) -> Iterator[str]:
+    """Assigns each `name=value` and gives the names."""
+    for argument in argv[1:]:
+        if argument.startswith("-"):
+            continue
+        name, equals, value = argument.partition("=")
+        if not name.replace("_", "a").isalnum() or name[0].isdigit():
+            raise ShellError(f"{argv[0]}: {argument}: is not an identifier")
+        if argv[0] in ("local", "typeset"):
+            shell.state.declare_local(name)
+        if equals:
+            shell.state.set(name, value)
+        elif argv[0] == "local" and name not in shell.state.readonly:
+            shell.state.variables.pop(name, None)
+        yield name
+
+
+def _export(shell: "Interpreter", argv: list[str]) -> int:
+    if len(argv) == 1 or argv[1:] == ["-p"]:
+        for name, value in shell.state.environment().items():
+            os.write(1, os.fsencode(f"{'export ' * (len(argv) > 1)}{name}={_quoted(value)}\n"))
+    for name in _declared(shell, argv):
+        shell.state.exported.add(name)
+    return 0
+
+
+def _readonly(shell: "Interpreter", argv: list[str]) -> int:
+    if len(argv) == 1:
+        for name in sorted(shell.state.readonly):
+            os.write(1, os.fsencode(f"{name}={_quoted(shell.state.variables.get(name, ''))}\n"))
+    for name in list(_declared(shell, argv)):
+        shell.state.readonly.add(name)
+    return 0
+
+
+def _local(shell: "Interpreter", argv: list[str]) -> int:
+    for name in _declared(shell, argv):
+        if "-x" in argv:
+            shell.state.exported.add(name)
+    return 0
+
+
+def _eval(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.parser import Parser
+
+    shell.state.status = 0
+    return shell.run_source(Parser(" ".join(argv[1:])))
+
+
+def _dot(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.parser import Parser
+
+    if len(argv) < 2:
+        raise ShellError(".: missing argument")
+    state = shell.state
+    try:
+        text = os.fsdecode(state.machine.storage.host(argv[1], state.cwd).read_bytes())
+    except OSError as error:
+        raise ShellError(f".: {argv[1]}: {error.strerror}") from None
+    positional, name, script = state.positional, state.name, state.script
+    if argv[2:]:
+        state.positional = argv[2:]
+    state.name, state.script = argv[1], True
+    state.status = 0
+    try:
+        return shell.run_source(Parser(text))
+    except Return as error:
+        return error.status
+    finally:
+        state.name, state.script = name, script
+        if argv[2:]:
+            state.positional = positional
+
+
+def _exec(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.command import become
+
+    if len(argv) == 1:
+        return 0
+    shell.descriptors.forget()
+    shell.state.traps.pop(0, None)
+    raise Exit(become(shell, argv[1:]))
+
+
+def _trap(shell: "Interpreter", argv: list[str]) -> int:
+    traps = shell.state.traps
+    arguments = argv[2:] if argv[1:2] == ["--"] else argv[1:]
+    if not arguments:
+        for number in sorted(traps):
+            os.write(1, os.fsencode(f"trap -- {_quoted(traps[number])} {signal_name(number) if number else 'EXIT'}\n"))
+        return 0
+    action = arguments[0]
+    reset = action == "-" or (len(arguments) == 1 and signal_number(action) is not None)
+    status = 0
+    for name in arguments if reset and action != "-" else arguments[1:]:
+        chosen = signal_number(name)
+        if chosen is None:
+            shell.complain(f"trap: bad signal '{name}'")
+            status = 1
+        else:
+            _set_trap(shell, chosen, None if reset else action)
+    return status
+
+
+def _set_trap(shell: "Interpreter", number: int, action: str | None) -> None:
+    if action is None:
+        shell.state.traps.pop(number, None)
+    else:
+        shell.state.traps[number] = action
+    if number in (0, signal.SIGKILL, signal.SIGSTOP):
+        return
+    if action is None:
+        signal.signal(number, signal.SIG_DFL)
+    else:
+        signal.signal(number, shell.caught if action else signal.SIG_IGN)
+
+
+def _wait(shell: "Interpreter", argv: list[str]) -> int:
+    try:
+        return _wait_for(shell, argv)
+    except Interrupted as error:
+        return 128 + error.number
+    finally:
+        shell.waiting = False
+
+
+def _wait_for(shell: "Interpreter", argv: list[str]) -> int:
+    jobs = shell.state.jobs
+    if len(argv) == 1:
+        for pid in list(jobs):
+            _reap(shell, pid)
+        return 0
+    status = 0
+    for argument in argv[1:]:
+        pid = job_id(shell, argument)
+        status = 127 if pid not in jobs else _reap(shell, pid)
+    return status
+
+
+def job_id(shell: "Interpreter", argument: str) -> int:
+    """The process of `%n` or of a number; -1 for anything else."""
+    jobs = list(shell.state.jobs)
+    if argument in ("%%", "%+", "%"):
+        return jobs[-1] if jobs else -1
+    if argument.startswith("%") and argument[1:].isdigit():
+        index = int(argument[1:])
+        return jobs[index - 1] if 0 < index <= len(jobs) else -1
+    return int(argument) if argument.isdigit() else -1
+
+
+def _reap(shell: "Interpreter", pid: int) -> int:
+    """Waits for a background job and forgets it."""
+    known = shell.state.jobs[pid]
+    if known is None:
+        if shell.pending:
+            raise Interrupted(shell.pending[0])
+        shell.waiting = True
+        status = os.waitpid(pid, 0)[1]
+        shell.waiting = False
+        known = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    del shell.state.jobs[pid]
+    return known
+
+
+def poll_jobs(shell: "Interpreter") -> None:
+    """Collects background jobs that have ended, so that their ids are gone."""
+    for pid, status in list(shell.state.jobs.items()):
+        if status is None:
+            try:
+                ended, code = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended, code = pid, 0
+            if ended:
+                shell.state.jobs[pid] = 128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
+
+
+def _kill(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.command import process
+
+    poll_jobs(shell)
+    argv = [str(job_id(shell, word)) if word.startswith("%") else word for word in argv]
+    return launch.run_tool(IN_PROCESS["kill"], argv, process(shell))
+
+
+def _cd(shell: "Interpreter", argv: list[str]) -> int:
+    state = shell.state
+    arguments = [a for a in argv[1:] if a not in ("-P", "-L", "--")]
+    target = arguments[0] if arguments else state.get("HOME") or "/"
+    if target == "-":
+        target = state.get("OLDPWD") or ""
+        if not target:
+            shell.complain("cd: no OLDPWD")
+            return 2
+        os.write(1, os.fsencode(target + "\n"))
+    logical = _normalised(target, state.get("PWD") or "/")
+    try:
+        host = state.machine.storage.host(logical)
+        if not host.is_dir():
+            host.stat()
+            raise NotADirectoryError(20, "Not a directory")
+    except OSError as error:
+        shell.complain(f"cd: {target}: {error.strerror}")
+        return 2
+    state.variables["OLDPWD"] = state.get("PWD") or "/"
+    state.cwd = state.machine.storage.resolve(logical)
+    state.variables["PWD"] = state.cwd if "-P" in argv else logical
+    return 0
+
+
+def _normalised(path: str, base: str) -> str:
+    """The logical path: `.` and `..` taken away by name."""
+    parts: list[str] = []
+    for part in (path if path.startswith("/") else f"{base}/{path}").split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _pwd(shell: "Interpreter", argv: list[str]) -> int:
+    text = shell.state.cwd if "-P" in argv else shell.state.get("PWD") or shell.state.cwd
+    os.write(1, os.fsencode(text + "\n"))
+    return 0
+
+
+def _umask(shell: "Interpreter", argv: list[str]) -> int:
+    if len(argv) > 1:
+        try:
+            os.umask(int(argv[1], 8))
+        except ValueError:
+            shell.complain(f"umask: bad mask: {argv[1]}")
+            return 1
+        return 0
+    mask = os.umask(0)
+    os.umask(mask)
+    os.write(1, f"{mask:03o}\n".encode())
+    return 0
+
+
+def _read(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.reading import read
+
+    return read(shell, argv)
+
+
+def _command(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.command import become, process
+
+    arguments = argv[1:]
+    if arguments[:1] in (["-v"], ["-V"]):
+        return _describe(shell, arguments[1:], verbose=arguments[0] == "-V", status=1)
+    while arguments[:1] in (["-p"], ["--"]):
+        arguments = arguments[1:]
+    if not arguments:
+        return 0
+    name = arguments[0]
+    builtin = SPECIAL.get(name) or BUILTINS.get(name)
+    if builtin:
+        return builtin(shell, arguments)
+    if name in IN_PROCESS:
+        return launch.run_tool(IN_PROCESS[name], arguments, process(shell))
+    return shell.wait(shell.fork(lambda: become(shell, arguments)))
+
+
+def _type(shell: "Interpreter", argv: list[str]) -> int:
+    return _describe(shell, argv[1:], verbose=True, status=1)
+
+
+def _describe(shell: "Interpreter", names: list[str], *, verbose: bool, status: int) -> int:
+    from bundler.virtual.shell.command import process
+    from bundler.virtual.shell.parser import RESERVED
+
+    result = 0
+    for name in names:
+        text = name
+        if name in RESERVED:
+            kind = "is a reserved word"
+        elif name in SPECIAL:
+            kind = "is a special shell builtin"
+        elif name in shell.state.functions:
+            kind = "is a function"
+        elif name in BUILTINS or name in IN_PROCESS:
+            kind = "is a shell builtin"
+        else:
+            try:
+                text = launch.find(name, process(shell))[1]
+                kind = f"is {text}"
+            except NotRunnable:
+                kind, text, result = "not found", "", status
+        if verbose or text:
+            os.write(1, os.fsencode(f"{name} {kind}\n" if verbose else f"{text}\n"))
+    return result
+
+
+def _let(shell: "Interpreter", argv: list[str]) -> int:
+    return int(not [evaluate(expression, shell.state) for expression in argv[1:]][-1])
+
+
+def _getopts(shell: "Interpreter", argv: list[str]) -> int:
+    from bundler.virtual.shell.reading import getopts
+
+    return getopts(shell, argv)
+
+
+def _jobs(shell: "Interpreter", _argv: list[str]) -> int:
+    poll_jobs(shell)
+    for index, (pid, status) in enumerate(shell.state.jobs.items(), 1):
+        os.write(1, f"[{index}] {'Running' if status is None else 'Done'} {pid}\n".encode())
+    return 0
+
+
+SPECIAL: dict[str, Builtin] = {
+    ":": _colon,
+    ".": _dot,
+    "source": _dot,
+    "break": _break,
+    "continue": _continue,
+    "eval": _eval,
+    "exec": _exec,
+    "exit": _exit,
+    "export": _export,
+    "readonly": _readonly,
+    "return": _return,
+    "set": _set,
+    "shift": _shift,
+    "trap": _trap,
+    "unset": _unset,
+}
+BUILTINS: dict[str, Builtin] = {
+    "cd": _cd,
+    "command": _command,
+    "builtin": _command,
+    "getopts": _getopts,
+    "jobs": _jobs,
+    "kill": _kill,
+    "let": _let,
+    "local": _local,
+    "pwd": _pwd,
+    "read": _read,
+    "times": _colon,
+    "type": _type,
+    "typeset": _local,
+    "ulimit": _colon,
+    "umask": _umask,
+    "wait": _wait,
+}
