@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from bundler.bundle import Bundle
 from bundler.deploy import deploy_bundle
 from bundler.device.phone import Phone
 from bundler.device.probe import probe
+from bundler.device.server import private_adb_server
 from bundler.device.store import damaged_files, push_bundle
 from bundler.errors import (
     BundleInvalid,
     InputError,
     OutputsInvalid,
     PhoneFull,
+    PhoneLost,
     PhoneRefused,
     PhoneTooSlow,
     RunFailed,
@@ -27,7 +30,9 @@ from bundler.errors import (
 )
 from bundler.fetch import Fetched, fetch_answers
 from bundler.run import Run
+from bundler.soc import known_socs
 from bundler.types import Runtime
+from bundler.virtual.phones import start_phone, stop_phone
 from tests.conftest import quiet
 from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
 
@@ -248,6 +253,17 @@ def test_a_chip_without_float16_is_refused_for_dsp(soc: str, bundle: Bundle, tmp
             deploy(phone, bundle, "dsp")
         assert sh(phone, f"ls {layout.REMOTE_ROOT}") == ""
         deploy(phone, bundle, "cpu")
+
+
+def test_a_phone_that_goes_away_is_lost_not_waited_for(tmp_path: Path) -> None:
+    started = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone")
+    with private_adb_server() as server:
+        phone = server.find(started.serial)
+        ending = threading.Timer(0.5, stop_phone, [started])
+        ending.start()
+        with pytest.raises(PhoneLost, match="connection lost while sleeping"):
+            phone.run(["sleep", "60"], doing="sleeping", timeout_s=30)
+        ending.join()
 
 
 @pytest.mark.genuine

@@ -1,0 +1,80 @@
+"""The main job on real input: the demo, the README's steps, real text; on the virtual phone and the genuine one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler import layout
+from bundler.bundle import read_bundle
+from bundler.cli import main
+from bundler.device.phone import Phone
+from bundler.resources import DEMO_MODEL
+from bundler.run import newest_run
+from bundler.types import Runtime
+from tests.test_deploy import check_logits
+
+XQUAD = Path(__file__).resolve().parents[2] / "shared/data/xquad.en.json"
+LEAST_RIGHT = 11
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capfd: pytest.CaptureFixture[str], *argv: str) -> Any:
+    """Runs a command with --json; returns its document."""
+    capfd.readouterr()
+    assert main([*argv, "--json"]) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+def at(phone: Phone) -> tuple[str, ...]:
+    return ("--adb-host", phone.server.host, "--adb-port", str(phone.server.port), "--device", phone.serial)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Command lines of processes that have to do with `folder`."""
+    lines = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+    return [line.replace(b"\0", b" ").decode() for line in lines if str(folder).encode() in line]
+
+
+def test_demo(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    rows = run(capfd, "demo")
+    assert len(rows) == 12
+    truths = [row["question"]["answers"] or [""] for row in rows]
+    for runtime in ("dsp", "cpu"):
+        assert sum(row[runtime]["text"] in known for row, known in zip(rows, truths, strict=True)) >= LEAST_RIGHT
+    assert list(here.iterdir()) == []
+    assert left_behind(here) == []
+
+
+@pytest.mark.parametrize("runtime", ["dsp", "cpu"])
+def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
+    assert run(capfd, "build")["questions"] == 12
+    assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["runtime"] == runtime
+    document = run(capfd, "fetch-answers", *at(phone))
+    bundle = read_bundle(here / layout.DEFAULT_BUNDLE)
+    truths = {question.id: question.answers or ("",) for question in bundle.questions}
+    assert sum(entry["answer"] in truths[entry["id"]] for entry in document["answers"]) >= LEAST_RIGHT
+    assert document["runtime"] == runtime
+    check_logits(bundle, newest_run(bundle), DEMO_MODEL)
+
+
+def test_real_text(capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
+    if not XQUAD.exists():
+        pytest.skip(f"{XQUAD} is not there")
+    assert run(capfd, "build", "--questions", str(XQUAD), "--limit", "20")["questions"] == 20
+    run(capfd, "deploy", "--runtime", "cpu", *at(phone))
+    answers = run(capfd, "fetch-answers", *at(phone))["answers"]
+    questions = read_bundle(here / layout.DEFAULT_BUNDLE).questions
+    assert [entry["id"] for entry in answers] == [question.id for question in questions]
+    for entry, question in zip(answers, questions, strict=True):
+        assert entry["answer"]
+        assert entry["answer"] == question.context[entry["start"] : entry["end"]]
+        assert 0 < entry["confidence"] <= 1
