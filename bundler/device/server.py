@@ -1,12 +1,13 @@
 """A private adb server: on a free port of its own, ended with the block that uses it."""
 
 import os
-import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import adbutils
 
@@ -28,32 +29,38 @@ def private_adb_server() -> Iterator[AdbServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, **ALONE}
     command = [adbutils.adb_path(), "-L", f"tcp:localhost:{port}", "server", "nodaemon"]
-    try:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-    except OSError as error:
-        raise NoAdb(f"127.0.0.1:{port}", f"{command[0]}: {error.strerror}") from error
-    try:
-        _wait_until_up(port, process)
-        yield AdbServer("127.0.0.1", port)
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with tempfile.TemporaryDirectory(prefix="mbqa-adb-") as home, (Path(home) / "log").open("w+b") as log:
+        environment = {**os.environ, **ALONE, "HOME": home}  # its keys are to stay out of the user's own
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_S)
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        except OSError as error:
+            raise NoAdb(f"127.0.0.1:{port}", f"{command[0]}: {error.strerror}") from error
+        try:
+            if not _comes_up(port, process):
+                log.seek(0)
+                said = log.read().decode(errors="replace").strip().splitlines()
+                raise NoAdb(f"127.0.0.1:{port}", f"the adb program did not start it: {(said or ['no message'])[-1]}")
+            yield AdbServer("127.0.0.1", port)
+        finally:
+            _end(process)
 
 
-def _wait_until_up(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_S)
+
+
+def _comes_up(port: int, process: "subprocess.Popen[bytes]") -> bool:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                return True
         time.sleep(0.02)
-    raise NoAdb(f"127.0.0.1:{port}", "the adb program did not start its server")
+    return False

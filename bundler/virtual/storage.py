@@ -6,6 +6,7 @@ so nothing outside the folder is ever read or written, whatever links and `..` a
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Storage:
         """The phone's canonical absolute path of `path`; the last link is followed where `follow`.
 
         Raises:
-            OSError: ELOOP for a circle of links.
+            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR where `..` leaves what is no folder.
         """
         pending = (path if path.startswith("/") else f"{cwd}/{path}").split("/")[::-1]
         done: list[str] = []
@@ -46,10 +47,11 @@ class Storage:
             if part in ("", "."):
                 continue
             if part == "..":
+                self._check_folder(done, path)
                 del done[-1:]
                 continue
             here = self.root.joinpath(*done, part)
-            if here.is_symlink() and (follow or any(p not in ("", ".") for p in pending)):
+            if here.is_symlink() and (follow or pending):
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -60,6 +62,12 @@ class Storage:
             else:
                 done.append(part)
         return "/" + "/".join(done)
+
+    def _check_folder(self, parts: list[str], path: str) -> None:
+        """Sees to it that what `..` leaves is a folder, as a kernel does."""
+        status = os.stat(self.root.joinpath(*parts))  # noqa: PTH116  (raises with the right errno)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def host(self, path: str, cwd: str = "/", *, follow: bool = True, write: bool = False) -> Path:
         """The host's path of the phone's `path`.

@@ -1,13 +1,13 @@
 """The commands that are part of the shell, because they change it."""
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bundler.virtual.shell import launch
+from bundler.virtual.shell import jobs, launch
 from bundler.virtual.shell.arithmetic import evaluate
-from bundler.virtual.shell.control import Break, Continue, Exit, Interrupted, Return, signal_name, signal_number
+from bundler.virtual.shell.control import Break, Continue, Exit, Return
+from bundler.virtual.shell.quoting import quoted
 from bundler.virtual.shell.state import OPTIONS, OTHER_OPTIONS, ShellError
 from bundler.virtual.shell.tools import IN_PROCESS
 from bundler.virtual.shell.tools.base import NotRunnable
@@ -66,8 +66,11 @@ def _set(shell: "Interpreter", argv: list[str]) -> int:
     state = shell.state
     if not arguments:
         for name in sorted(state.variables):
-            os.write(1, os.fsencode(f"{name}={_quoted(state.variables[name])}\n"))
+            os.write(1, os.fsencode(f"{name}={quoted(state.variables[name])}\n"))
         return 0
+    if arguments[:1] == ["-"]:
+        state.options -= {"xtrace", "verbose"}
+        arguments.pop(0)
     while arguments and arguments[0][:1] in ("-", "+") and len(arguments[0]) > 1:
         argument = arguments.pop(0)
         if argument == "--":
@@ -91,12 +94,6 @@ def _set(shell: "Interpreter", argv: list[str]) -> int:
 def _show_options(shell: "Interpreter") -> None:
     for option in sorted((*OPTIONS.values(), *OTHER_OPTIONS)):
         os.write(1, f"{option:<12} {'on' if option in shell.state.options else 'off'}\n".encode())
-
-
-def _quoted(text: str) -> str:
-    from bundler.virtual.shell.command import quoted
-
-    return quoted(text)
 
 
 def _unset(shell: "Interpreter", argv: list[str]) -> int:
@@ -131,7 +128,7 @@ def _declared(shell: "Interpreter", argv: list[str]) -> Iterator[str]:
 def _export(shell: "Interpreter", argv: list[str]) -> int:
     if len(argv) == 1 or argv[1:] == ["-p"]:
         for name, value in shell.state.environment().items():
-            os.write(1, os.fsencode(f"{'export ' * (len(argv) > 1)}{name}={_quoted(value)}\n"))
+            os.write(1, os.fsencode(f"{'export ' * (len(argv) > 1)}{name}={quoted(value)}\n"))
     for name in _declared(shell, argv):
         shell.state.exported.add(name)
     return 0
@@ -140,7 +137,7 @@ def _export(shell: "Interpreter", argv: list[str]) -> int:
 def _readonly(shell: "Interpreter", argv: list[str]) -> int:
     if len(argv) == 1:
         for name in sorted(shell.state.readonly):
-            os.write(1, os.fsencode(f"{name}={_quoted(shell.state.variables.get(name, ''))}\n"))
+            os.write(1, os.fsencode(f"{name}={quoted(shell.state.variables.get(name, ''))}\n"))
     for name in list(_declared(shell, argv)):
         shell.state.readonly.add(name)
     return 0
@@ -195,106 +192,6 @@ def _exec(shell: "Interpreter", argv: list[str]) -> int:
     raise Exit(become(shell, argv[1:]))
 
 
-def _trap(shell: "Interpreter", argv: list[str]) -> int:
-    traps = shell.state.traps
-    arguments = argv[2:] if argv[1:2] == ["--"] else argv[1:]
-    if not arguments:
-        for number in sorted(traps):
-            os.write(1, os.fsencode(f"trap -- {_quoted(traps[number])} {signal_name(number) if number else 'EXIT'}\n"))
-        return 0
-    action = arguments[0]
-    reset = action == "-" or (len(arguments) == 1 and signal_number(action) is not None)
-    status = 0
-    for name in arguments if reset and action != "-" else arguments[1:]:
-        chosen = signal_number(name)
-        if chosen is None:
-            shell.complain(f"trap: bad signal '{name}'")
-            status = 1
-        else:
-            _set_trap(shell, chosen, None if reset else action)
-    return status
-
-
-def _set_trap(shell: "Interpreter", number: int, action: str | None) -> None:
-    if action is None:
-        shell.state.traps.pop(number, None)
-    else:
-        shell.state.traps[number] = action
-    if number in (0, signal.SIGKILL, signal.SIGSTOP):
-        return
-    if action is None:
-        signal.signal(number, signal.SIG_DFL)
-    else:
-        signal.signal(number, shell.caught if action else signal.SIG_IGN)
-
-
-def _wait(shell: "Interpreter", argv: list[str]) -> int:
-    try:
-        return _wait_for(shell, argv)
-    except Interrupted as error:
-        return 128 + error.number
-    finally:
-        shell.waiting = False
-
-
-def _wait_for(shell: "Interpreter", argv: list[str]) -> int:
-    jobs = shell.state.jobs
-    if len(argv) == 1:
-        for pid in list(jobs):
-            _reap(shell, pid)
-        return 0
-    status = 0
-    for argument in argv[1:]:
-        pid = job_id(shell, argument)
-        status = 127 if pid not in jobs else _reap(shell, pid)
-    return status
-
-
-def job_id(shell: "Interpreter", argument: str) -> int:
-    """The process of `%n` or of a number; -1 for anything else."""
-    jobs = list(shell.state.jobs)
-    if argument in ("%%", "%+", "%"):
-        return jobs[-1] if jobs else -1
-    if argument.startswith("%") and argument[1:].isdigit():
-        index = int(argument[1:])
-        return jobs[index - 1] if 0 < index <= len(jobs) else -1
-    return int(argument) if argument.isdigit() else -1
-
-
-def _reap(shell: "Interpreter", pid: int) -> int:
-    """Waits for a background job and forgets it."""
-    known = shell.state.jobs[pid]
-    if known is None:
-        if shell.pending:
-            raise Interrupted(shell.pending[0])
-        shell.waiting = True
-        status = os.waitpid(pid, 0)[1]
-        shell.waiting = False
-        known = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    del shell.state.jobs[pid]
-    return known
-
-
-def poll_jobs(shell: "Interpreter") -> None:
-    """Collects background jobs that have ended, so that their ids are gone."""
-    for pid, status in list(shell.state.jobs.items()):
-        if status is None:
-            try:
-                ended, code = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                ended, code = pid, 0
-            if ended:
-                shell.state.jobs[pid] = 128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
-
-
-def _kill(shell: "Interpreter", argv: list[str]) -> int:
-    from bundler.virtual.shell.command import process
-
-    poll_jobs(shell)
-    argv = [str(job_id(shell, word)) if word.startswith("%") else word for word in argv]
-    return launch.run_tool(IN_PROCESS["kill"], argv, process(shell))
-
-
 def _cd(shell: "Interpreter", argv: list[str]) -> int:
     state = shell.state
     arguments = [a for a in argv[1:] if a not in ("-P", "-L", "--")]
@@ -312,7 +209,7 @@ def _cd(shell: "Interpreter", argv: list[str]) -> int:
             host.stat()
             raise NotADirectoryError(20, "Not a directory")
     except OSError as error:
-        shell.complain(f"cd: {target}: {error.strerror}")
+        shell.complain(f"cd: {logical}: {error.strerror}")
         return 2
     state.variables["OLDPWD"] = state.get("PWD") or "/"
     state.cwd = state.machine.storage.resolve(logical)
@@ -358,7 +255,7 @@ def _read(shell: "Interpreter", argv: list[str]) -> int:
 
 
 def _command(shell: "Interpreter", argv: list[str]) -> int:
-    from bundler.virtual.shell.command import become, process
+    from bundler.virtual.shell.command import become, run_builtin
 
     arguments = argv[1:]
     if arguments[:1] in (["-v"], ["-V"]):
@@ -372,7 +269,7 @@ def _command(shell: "Interpreter", argv: list[str]) -> int:
     if builtin:
         return builtin(shell, arguments)
     if name in IN_PROCESS:
-        return launch.run_tool(IN_PROCESS[name], arguments, process(shell))
+        return run_builtin(shell, IN_PROCESS[name], arguments)
     return shell.wait(shell.fork(lambda: become(shell, arguments)))
 
 
@@ -416,13 +313,6 @@ def _getopts(shell: "Interpreter", argv: list[str]) -> int:
     return getopts(shell, argv)
 
 
-def _jobs(shell: "Interpreter", _argv: list[str]) -> int:
-    poll_jobs(shell)
-    for index, (pid, status) in enumerate(shell.state.jobs.items(), 1):
-        os.write(1, f"[{index}] {'Running' if status is None else 'Done'} {pid}\n".encode())
-    return 0
-
-
 SPECIAL: dict[str, Builtin] = {
     ":": _colon,
     ".": _dot,
@@ -437,7 +327,7 @@ SPECIAL: dict[str, Builtin] = {
     "return": _return,
     "set": _set,
     "shift": _shift,
-    "trap": _trap,
+    "trap": jobs.trap,
     "unset": _unset,
 }
 BUILTINS: dict[str, Builtin] = {
@@ -445,8 +335,8 @@ BUILTINS: dict[str, Builtin] = {
     "command": _command,
     "builtin": _command,
     "getopts": _getopts,
-    "jobs": _jobs,
-    "kill": _kill,
+    "jobs": jobs.jobs,
+    "kill": jobs.kill,
     "let": _let,
     "local": _local,
     "pwd": _pwd,
@@ -456,5 +346,5 @@ BUILTINS: dict[str, Builtin] = {
     "typeset": _local,
     "ulimit": _colon,
     "umask": _umask,
-    "wait": _wait,
+    "wait": jobs.wait,
 }

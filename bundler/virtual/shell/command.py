@@ -1,7 +1,6 @@
 """Simple commands: assignments, functions, builtins, and what is started in a process of its own."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,16 +9,16 @@ from bundler.virtual.machine import Process
 from bundler.virtual.shell.builtins import BUILTINS, SPECIAL
 from bundler.virtual.shell.control import Exit, Return
 from bundler.virtual.shell.launch import execute, run_tool
+from bundler.virtual.shell.quoting import quoted
 from bundler.virtual.shell.redirect import RedirectionError
 from bundler.virtual.shell.state import ShellError
 from bundler.virtual.shell.syntax import Command, Simple
-from bundler.virtual.shell.tools import IN_PROCESS
-from bundler.virtual.shell.tools.base import NotRunnable
+from bundler.virtual.shell.tools import IN_PROCESS, TOOLS
+from bundler.virtual.shell.tools.base import NotRunnable, Tool
 
 if TYPE_CHECKING:
     from bundler.virtual.shell.interpreter import Interpreter
 
-PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 MAX_CALLS = 60
 
 
@@ -40,7 +39,7 @@ def run_simple(shell: "Interpreter", command: Simple, *, last: bool) -> int:
     if name in BUILTINS:
         return _in_shell(shell, command, lambda: BUILTINS[name](shell, argv))
     if name in IN_PROCESS:
-        return _in_shell(shell, command, lambda: run_tool(IN_PROCESS[name], argv, process(shell)))
+        return _in_shell(shell, command, lambda: run_builtin(shell, IN_PROCESS[name], argv))
     return _external(shell, command, argv, last=last)
 
 
@@ -74,8 +73,9 @@ def _special(shell: "Interpreter", command: Simple, argv: list[str]) -> int:
     except RedirectionError as error:
         raise ShellError(str(error)) from None
     try:
-        _assign(shell, command)
-        status = SPECIAL[argv[0]](shell, argv)
+        with shell.told():
+            _assign(shell, command)
+            status = SPECIAL[argv[0]](shell, argv)
     except BaseException:
         shell.descriptors.restore(undo)
         raise
@@ -94,7 +94,7 @@ def _in_shell(shell: "Interpreter", command: Simple, body: Callable[[], int]) ->
         shell.complain(str(error))
         return 1
     try:
-        with _assigned(shell, command):
+        with shell.told(), _assigned(shell, command):
             return body()
     finally:
         shell.descriptors.restore(undo)
@@ -157,6 +157,8 @@ def _replace(shell: "Interpreter", command: Simple, argv: list[str]) -> int:
 
 def become(shell: "Interpreter", argv: list[str]) -> int:
     """Runs a command in this process; the shell's exit code if it cannot be."""
+    if argv[0] == "cat" and not any(word.startswith("-") and word != "-" for word in argv[1:]):
+        return run_builtin(shell, TOOLS["cat"], argv)
     try:
         return execute(argv, process(shell))
     except NotRunnable as error:
@@ -164,15 +166,13 @@ def become(shell: "Interpreter", argv: list[str]) -> int:
         return error.status
 
 
+def run_builtin(shell: "Interpreter", tool: Tool, argv: list[str]) -> int:
+    """Runs a tool that is mksh's own, and tells its errors as the shell."""
+    return run_tool(tool, argv, process(shell), builtin_of=shell.state.prefix())
+
+
 def _trace(shell: "Interpreter", command: Simple, argv: list[str]) -> None:
     """Prints the command as `set -x` does."""
     words = [f"{name}={quoted(shell.state.get(name) or '')}" for name, _, _ in command.assignments if not argv]
-    words += [quoted(word) for word in argv]
+    words += [quoted(word) for word in argv] if argv else [""]
     os.write(2, os.fsencode((shell.state.get("PS4") or "") + " ".join(words) + "\n"))
-
-
-def quoted(text: str) -> str:
-    """The word as the shell would have to be given it."""
-    if PLAIN.fullmatch(text):
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"

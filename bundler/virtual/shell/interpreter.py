@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from bundler.virtual.shell import patterns
 from bundler.virtual.shell.arithmetic import evaluate
@@ -36,6 +37,7 @@ from bundler.virtual.shell.tools.base import complain
 
 CHUNK = 1 << 16
 EXIT_TRAP = 0
+QUIET_SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 
 class Interpreter:
@@ -58,9 +60,16 @@ class Interpreter:
 
     def run_source(self, parser: Parser, *, last: bool = False) -> int:
         """Runs what the parser gives, line by line; `last`: this process ends with it."""
-        while (script := parser.next_line()) is not None:
+        while (script := self._next_line(parser)) is not None:
             self.execute(script, last=last and parser.at_end())
         return self.state.status
+
+    def _next_line(self, parser: Parser) -> Script | None:
+        try:
+            return parser.next_line()
+        except ShellSyntaxError:
+            self.state.line = parser.error_line
+            raise
 
     def guarded(self, body: Callable[[], int]) -> int:
         """A shell's exit code: of `body`, or of what ended it; runs the EXIT trap."""
@@ -92,6 +101,15 @@ class Interpreter:
         status = self.state.status
         self.run_source(Parser(trap))
         return status
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tells of what ends the shell at once, while standard error is still where the command has it."""
+        try:
+            yield
+        except (ShellError, ShellSyntaxError) as error:
+            self.complain(str(error))
+            raise Exit(error.status if isinstance(error, ShellError) else 1) from None
 
     def complain(self, message: str) -> None:
         complain(self.state.prefix(), message)
@@ -130,12 +148,13 @@ class Interpreter:
             os.close(null)
 
     def wait(self, pid: int) -> int:
-        """The exit code of a child in the foreground; tells of a signal that ended it."""
+        """The exit code of a child; tells of a signal that ended it."""
         status = os.waitpid(pid, 0)[1]
+        self.waiting = False
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
         number = os.WTERMSIG(status)
-        if number not in (signal.SIGINT, signal.SIGPIPE):
+        if number not in QUIET_SIGNALS:
             os.write(2, f"{signal.strsignal(number)} \n".encode())
         return 128 + number
 
@@ -311,7 +330,8 @@ class Interpreter:
             self.complain(str(error))
             return 1
         try:
-            return self.execute(command.command, last=last)
+            with self.told():
+                return self.execute(command.command, last=last)
         finally:
             self.descriptors.restore(undo)
 

@@ -117,26 +117,27 @@ def execute(argv: Sequence[str], process: Process) -> int:
     if isinstance(found, Script):
         from bundler.virtual.shell.main import shell_tool
 
-        return run_tool(shell_tool, ["sh", path, *argv[1:]], process)
+        return run_tool(shell_tool, [argv[0], path, *argv[1:]], process)
     if path.rpartition("/")[2] in process.machine.programs:
         return _run_program(found, argv, process)
     return run_tool(found, argv, process)
 
 
-def run_tool(tool: Tool | Program, argv: Sequence[str], process: Process) -> int:
-    """A tool's exit code, with its output written and its errors told."""
-    name = argv[0].rpartition("/")[2]
-    context = Context(process.machine, process.cwd, process.env, name, execute)
+def run_tool(tool: Tool | Program, argv: Sequence[str], process: Process, *, builtin_of: str = "") -> int:
+    """A tool's exit code, with its output written and its errors told; by the shell `builtin_of` if it is its own."""
+    called = argv[0].rpartition("/")[2]
+    name = f"{builtin_of}: {called}" if builtin_of else called
+    context = Context(process.machine, process.cwd, process.env, name, execute, called=argv[0])
     try:
-        status = tool([name, *argv[1:]], context)
+        status = tool([called, *argv[1:]], context)
         context.out.flush()
     except Failure as error:
         _flush(context)
         complain(name, error.message)
-        return error.status
+        return error.status or context.error_status
     except OSError as error:
         complain(name, error.strerror or str(error))
-        return 1
+        return context.error_status
     except Exception as error:
         _flush(context)
         complain(name, f"internal error: {type(error).__name__}: {error}")

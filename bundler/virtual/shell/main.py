@@ -49,7 +49,7 @@ def _settle(machine: Machine) -> None:
 
 def shell_tool(argv: Sequence[str], process: Context) -> int:
     """`sh [-eux] [-o option] [-c command [name]] [-s] [file] [argument...]`."""
-    return _shell(argv, process, argv[0])
+    return _shell(argv, process, process.called)
 
 
 def _shell(argv: Sequence[str], process: Process, name: str) -> int:

@@ -108,7 +108,9 @@ def getopts(shell: "Interpreter", argv: list[str]) -> int:
     arguments = argv[3:] or shell.state.positional
     state = shell.state
     index = int(state.get("OPTIND") or "1")
-    if index != shell.option_index:
+    if index == shell.option_index + 1 and shell.option_offset > 1:
+        index -= 1  # OPTIND counts a word from its first letter on
+    elif index != shell.option_index:
         shell.option_offset = 1
     word = arguments[index - 1] if index <= len(arguments) else ""
     if not word.startswith("-") or word in ("-", "--"):
@@ -136,7 +138,7 @@ def getopts(shell: "Interpreter", argv: list[str]) -> int:
         index += 1
         shell.option_offset = 1
     shell.option_index = index
-    state.set("OPTIND", str(index))
+    state.set("OPTIND", str(index + (shell.option_offset > 1)))
     state.set(name, result)
     return 0
 

@@ -77,13 +77,13 @@ class Descriptors:
         for fd, copy in reversed(undo):
             if copy is None:
                 _close(fd)
-            else:
+            elif copy in self.copies:
                 os.dup2(copy, fd)
         self.keep(undo)
 
     def keep(self, undo: Undo) -> None:
         for _, copy in undo:
-            if copy is not None:
+            if copy in self.copies:
                 os.close(copy)
                 self.copies.discard(copy)
 
@@ -128,7 +128,7 @@ class Descriptors:
         try:
             return fcntl.fcntl(int(text), fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS)
         except (ValueError, OSError):
-            raise RedirectionError(f"{redirection.operator}{text}: bad file descriptor") from None
+            raise RedirectionError(f"{redirection.operator}{text} : bad file descriptor") from None
 
     def _open(self, redirection: Redirection) -> int:
         operator = redirection.operator.removeprefix("&")

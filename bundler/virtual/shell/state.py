@@ -100,7 +100,7 @@ class State:
 
     def unset(self, name: str) -> None:
         if name in self.readonly:
-            raise ShellError(f"read-only: {name}", 2)
+            raise ShellError(f"read-only: {name}")
         self.variables.pop(name, None)
         self.exported.discard(name)
 

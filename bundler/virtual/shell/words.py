@@ -1,6 +1,7 @@
 """Reading a script's characters: blanks, quotes, `$` and backticks. What commands are made of is parser.py's."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from bundler.virtual.shell.syntax import (
@@ -40,7 +41,7 @@ class Pieces:
         return tuple(self.parts)
 
 
-class Scanner:
+class Scanner(ABC):
     """A place in a script. `more` gives the next line where the script arrives bit by bit, "" at its end."""
 
     def __init__(self, source: str, more: Callable[[], str] | None = None, line: int = 1) -> None:
@@ -53,6 +54,11 @@ class Scanner:
     @property
     def line(self) -> int:
         return self.first_line + self.source.count("\n", 0, self.position)
+
+    @property
+    def error_line(self) -> int:
+        """The line that a syntax error is told of: the last one where the script just ends."""
+        return self.line - (self.position > 0 and not self.at() and self.source.endswith("\n"))
 
     def at(self, offset: int = 0) -> str:
         """The character `offset` after the current one, "" past the end."""
@@ -94,13 +100,13 @@ class Scanner:
             else:
                 return
 
+    @abstractmethod
     def script_until(self, closing: str) -> Script:
-        """A script up to `closing`, which is taken. parser.py provides it."""
-        raise NotImplementedError
+        """A script up to `closing`, which is taken: the parser's part."""
 
+    @abstractmethod
     def script_of(self, text: str) -> Script:
-        """The script that `text` is. parser.py provides it."""
-        raise NotImplementedError
+        """The script that `text` is: the parser's part."""
 
     def word(self) -> Word:
         """The word that begins here; empty where none does."""

@@ -54,18 +54,14 @@ def tar(argv: Sequence[str], context: Context) -> int:
     archive = options.value("f", "-")
     for folder in options.values.get("C", []):
         if not context.is_folder(folder):
-            raise Failure(
-                f"-C {folder}: No such file or directory" if False else f"chdir '{folder}': No such file or directory"
-            )
+            raise Failure(f"-C {folder}: No such file or directory")
         outside, context = context, replace(context, cwd=context.resolve(folder))
         if archive != "-":
             archive = outside.resolve(archive)
     try:
         return _create(archive, options, context) if actions == ["c"] else _read(archive, options, context)
     except tarfile.ReadError:
-        raise Failure(
-            "Not tar" if False else "bad header" if False else "Short header" if False else "not tar"
-        ) from None
+        raise Failure("Not tar") from None
 
 
 def _bundled(argv: list[str]) -> list[str]:
@@ -90,8 +86,9 @@ def _create(archive: str, options: Options, context: Context) -> int:
     if not paths:
         raise Failure("empty archive")
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT, bufsize=10240) as writer:
+        linked: Linked = {}
         for path in paths:
-            _add(path, writer, options, context)
+            _add(path, writer, options, context, linked)
     if output is not raw:
         output.close()
     raw.close()
@@ -112,7 +109,11 @@ def _excluded(path: str, options: Options) -> bool:
     )
 
 
-def _add(path: str, writer: tarfile.TarFile, options: Options, context: Context) -> None:
+Linked = dict[tuple[int, int], str]
+"""The names under which files with several links are in the archive already."""
+
+
+def _add(path: str, writer: tarfile.TarFile, options: Options, context: Context, linked: Linked) -> None:
     if _excluded(path, options):
         return
     try:
@@ -121,16 +122,22 @@ def _add(path: str, writer: tarfile.TarFile, options: Options, context: Context)
         context.complain(f"{path}: {error.strerror}")
         return
     name = path
-    while name.startswith(("/", "../")):
-        name = name.removeprefix("/").removeprefix("../")
+    while start := next((each for each in ("/", "../") if name.startswith(each)), ""):
+        name = name.removeprefix(start)
+        os.write(2, f"removing leading '{start}' from member names\n".encode())
     info = tarfile.TarInfo(_transformed(name, options) or "./")
     info.mode, info.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
     info.uid = info.gid = 2000
     info.uname = info.gname = "shell"
     if "v" in options:
-        os.write(2, os.fsencode(info.name + "\n"))
-    if stat.S_ISREG(status.st_mode):
+        os.write(1 if "f" in options else 2, os.fsencode(info.name + "/" * stat.S_ISDIR(status.st_mode) + "\n"))
+    inode = (status.st_dev, status.st_ino)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and inode in linked:
+        info.type, info.linkname = tarfile.LNKTYPE, linked[inode]
+        writer.addfile(info)
+    elif stat.S_ISREG(status.st_mode):
         info.size = status.st_size
+        linked[inode] = info.name
         with context.reading(path) as file:
             writer.addfile(info, file)
     elif stat.S_ISLNK(status.st_mode):
@@ -140,7 +147,7 @@ def _add(path: str, writer: tarfile.TarFile, options: Options, context: Context)
         info.type = tarfile.DIRTYPE
         writer.addfile(info)
         for child in [] if "R" in options else context.names(path):
-            _add(f"{path.rstrip('/')}/{child}", writer, options, context)
+            _add(f"{path.rstrip('/')}/{child}", writer, options, context, linked)
 
 
 def _transformed(name: str, options: Options) -> str:
@@ -165,7 +172,7 @@ def _read(archive: str, options: Options, context: Context) -> int:
     if source.peek(2)[:2] == b"\x1f\x8b" or "z" in options:
         stream = cast("BinaryIO", gzip.GzipFile(fileobj=source, mode="rb"))
     if not source.peek(1):
-        raise Failure("Not tar") if False else Failure("empty archive" if False else "Short header")
+        raise Failure("Not tar")
     wanted = options.operands
     seen: set[str] = set()
     folders: list[tuple[str, tarfile.TarInfo]] = []
@@ -188,6 +195,8 @@ def _read(archive: str, options: Options, context: Context) -> int:
     for path in wanted:
         if path not in seen:
             context.complain(f"'{path}' not in archive")
+    if context.failed:
+        context.complain("had errors")
     return context.status()
 
 
@@ -204,7 +213,7 @@ def _member(
     if len(parts) > strip:
         name = "/".join(parts[strip:])
     if "t" in options:
-        context.out.line(_long_line(member, name) if "v" in options else name + "/" * (member.isdir()))
+        context.out.line(_long_line(member, name) if "v" in options else _short_line(member, name))
         return
     if "v" in options:
         context.out.line(name + "/" * (member.isdir()))
@@ -226,15 +235,19 @@ def _member(
         folders.append((name or ".", member))
 
 
+def _short_line(member: tarfile.TarInfo, name: str) -> str:
+    link = f" -> {member.linkname}" if member.issym() else f" link to {member.linkname}" if member.islnk() else ""
+    return f"{name}{'/' * member.isdir()}{link}"
+
+
 def _long_line(member: tarfile.TarInfo, name: str) -> str:
     import time
 
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(member.mtime))
-    link = f" -> {member.linkname}" if member.issym() else f" link to {member.linkname}" if member.islnk() else ""
-    kind = "d" if member.isdir() else "l" if member.issym() else "h" if member.islnk() else "-"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(member.mtime))
+    kind = "d" if member.isdir() else "l" if member.issym() else "-"
     mode = kind + stat.filemode(member.mode)[1:]
     owner = f"{member.uname or member.uid}/{member.gname or member.gid}"
-    return f"{mode} {owner} {member.size:>9} {when} {name}{'/' * member.isdir()}{link}"
+    return f"{mode} {owner} {member.size:>9}  {when} {_short_line(member, name)}"
 
 
 def _inside(path: str, context: Context) -> bool:

@@ -21,9 +21,7 @@ def expr(argv: Sequence[str], context: Context) -> int:
         raise Failure('Needs 1 argument (see "expr --help")', 2)
     value = _value(words, 0)
     if words:
-        raise Failure(
-            "syntax error" if False else f"Unexpected extra argument '{words[0]}'" if False else "syntax error", 2
-        )
+        raise Failure("syntax error", 2)
     context.out.line(value)
     return int(value in NULL)
 
@@ -65,7 +63,7 @@ def _applied(left: str, operator: str, right: str) -> str:
         order = _order(int(left), int(right)) if numeric else _order(left, right)
         return str(int(order in ORDERS[operator]))
     if not numeric:
-        raise Failure("non-integer argument" if False else "not integer", 2)
+        raise Failure("not integer", 2)
     a, b = int(left), int(right)
     if operator in "/%" and not b:
         raise Failure("division by zero", 2)
@@ -88,14 +86,12 @@ def seq(argv: Sequence[str], context: Context) -> int:
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
-        raise Failure(
-            f"not integer: {texts[0]}" if False else f"bad number '{texts[0]}'" if False else f"not float: {texts[0]}"
-        ) from None
+        raise Failure(f"not float: {texts[0]}") from None
     first = numbers[0] if len(numbers) > 1 else 1.0
     step = numbers[1] if len(numbers) > 2 else 1.0
     last = numbers[-1]
     if step == 0:
-        raise Failure("increment is 0" if False else "0 increment")
+        raise Failure("increment is 0")
     digits = max((len(text.partition(".")[2]) for text in texts), default=0)
     count = int((last - first) / step + 1 + 1e-9)
     values = [f"{first + step * index:.{digits}f}" for index in range(max(count, 0))]

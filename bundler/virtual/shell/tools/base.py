@@ -11,13 +11,14 @@ from bundler.virtual.machine import Process
 from bundler.virtual.storage import WRITABLE
 
 CHUNK = 1 << 16
+ERROR_STATUS = {"cmp": 2, "diff": 2, "egrep": 2, "expr": 2, "fgrep": 2, "grep": 2, "sort": 2, "timeout": 125}
 STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class Failure(Exception):
-    """Ends a tool: its message (printed after the tool's name) and exit code."""
+    """Ends a tool: its message (printed after the tool's name) and exit code, 0 for the tool's usual one."""
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
@@ -53,6 +54,7 @@ class Context(Process):
 
     name: str
     execute: Callable[[Sequence[str], Process], int]
+    called: str = ""
     out: Output = field(default_factory=Output)
     failed: list[int] = field(default_factory=list)
 
@@ -64,7 +66,12 @@ class Context(Process):
 
     def status(self) -> int:
         """The exit code after all complaints."""
-        return 1 if self.failed else 0
+        return self.error_status if self.failed else 0
+
+    @property
+    def error_status(self) -> int:
+        """The exit code of this tool's mistakes."""
+        return ERROR_STATUS.get(self.called.rpartition("/")[2], 1)
 
     def host(self, path: str, *, follow: bool = True, write: bool = False) -> Path:
         """The host's path; for a tool's own file operations, never to be shown."""
@@ -247,7 +254,8 @@ def parse(
         else:
             operands.append(argument)
     if len(operands) < minimum:
-        raise Failure(f'Needs {minimum} argument{"s" * (minimum != 1)} (see "{argv[0]} --help")')
+        need = "Needs 1 argument" if minimum == 1 else f"Need {minimum} arguments"
+        raise Failure(f'{need} (see "{argv[0]} --help")')
     if maximum is not None and len(operands) > maximum:
         raise Failure(f'Max {maximum} argument{"s" * (maximum != 1)} (see "{argv[0]} --help")')
     return Options(found, given, operands)

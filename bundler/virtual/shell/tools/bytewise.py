@@ -2,6 +2,7 @@
 
 import base64 as encoding
 import os
+import stat
 import time
 from collections.abc import Sequence
 
@@ -30,6 +31,7 @@ NAMES = (
 CHARACTERS = {0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
 WIDTHS = {"x": {1: 2, 2: 4, 4: 8, 8: 16}, "o": {1: 3, 2: 6, 4: 11, 8: 22}}
 WIDTHS |= {"d": {1: 4, 2: 6, 4: 11, 8: 20}, "u": {1: 3, 2: 5, 4: 10, 8: 20}}
+NEWLINE = b"\n"
 SHORT = {"b": "o1", "o": "o2", "x": "x2", "d": "u2", "c": "c", "s": "d2"}
 SIZES = {"C": 1, "S": 2, "I": 4, "L": 8}
 
@@ -53,10 +55,9 @@ def od(argv: Sequence[str], context: Context) -> int:
             starred = True
             continue
         previous, starred = block, False
-        pad = max(_cell(kind, size) * (8 // 1) // size for kind, size in types) if False else 0
         for index, (kind, size) in enumerate(types):
             head = _address(base, start + options.number("j", 0)) if not index else " " * len(_address(base, 0))
-            context.out.line(head + _cells(block, kind, size) + " " * pad)
+            context.out.line(head + _cells(block, kind, size))
     if base != "n":
         context.out.line(_address(base, len(data) + options.number("j", 0)))
     return context.status()
@@ -76,7 +77,7 @@ def _address(base: str, value: int) -> str:
 
 
 def _cell(kind: str, size: int) -> int:
-    return 1 + (3 if kind in "ac" else WIDTHS[kind][size])
+    return 4 if kind in "ac" else size * (3 if kind == "x" else 4)
 
 
 def _cells(block: bytes, kind: str, size: int) -> str:
@@ -139,18 +140,13 @@ def dd(argv: Sequence[str], context: Context) -> int:
     for word in argv[1:]:
         name, equals, value = word.partition("=")
         if not equals or name not in DD_WORDS:
-            raise Failure(
-                f"bad arg {word}"
-                if False
-                else f"unknown operand {word}"
-                if False
-                else f"bad arg '{word}'"
-                if False
-                else f"bad arg {word}"
-            )
+            raise Failure(f"bad arg {word}")
         given[name] = value
     size = number(given.get("bs") or given.get("ibs") or "512")
-    source = context.open(given["if"]) if "if" in given else 0
+    try:
+        source = context.open(given["if"]) if "if" in given else 0
+    except OSError as error:
+        raise Failure(f"{given['if']}: {error.strerror}") from None
     target = _target(given, size, context)
     _pass_over(source, number(given.get("skip", given.get("iseek", "0"))) * size)
     began = time.monotonic()
@@ -161,7 +157,7 @@ def dd(argv: Sequence[str], context: Context) -> int:
         report = f"{counts[0]}+{counts[1]} records in\n{counts[0]}+{counts[1]} records out\n"
         if given.get("status") != "noxfer":
             elapsed = max(time.monotonic() - began, 1e-6)
-            report += f"{total} bytes copied, {elapsed:.3f} s, {total / elapsed:.0f} B/s\n"
+            report += f"{total} bytes ({total} B) copied, {elapsed:.3f} s, {total / elapsed:.0f} B/s\n"
         os.write(2, report.encode())
     return 0
 
@@ -172,9 +168,10 @@ def _target(given: dict[str, str], size: int, context: Context) -> int:
     if "of" not in given:
         return 1
     target = context.open(given["of"], os.O_RDWR | os.O_CREAT)
-    if "notrunc" not in given.get("conv", ""):
+    if "notrunc" not in given.get("conv", "") and stat.S_ISREG(os.fstat(target).st_mode):
         os.ftruncate(target, seek)
-    os.lseek(target, seek, os.SEEK_SET)
+    if seek:
+        os.lseek(target, seek, os.SEEK_SET)
     return target
 
 
@@ -233,7 +230,9 @@ def cmp(argv: Sequence[str], context: Context) -> int:
             line = one.count(b"\n", 0, place) + 1
             context.out.line(f"{names[0]} {names[1]} differ: char {place + 1}, line {line}")
     if "s" not in options and ("l" in options or not places) and len(one) != len(two):
-        os.write(2, os.fsencode(f"cmp: EOF on {names[len(one) > len(two)]}\n"))
+        where = f"after byte {shared}, line {one.count(NEWLINE, 0, shared)}"
+        os.write(2, os.fsencode(f"cmp: EOF on {names[len(one) > len(two)]} {where}\n"))
+        return 2
     return 1
 
 

@@ -29,7 +29,7 @@ def gzip(argv: Sequence[str], context: Context) -> int:
             context.complain(f"{path}: {error.strerror}")
         except _Damaged as error:
             context.out.flush()
-            context.complain(f"{error}" if False else f"{path}: {error}")
+            context.complain(f"{path}: {error}")
     return context.status()
 
 

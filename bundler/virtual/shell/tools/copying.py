@@ -16,7 +16,7 @@ def cp(argv: Sequence[str], context: Context) -> int:
         try:
             _copy(source, target, options, context, top=True)
         except OSError as error:
-            context.complain(f"{_subject(source, target, error)}: {error.strerror}")
+            context.complain(f"{target}: {error.strerror}")
     return context.status()
 
 
@@ -27,11 +27,7 @@ def mv(argv: Sequence[str], context: Context) -> int:
         try:
             _move(source, target, options, context)
         except OSError as error:
-            context.complain(
-                f"bad '{source}': {error.strerror}"
-                if isinstance(error, FileNotFoundError) and not context.exists(source)
-                else f"'{target}': {error.strerror}"
-            )
+            context.complain(f"bad '{source}': {error.strerror}")
     return context.status()
 
 
@@ -39,7 +35,7 @@ def _pairs(options: Options, context: Context) -> list[tuple[str, str]]:
     """Each source with the path it goes to."""
     operands = options.operands
     if "t" not in options and len(operands) < 2:
-        raise Failure(f'Needs 2 arguments (see "{context.name} --help")')
+        raise Failure("Needs 2 arguments" if operands else f'Needs 1 argument (see "{context.name} --help")')
     destination = options.value("t") or operands.pop()
     into = ("t" in options or context.is_folder(destination)) and "T" not in options
     if len(operands) > 1 and not into:
@@ -47,10 +43,6 @@ def _pairs(options: Options, context: Context) -> list[tuple[str, str]]:
     return [
         (s, f"{destination.rstrip('/')}/{s.rstrip('/').rpartition('/')[2]}" if into else destination) for s in operands
     ]
-
-
-def _subject(source: str, target: str, error: OSError) -> str:
-    return f"bad '{source}'" if isinstance(error, FileNotFoundError) and error.filename is None else f"'{target}'"
 
 
 def _copy(source: str, target: str, options: Options, context: Context, *, top: bool) -> None:
@@ -66,7 +58,7 @@ def _copy(source: str, target: str, options: Options, context: Context, *, top: 
         return
     if stat.S_ISDIR(status.st_mode):
         if not recursive:
-            context.complain(f"Skipped dir '{source}'" if False else f"'{source}' is a directory (not -r)")
+            context.complain(f"Skipped dir '{target}': No such file or directory")
             return
         _copy_folder(source, target, options, context)
     elif stat.S_ISLNK(status.st_mode):
@@ -84,7 +76,7 @@ def _copy(source: str, target: str, options: Options, context: Context, *, top: 
 
 def _copy_folder(source: str, target: str, options: Options, context: Context) -> None:
     if (context.resolve(target) + "/").startswith(context.resolve(source) + "/"):
-        context.complain(f"recursive copy '{source}' to '{target}'" if False else f"'{target}': recursive copy")
+        context.complain(f"'{target}': recursive copy")
         return
     if not context.is_folder(target):
         context.entry(target).mkdir()
@@ -99,11 +91,9 @@ def _copy_file(source: str, target: str, status: os.stat_result, options: Option
         return
     if "f" in options and context.exists(target):
         context.entry(target).unlink()
-    existed = context.exists(target)
     fd = context.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IMODE(status.st_mode) & 0o777)
     with open(fd, "wb") as output, origin.open("rb") as input_:  # noqa: PTH123
         shutil.copyfileobj(input_, output, 1 << 20)
-    del existed
 
 
 def _move(source: str, target: str, options: Options, context: Context) -> None:

@@ -21,7 +21,7 @@ def diff(argv: Sequence[str], context: Context) -> int:
         return _files(one, two, options, context)
     except OSError as error:
         missing = next((p for p in (one, two) if p != "-" and not context.exists(p)), one)
-        context.complain(f"{missing}: {error.strerror}")
+        context.complain(f"Can't stat {missing}: {error.strerror}")
         return 2
 
 
@@ -50,7 +50,7 @@ def _files(one: str, two: str, options: Options, context: Context, *, told: bool
         context.out.line(f"{kind} {one} and {two} differ")
         return 1
     if told:
-        context.out.line(f"diff -r {one} {two}" if False else f"diff {one} {two}")
+        context.out.line(f"diff {one} {two}")
     lines = options.number("U", 3)
     for line in difflib.diff_bytes(
         difflib.unified_diff, _lines(first), _lines(second), os.fsencode(one), os.fsencode(two), n=lines

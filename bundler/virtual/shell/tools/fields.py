@@ -5,7 +5,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Output, Tool, number, parse
+from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Output, Tool, parse
 
 Key = Callable[[bytes], tuple[object, ...]]
 NUMBER = re.compile(rb"\s*([-+]?[0-9]*\.?[0-9]+)")
@@ -51,7 +51,7 @@ def _check(lines: list[bytes], keys: list["_Key"], context: Context, *, unique: 
                 continue
             if ((before > after) != key.reverse and before != after) or (unique and before == after):
                 if not silent:
-                    context.complain(f"{index + 1}: Check line {index + 1}" if False else f"Check line {index + 1}")
+                    context.complain(f"-: Check line {index + 1}")
                 return 1
             if before != after:
                 break
@@ -64,7 +64,7 @@ class _Key:
     def __init__(self, text: str, letters: str, separator: bytes | None) -> None:
         match = re.fullmatch(r"([0-9]+)(?:\.([0-9]+))?([bdfgnriV]*)(?:,([0-9]+)(?:\.([0-9]+))?([bdfgnriV]*))?", text)
         if not match:
-            raise Failure(f"bad -k '{text}'" if False else f"bad key '{text}'")
+            raise Failure(f"bad key '{text}'")
         self.first, self.last = int(match.group(1)), int(match.group(4) or WHOLE)
         self.begin, self.end = int(match.group(2) or 1), int(match.group(5) or 0)
         self.letters = (match.group(3) + (match.group(6) or "")) or letters
@@ -131,7 +131,7 @@ def ranges(text: str) -> list[tuple[int, int]]:
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]*)(-?)([0-9]*)", part)
         if not match or not (match.group(1) or match.group(3)):
-            raise Failure(f"bad range '{part}'" if False else f"bad list '{part}'")
+            raise Failure(f"bad list '{part}'")
         first = int(match.group(1) or 1)
         last = int(match.group(3) or WHOLE) if match.group(2) else first
         if not first or last < first:
@@ -240,7 +240,7 @@ def _set(text: str) -> bytes:
     for match in UNIT.finditer(os.fsencode(text).decode("latin-1")):
         name, same, octal, escape, plain = match.groups()
         if name and name not in CLASSES:
-            raise Failure(f"bad class '{name}'" if False else f"bad [:{name}:]")
+            raise Failure(f"bad [:{name}:]")
         unit = CLASSES[name] if name else same or (chr(int(octal, 8) & 255) if octal else "")
         units.append(unit or (ESCAPES.get(escape, escape) if escape else plain))
         single.append(plain == "-")
@@ -250,9 +250,7 @@ def _set(text: str) -> bytes:
         if ranged and result:
             first, last = ord(result[-1]), ord(units[index + 1])
             if last < first:
-                raise Failure(
-                    f"'{chr(first)}-{chr(last)}' is backwards" if False else f"reversed range {chr(first)}-{chr(last)}"
-                )
+                raise Failure(f"reversed range {chr(first)}-{chr(last)}")
             result += "".join(map(chr, range(first + 1, last + 1)))
             index += 2
         else:
@@ -313,7 +311,7 @@ def split(argv: Sequence[str], context: Context) -> int:
                 rest, digit = divmod(rest, 26)
                 name = string.ascii_lowercase[digit] + name
             if rest:
-                raise Failure("bad suffix" if False else "out of suffixes")
+                raise Failure("out of suffixes")
             out = Output(context.open(prefix + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
             out.write(piece)
             out.flush()
@@ -339,11 +337,9 @@ def fold(argv: Sequence[str], context: Context) -> int:
 TOOLS: dict[str, Tool] = {
     "comm": comm,
     "cut": cut,
-    "fold": fold,
     "paste": paste,
     "sort": sort,
     "split": split,
     "tr": tr,
     "uniq": uniq,
 }
-_ = number

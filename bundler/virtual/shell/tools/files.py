@@ -36,13 +36,14 @@ def _make_folder(path: str, context: Context, *, parents: bool) -> None:
         context.entry(path).mkdir()
         return
     current = "/" if path.startswith("/") else "."
-    for part in path.split("/"):
-        current = f"{current}/{part}"
+    parts = [part for part in path.split("/") if part]
+    for index, part in enumerate(parts):
+        current, last = f"{current}/{part}", index == len(parts) - 1
         host = context.host(current)
         if host.is_dir():
             continue
         if host.exists():
-            raise FileExistsError(17, "File exists")
+            raise FileExistsError(17, "File exists") if last else NotADirectoryError(20, "Not a directory")
         context.host(current, write=True).mkdir()
 
 
@@ -235,9 +236,7 @@ def chmod(argv: Sequence[str], context: Context) -> int:
                 mode = new_mode(text, stat.S_IMODE(status.st_mode), folder=stat.S_ISDIR(status.st_mode))
                 context.host(each, write=True).chmod(mode)
         except OSError as error:
-            context.complain(
-                f"'{text}' '{path}': {error.strerror}" if False else f"chmod '{path}' to {text}: {error.strerror}"
-            )
+            context.complain(f"{path}: {error.strerror}")
     return context.status()
 
 
@@ -316,7 +315,7 @@ def truncate(argv: Sequence[str], context: Context) -> int:
             finally:
                 os.close(fd)
         except OSError as error:
-            context.complain(f"'{path}': {error.strerror}" if False else f"{path}: {error.strerror}")
+            context.complain(f"{path}: {error.strerror}")
     return context.status()
 
 

@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 
-from bundler.virtual.shell.tools.base import Context, Failure, Tool, number, parse, wait
+from bundler.virtual.shell.tools.base import Context, Failure, Tool, number, wait
 from bundler.virtual.shell.tools.files import new_mode
 
 Test = Callable[[str, os.stat_result], bool]
@@ -102,7 +102,7 @@ class _Search:
         if word == "(":
             inner = self._either()
             if not self.words or self.words.pop(0) != ")":
-                raise Failure("need )" if False else "bad arg '('")
+                raise Failure("bad arg '('")
             return inner
         if word in ("!", "-not"):
             if not self.words:
@@ -315,7 +315,7 @@ def _size(text: str) -> Test:
             sign + str(number(body[:-1]) * (unit if sign else 1)) if sign else body[:-1],
             (lambda entry: entry.st_size) if sign else (lambda entry: -(-entry.st_size // unit)),
         )
-    return _compared(text, lambda entry: -(-entry.st_size // 512))
+    return _compared(text, lambda entry: entry.st_size // 512)
 
 
 def _permissions(text: str) -> Test:
@@ -328,4 +328,3 @@ def _permissions(text: str) -> Test:
 
 
 TOOLS: dict[str, Tool] = {"find": find}
-_ = parse

@@ -25,7 +25,7 @@ def grep(argv: Sequence[str], context: Context) -> int:
             texts += _decoded(file.read()).splitlines()
     if "e" not in options and "f" not in options:
         if not operands:
-            raise Failure(f'no REGEX (see "{context.name} --help")' if False else "no REGEX", 2)
+            raise Failure("no REGEX")
         texts = operands.pop(0).split("\n")
     recursive = "r" in options or "R" in options
     search = _Search(options, context, _patterns(texts, options, context.name))
@@ -53,14 +53,14 @@ def _patterns(texts: list[str], options: Options, name: str) -> list[re.Pattern[
 
 
 def _files(paths: Sequence[str], context: Context) -> Iterator[str]:
-    """The files at and below the paths; links found on the way are not followed."""
+    """The files at and below the paths; links and devices found on the way are left out."""
     for path in paths:
         if not context.is_folder(path):
             yield path
             continue
         for name in context.names(path):
             child = f"{path.rstrip('/')}/{name}"
-            if not stat.S_ISLNK(context.lstat(child).st_mode):
+            if stat.S_IFMT(context.lstat(child).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
                 yield from _files([child], context)
 
 
@@ -170,7 +170,8 @@ class _Search:
             self.context.out.line("--")
         self.last_shown = index
         head = f"{path}{mark}" * self.named + f"{index}{mark}" * ("n" in self.options)
-        self.context.out.write(head.encode("utf-8", "surrogateescape") + line + b"\n")
+        end = b"\0" if "z" in self.options else b"\n"
+        self.context.out.write(head.encode("utf-8", "surrogateescape") + line + end)
 
 
 def _is_word(text: str) -> bool:

@@ -12,8 +12,6 @@ from bundler.virtual.shell.tools.base import Context, Failure, Tool, parse, wait
 
 STATUS_TIMEOUT = 124
 POLL_S = 0.01
-WORD = re.compile(rb"(?:'[^'\n]*'|\"[^\"\n]*\"|\\.|[^\s'\"\\])+", re.DOTALL)
-QUOTING = re.compile(rb"'([^']*)'|\"([^\"]*)\"|\\(.)", re.DOTALL)
 ARGUMENT_SPACE = 100_000
 
 
@@ -58,7 +56,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(r"([0-9]*\.?[0-9]*)([smhd]?)", text)
     if not match or not match.group(1).strip("."):
-        raise Failure(f"not a number '{text}'" if False else f"bad time '{text}'" if False else f"Not number '{text}'")
+        raise Failure(f"Not a number '{text}'")
     return float(match.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}[match.group(2)]
 
 
@@ -74,14 +72,13 @@ def timeout(argv: Sequence[str], context: Context) -> int:
     if status is not None:
         return status
     os.kill(pid, number)
-    if "k" in options:
-        status = _wait_until(pid, seconds(options.value("k")))
-        if status is None:
-            os.kill(pid, signal.SIGKILL)
-            return wait(pid)
+    if "k" in options and _wait_until(pid, seconds(options.value("k"))) is None:
+        number = signal.SIGKILL
+        os.kill(pid, number)
+    elif "k" in options:
         return STATUS_TIMEOUT
     wait(pid)
-    return STATUS_TIMEOUT
+    return 128 + number if number == signal.SIGKILL else STATUS_TIMEOUT
 
 
 def _wait_until(pid: int, limit_s: float) -> int | None:
@@ -151,22 +148,19 @@ def time_tool(argv: Sequence[str], context: Context) -> int:
 
 
 def xargs(argv: Sequence[str], context: Context) -> int:
-    """`xargs [-0rtx] [-n count] [-P processes] [-I text] [-E text] [command...]`."""
-    options = parse(argv, "0rtxop", "nsPEIL", long={"null": "0", "no-run-if-empty": "r"}, stop=True)
+    """`xargs [-0rtx] [-n count] [-P processes] [-E text] [command...]`; knows, like toybox's, neither -I nor quotes."""
+    options = parse(argv, "0rtxop", "nsPE", long={"null": "0", "no-run-if-empty": "r"}, stop=True)
     command = options.operands or ["echo"]
-    words = _input_words(context, zero="0" in options, lines="I" in options, end=options.value("E"))
-    if "I" in options:
-        batches = [[part.replace(options.value("I"), word) for part in command] for word in words]
-    else:
-        batches = [command + batch for batch in _batches(words, options.number("n", 1 << 30))]
-        if not words and "r" not in options:
-            batches = [command]
+    words = _input_words(context, zero="0" in options, end=options.value("E"))
+    batches = [command + batch for batch in _batches(words, options.number("n", 1 << 30))]
+    if not words and "r" not in options:
+        batches = [command]
     worst = 0
     running: list[int] = []
     limit = options.number("P", 1) or 1 << 30
     for batch in batches:
         if "t" in options:
-            os.write(2, os.fsencode(" ".join(batch) + "\n"))
+            os.write(2, os.fsencode(" ".join(batch) + " \n"))
         running.append(context.spawn(batch))
         if len(running) >= limit:
             worst = max(worst, _told(wait(running.pop(0))))
@@ -198,7 +192,7 @@ def _batches(words: list[str], count: int) -> list[list[str]]:
     return batches
 
 
-def _input_words(context: Context, *, zero: bool, lines: bool, end: str) -> list[str]:
+def _input_words(context: Context, *, zero: bool, end: str) -> list[str]:
     with context.reading("-") as file:
         data = file.read()
     null = os.open(os.devnull, os.O_RDONLY)
@@ -206,14 +200,8 @@ def _input_words(context: Context, *, zero: bool, lines: bool, end: str) -> list
     os.close(null)
     if zero:
         return [os.fsdecode(word) for word in data.split(b"\0") if word] if data else []
-    if lines:
-        return [os.fsdecode(line.strip()) for line in data.split(b"\n") if line.strip()]
-    words = [os.fsdecode(QUOTING.sub(_unquoted, word)) for word in WORD.findall(data)]
+    words = [os.fsdecode(word) for word in data.split()]
     return words[: words.index(end)] if end and end in words else words
-
-
-def _unquoted(match: "re.Match[bytes]") -> bytes:
-    return next(group for group in match.groups() if group is not None)
 
 
 TOOLS: dict[str, Tool] = {

@@ -190,8 +190,8 @@ def _field(letter: str, path: str, status: os.stat_result, context: Context) -> 
     if letter == "N":
         link = ""
         if stat.S_ISLNK(status.st_mode):
-            link = f" -> `{os.readlink(context.host(path, follow=False))}'"  # noqa: PTH115
-        return f"`{path}'{link}" if link else path
+            link = f" -> '{os.readlink(context.host(path, follow=False))}'"  # noqa: PTH115
+        return f"{path}{link}"
     if letter == "F":
         kind = KINDS.get(stat.S_IFMT(status.st_mode))
         return kind or ("regular file" if status.st_size else "regular empty file")
@@ -279,7 +279,7 @@ def df(argv: Sequence[str], context: Context) -> int:
         try:
             system = os.statvfs(context.host(path))
         except OSError as error:
-            context.complain(f"{path}: {error.strerror}")
+            context.complain(f"'{path}': {error.strerror}")
             continue
         total, free = system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
         used = total - system.f_bfree * system.f_frsize
@@ -290,7 +290,7 @@ def df(argv: Sequence[str], context: Context) -> int:
     available, percentage = "Avail" if scaled else "Available", "Capacity" if "P" in options else "Use%"
     table = [("Filesystem", size, "Used", available, percentage, "Mounted on"), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(6)]
-    for row in table if rows else []:
+    for row in table:
         middle = " ".join(text.rjust(width) for text, width in zip(row[1:5], widths[1:5], strict=True))
         context.out.line(f"{row[0].ljust(widths[0])} {middle} {row[5]}")
     return context.status()

@@ -61,7 +61,7 @@ def realpath(argv: Sequence[str], context: Context) -> int:
     options = parse(argv, "qem", minimum=1)
     for path in options.operands:
         try:
-            context.out.line(_canonical(path, context, all_exists="m" not in options, any_path="m" in options))
+            context.out.line(_canonical(path, context, all_exists="e" in options, any_path="m" in options))
         except OSError as error:
             context.complain(f"{path}: {error.strerror}")
     return context.status()

@@ -132,10 +132,10 @@ def kill(argv: Sequence[str], context: Context) -> int:
         raise Failure(f"bad signal '{name}'")
     words = words[1:] if words[:1] == ["--"] else words
     if not words:
-        raise Failure("Usage" if False else 'Needs 1 argument (see "kill --help")')
+        raise Failure('Needs 1 argument (see "kill --help")')
     for word in words:
         if not re.fullmatch("-?[0-9]+", word):
-            context.complain(f"bad pid '{word}'" if False else f"{word}: arguments must be jobs or process IDs")
+            context.complain(f"{word}: arguments must be jobs or process IDs")
             continue
         try:
             _send(int(word), number, context)

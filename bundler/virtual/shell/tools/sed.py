@@ -22,7 +22,7 @@ def sed(argv: Sequence[str], context: Context) -> int:
             parts.append(_text(file.read()))
     if not parts:
         if not operands:
-            raise Failure("no pattern" if False else 'Needs 1 argument (see "sed --help")')
+            raise Failure('Needs 1 argument (see "sed --help")')
         parts = [operands.pop(0)]
     script = Script("\n".join(parts), extended="E" in options or "r" in options)
     quiet = "n" in options
@@ -52,7 +52,7 @@ def _in_place(arguments: list[str]) -> tuple[list[str], str]:
 def _edit(path: str, suffix: str, script: Script, context: Context, *, quiet: bool) -> None:
     """Edits a file beside its place and puts the result there."""
     with context.reading(path) as file:
-        lines = _Lines(iter(file.read().splitlines(keepends=True)) if False else iter(_split(file.read())))
+        lines = _Lines(iter(_split(file.read())))
     host = context.host(path, write=True)
     mode = host.stat().st_mode
     draft = host.with_name(f".{host.name[:200]}.{os.getpid()}")

@@ -47,7 +47,7 @@ class Script:
                 self.commands[blocks.pop()].end = len(self.commands)
             self.commands.append(command)
         if blocks:
-            raise Failure("no }" if False else "unfinished {" if False else "unclosed {")
+            raise Failure("unclosed {")
 
     def fail(self) -> Failure:
         raise Failure(f"bad pattern '{self.text}'@{self.position + 1} ({self.text[self.position : self.position + 1]})")
@@ -90,7 +90,7 @@ class Script:
             old, new = self._delimited(2)
             command.text, command.replacement = _plain(old), _plain(new)
             if len(command.text) != len(command.replacement):
-                raise Failure("y strings different lengths" if False else "y/// length mismatch")
+                raise Failure("y strings of different lengths")
         elif command.name in "aic":
             self._skip(" \t")
             if self._peek() == "\\":
@@ -207,7 +207,7 @@ def expand_replacement(text: str, match: re.Match[str]) -> str:
         character: str = found.group(1)
         if character.isdigit():
             if int(character) > (match.re.groups or 0):
-                raise Failure(f"\\{character} too big" if False else f"bad \\{character}")
+                raise Failure(f"bad \\{character}")
             return match.group(int(character)) or ""
         return {"n": "\n", "t": "\t"}.get(character, character)
 

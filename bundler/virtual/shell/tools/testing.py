@@ -258,7 +258,7 @@ def _formatted(template: bytes, arguments: list[str], context: Context) -> bytes
                 number += 1 << 64
             if kind == b"o" and b"#" in flags:
                 specification = specification.replace(b"#", b"")
-            result += specification % () if False else (specification + kind) % number
+            result += (specification + kind) % number
         elif kind in b"eEfFgGaA":
             result += (specification + kind) % _real(arguments, context)
         else:

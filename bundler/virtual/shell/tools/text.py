@@ -55,8 +55,6 @@ def _head_lines(file: BinaryIO, lines: int, out: Output) -> None:
             out.write(line)
             position += len(line)
             lines -= line.endswith(b"\n")
-    if file.seekable():
-        os.lseek(file.fileno(), position, os.SEEK_SET) if not lines else None
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -127,6 +125,7 @@ def wc(argv: Sequence[str], context: Context) -> int:
     options = parse(argv, "lwcm", long={"lines": "l", "words": "w", "bytes": "c", "chars": "m"})
     chosen = [letter for letter in "lwmc" if letter in options] or ["l", "w", "c"]
     totals = dict.fromkeys(chosen, 0)
+    width = 7 if len(options.operands) > 1 or (not options.operands and len(chosen) > 1) else 0
     for path, file in context.inputs(options.operands):
         counts = dict.fromkeys("lwmc", 0)
         in_word = False
@@ -139,16 +138,16 @@ def wc(argv: Sequence[str], context: Context) -> int:
                 in_word = not data[-1:].isspace()
             if "m" in chosen:
                 counts["m"] += sum(byte & 0xC0 != 0x80 for byte in data)
-        _show_counts([counts[letter] for letter in chosen], path if options.operands else "", context)
+        _show_counts([counts[letter] for letter in chosen], path if options.operands else "", width, context)
         for letter in chosen:
             totals[letter] += counts[letter]
     if len(options.operands) > 1:
-        _show_counts(list(totals.values()), "total", context)
+        _show_counts(list(totals.values()), "total", width, context)
     return context.status()
 
 
-def _show_counts(counts: list[int], path: str, context: Context) -> None:
-    text = " ".join(map(str, counts))
+def _show_counts(counts: list[int], path: str, width: int, context: Context) -> None:
+    text = " ".join(str(count).rjust(width) for count in counts)
     context.out.line(f"{text} {path}" if path and path != "-" else text)
 
 
