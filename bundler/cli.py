@@ -1,6 +1,7 @@
 """The commands. Each parses, calls and prints; what is heavy is imported where it is used."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -288,6 +289,8 @@ def _tokenizer_beside(model: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code. The only place where errors become words."""
+    if argv is None:  # a process of its own: what it started is to end with it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(args=None if argv is None else list(argv), prog_name="mbqa-bundle")
     except SystemExit as ended:

@@ -1,6 +1,7 @@
 """The command line: what a user mistypes or lacks gets two lines and an exit code, never a traceback."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -67,6 +68,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     for command in ("build", "deploy", "fetch-answers", "demo", "doctor", "phone"):
         assert command in done.stdout
+
+
+def test_onnx_runtime_does_not_report_home(tmp_path: Path) -> None:
+    """Its telemetry would leave a session file in the temporary folder, before it sends anything."""
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [sys.executable, "-c", "import bundler.dlc.execute, onnxruntime; onnxruntime.get_device()"]
+    subprocess.run(command, env=environment, timeout=LIMIT_S, check=True)
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:

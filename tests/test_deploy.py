@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
-from bundler.deploy import deploy_bundle
+from bundler.deploy import check_fitness, deploy_bundle
+from bundler.device.job import run_on_phone
 from bundler.device.phone import Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
@@ -20,6 +22,7 @@ from bundler.device.store import damaged_files, push_bundle
 from bundler.errors import (
     BundleInvalid,
     InputError,
+    NoNetRun,
     OutputsInvalid,
     PhoneFull,
     PhoneLost,
@@ -188,8 +191,6 @@ def test_a_run_that_fails_shows_the_tools_own_line(phone: Phone, request_for: Bu
     remote = push_bundle(phone, bundle, free_bytes=None, progress=quiet)
     runner = f"{remote}/{layout.RUNNER}"
     sh(phone, f"sed -i 's/--container model.dlc/--container {layout.INPUT_LIST}/' {runner}")
-    from bundler.device.job import run_on_phone
-
     log = tmp_path / "log.txt"
     with pytest.raises(RunFailed, match=r"exit code 1: error_code=311"):
         run_on_phone(phone, remote, "cpu", windows=4, timeout_s=RUN_S, log=log, progress=quiet)
@@ -244,12 +245,16 @@ def test_a_hostile_archive_writes_nothing_else(phone: Phone, bundle: Bundle) -> 
 
 
 def test_a_rebuilt_bundle_has_no_run(phone: Phone, bundle: Bundle, request_for: BuildRequest) -> None:
-    from dataclasses import replace
-
     deploy(phone, bundle)
     rebuilt = build_bundle(replace(request_for, overlap=64), bundle.path, quiet)
     with pytest.raises(InputError, match="no finished run"):
         fetch(phone, rebuilt)
+
+
+def test_a_phone_without_snpe_net_run_needs_it_in_the_bundle(phone: Phone, bundle: Bundle) -> None:
+    facts = replace(probe(phone), net_run="")
+    with pytest.raises(NoNetRun, match="there is no snpe-net-run"):
+        check_fitness(phone, facts, bundle, "cpu")
 
 
 @pytest.mark.parametrize("soc", ["SM8350", "SM8250"])

@@ -1,6 +1,10 @@
 """The main job on real input: the demo, the README's steps, real text; on the virtual phone and the genuine one."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from tests.test_deploy import check_logits
 
 XQUAD = Path(__file__).resolve().parents[2] / "shared/data/xquad.en.json"
 LEAST_RIGHT = 11
+LIMIT_S = 60
 
 
 @pytest.fixture
@@ -50,6 +55,21 @@ def test_demo(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest
     truths = [row["question"]["answers"] or [""] for row in rows]
     for runtime in ("dsp", "cpu"):
         assert sum(row[runtime]["text"] in known for row, known in zip(rows, truths, strict=True)) >= LEAST_RIGHT
+    assert list(here.iterdir()) == []
+    assert left_behind(here) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(here)}
+    command = [sys.executable, "-m", "bundler.cli", "demo"]
+    demo = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert demo.stderr is not None
+    with demo.stderr:
+        assert any("running on the DSP" in line for line in demo.stderr)
+        demo.send_signal(number)
+        demo.stderr.read()
+    assert demo.wait(LIMIT_S) in (128 + signal.SIGTERM, 130)
     assert list(here.iterdir()) == []
     assert left_behind(here) == []
 

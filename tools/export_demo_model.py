@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import onnxsim
 import torch
 from demo_corpus import Example, NamePool, Shape, draw_passage, draw_question
@@ -18,6 +17,8 @@ from demo_model import SEQUENCE_LENGTH
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is first imported
 
 MASK = 100.0
 MAX_ANSWER_TOKENS = 30
@@ -77,6 +78,8 @@ def export_onnx(model: nn.Module, path: Path) -> int:
 
 def runner(path: Path) -> Callable[[dict[str, NDArray[np.int32]]], Logits]:
     """A function from inputs (1, 384) to the start and end logits (384,) of ONNX Runtime."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -231,7 +231,7 @@ def _member(
     except OSError as error:
         context.complain(f"{name}: {error.strerror}")
         return
-    if member.isdir():
+    if member.isdir() and not context.host(name or ".", follow=False).is_symlink():  # a link's target may lie elsewhere
         folders.append((name or ".", member))
 
 
