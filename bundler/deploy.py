@@ -31,7 +31,8 @@ def deploy_bundle(
     remote = push_bundle(phone, bundle, free_bytes=facts.free_bytes, progress=progress)
     folder = layout.run_folder(path, runtime, phone.serial)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / layout.RUN).unlink(missing_ok=True)  # what it tells of is about to be overwritten on the phone
+    for stale in (layout.RUN, layout.ANSWERS):  # what they tell of is about to be overwritten on the phone
+        (folder / stale).unlink(missing_ok=True)
     started, begun = datetime.now(UTC).isoformat(), time.monotonic()
     windows = len(bundle.manifest.windows)
     run_on_phone(
@@ -46,8 +47,6 @@ def deploy_bundle(
         remote=str(remote),
         started=started,
         seconds=round(time.monotonic() - begun, 3),
-        adb_host=server.host,
-        adb_port=server.port,
     )
     run.save(path)
     return run

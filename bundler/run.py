@@ -23,8 +23,6 @@ class Run:
     remote: str
     started: str
     seconds: float
-    adb_host: str
-    adb_port: int
 
     @property
     def remote_folder(self) -> PurePosixPath:

@@ -197,10 +197,13 @@ def test_a_run_that_fails_shows_the_tools_own_line(phone: Phone, request_for: Bu
     assert "Dlc container is bad" in log.read_text()
 
 
-def test_a_failed_run_leaves_no_record(phone: Phone, bundle: Bundle) -> None:
+def test_a_failed_run_leaves_no_record_and_no_answers(phone: Phone, bundle: Bundle) -> None:
     deploy(phone, bundle)
+    answers = fetch(phone, bundle).path
+    assert answers.exists()
     with pytest.raises(PhoneTooSlow):
         deploy(phone, bundle, timeout_s=0.05)
+    assert not answers.exists()
     with pytest.raises(InputError, match="no finished run"):
         fetch(phone, bundle)
 

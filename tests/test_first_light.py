@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,14 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
     environment = {**os.environ, "TMPDIR": str(here)}
     command = [sys.executable, "-m", "bundler.cli", "demo"]
     demo = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = threading.Timer(LIMIT_S, demo.kill)
+    deadline.start()
     assert demo.stderr is not None
     with demo.stderr:
         assert any("running on the DSP" in line for line in demo.stderr)
         demo.send_signal(number)
         demo.stderr.read()
+    deadline.cancel()
     assert demo.wait(LIMIT_S) in (128 + signal.SIGTERM, 130)
     assert list(here.iterdir()) == []
     assert left_behind(here) == []

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxsim
 import torch
 from demo_corpus import Example, NamePool, Shape, draw_passage, draw_question
 from demo_model import SEQUENCE_LENGTH
@@ -68,6 +67,8 @@ def export_onnx(model: nn.Module, path: Path) -> int:
         WithAdditiveMask(model), arguments, buffer, input_names=list(INPUTS), output_names=list(OUTPUTS),
         dynamo=False, opset_version=OPSET,
     )  # fmt: skip
+    import onnxsim  # which imports ONNX Runtime
+
     graph, same = onnxsim.simplify(onnx.load_from_string(buffer.getvalue()))
     if not same:
         raise RuntimeError("onnxsim changed the outputs")
