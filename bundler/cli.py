@@ -69,7 +69,8 @@ def build(
         bool | None,
         typer.Option(
             "--may-be-unanswerable/--always-answer",
-            help='Whether "no answer" may win. Default: as the questions say (SQuAD v2.0: yes; v1.1: no).',
+            help='Whether "no answer" may win. Default: as a file says (SQuAD v2.0: yes, v1.1: no); '
+            "for --question, yes with the demo model only.",
         ),
     ] = None,
     doc_stride: Annotated[int, typer.Option(help="Tokens by which windows of a long context overlap.", min=0)] = 128,
@@ -88,7 +89,7 @@ def build(
     from bundler.model.sdk import sdk_from_environment
     from bundler.resources import DEMO_MODEL
 
-    asked = _questions(questions, limit, question, context)
+    asked = _questions(questions, limit, question, context, one_may_be_unanswerable=model is None)
     if unanswerable is not None:
         asked = replace(asked, may_be_unanswerable=unanswerable)
     source = model or DEMO_MODEL
@@ -264,7 +265,9 @@ def _soc(name: str) -> soc.Soc:
     return found
 
 
-def _questions(path: Path | None, limit: int | None, question: str | None, context: str | None) -> "QuestionSet":
+def _questions(
+    path: Path | None, limit: int | None, question: str | None, context: str | None, *, one_may_be_unanswerable: bool
+) -> "QuestionSet":
     from bundler.qa.questions import check_text, read_squad
     from bundler.resources import DEMO_QUESTIONS
     from bundler.types import Question, QuestionSet
@@ -277,7 +280,7 @@ def _questions(path: Path | None, limit: int | None, question: str | None, conte
         raise UsageError("--question does not go with --questions", "Give one of them.")
     check_text("command line", "--question", question)
     check_text("command line", "--context", context)
-    return QuestionSet((Question("question-1", question, context),), may_be_unanswerable=True)
+    return QuestionSet((Question("question-1", question, context),), one_may_be_unanswerable)
 
 
 def _tokenizer_beside(model: Path) -> Path:
