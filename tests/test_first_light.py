@@ -64,7 +64,14 @@ def test_demo(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest
 def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(here)}
     command = [sys.executable, "-m", "bundler.cli", "demo"]
-    demo = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    demo = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509  (CI may run with SIGINT ignored)
+    )
     deadline = threading.Timer(LIMIT_S, demo.kill)
     deadline.start()
     assert demo.stderr is not None
