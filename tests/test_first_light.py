@@ -49,6 +49,7 @@ def left_behind(folder: Path) -> list[str]:
     return [line.replace(b"\0", b" ").decode() for line in lines if str(folder).encode() in line]
 
 
+@pytest.mark.slow
 def test_demo(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(here))
     rows = run(capfd, "demo")
@@ -85,6 +86,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
     assert left_behind(here) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
     assert run(capfd, "build")["questions"] == 12
