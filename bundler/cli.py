@@ -17,6 +17,7 @@ from bundler.types import Runtime
 if TYPE_CHECKING:
     from bundler.device.phone import AdbServer
     from bundler.types import Answer, QuestionSet
+    from bundler.virtual.phones import VirtualPhone
 
 app = typer.Typer(
     name="mbqa-bundle",
@@ -244,7 +245,7 @@ def phone_list(as_json: Json = False) -> None:
     console.document([_phone_json(phone) for phone in phones])
 
 
-def _phone_json(phone: Any) -> dict[str, Any]:
+def _phone_json(phone: "VirtualPhone") -> dict[str, Any]:
     return {"serial": phone.serial, "port": phone.port, "soc": phone.soc, "pid": phone.pid, "state": str(phone.state)}
 
 

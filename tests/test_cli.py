@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from bundler import layout
+from bundler.bundle import read_bundle
 from bundler.cli import main
 from bundler.device.phone import Attached, without_twins
 from bundler.device.server import private_adb_server
@@ -132,7 +133,7 @@ def test_build_answers_in_json(capfd: pytest.CaptureFixture[str], model_folder: 
     assert main(["build", *model, *asked, "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["questions"] == 1
-    assert document["bundle"] in Path("bundle/manifest.json").read_text() or len(document["bundle"]) == 16
+    assert document["bundle"] == read_bundle(Path(layout.DEFAULT_BUNDLE)).id
 
 
 def test_deploy_refuses_what_is_no_bundle(capfd: pytest.CaptureFixture[str], adb: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -278,6 +279,27 @@ def test_a_phone_that_goes_away_is_lost_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(PhoneLost, match="connection lost while sleeping"):
             phone.run(["sleep", "60"], doing="sleeping", timeout_s=30)
         ending.join()
+
+
+def test_a_virtual_phone_listens_on_loopback_only_and_takes_its_jobs_with_it(tmp_path: Path) -> None:
+    started = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone")
+    bystander = subprocess.Popen(["sleep", "60"], cwd=started.state / "storage")
+    try:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{started.port:04X}")]
+        assert listening == [f"0100007F:{started.port:04X}"]
+        with private_adb_server() as server:
+            phone = server.find(started.serial)
+            sh(phone, "setsid sh -c 'echo $$ >/data/local/tmp/pid; sleep 60' </dev/null >/dev/null 2>&1 &")
+            pid = int(sh(phone, "until [ -s /data/local/tmp/pid ]; do sleep 0.1; done; cat /data/local/tmp/pid"))
+            assert Path(f"/proc/{pid}/cwd").exists()
+            stop_phone(started)
+        assert not Path(f"/proc/{pid}/cwd").exists()
+        assert bystander.poll() is None  # a host's process that merely stands in the phone's storage
+    finally:
+        bystander.kill()
+        bystander.wait()
+        stop_phone(started)
 
 
 @pytest.mark.genuine

@@ -1,6 +1,7 @@
 """The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC PORT ADB_STATE`."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from bundler.soc import Soc, known_socs
 from bundler.virtual import adbd, net_run, shell
 from bundler.virtual.machine import Machine
 from bundler.virtual.phones import RECORD
+from bundler.virtual.shell.tools.processes import running
 from bundler.virtual.storage import Storage
 
 STORAGE = "storage"
@@ -61,6 +63,9 @@ async def _live(state: Path, soc: Soc, port: int, adb_state: adbd.State) -> None
     except asyncio.CancelledError:
         pass
     finally:
+        for process in running(storage.root):  # jobs that were detached end with the phone too
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
         (state / RECORD).unlink(missing_ok=True)
 
 

@@ -106,17 +106,12 @@ def list_phones(root: Path) -> list[VirtualPhone]:
 
 
 def stop_phone(phone: VirtualPhone, *, wipe: bool = False) -> None:
-    """Ends the phone and all its processes; its storage stays unless `wipe`.
-
-    Raises:
-        VirtualPhoneFailed
-    """
-    os.kill(phone.pid, signal.SIGTERM)
+    """Ends the phone and all its processes; its storage stays unless `wipe`. One that has just ended is no error."""
     deadline = time.monotonic() + STOP_S
+    _signal(phone.pid, signal.SIGTERM)
     while _lives(phone.pid) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    if _lives(phone.pid):
-        os.kill(phone.pid, signal.SIGKILL)
+    _signal(phone.pid, signal.SIGKILL)
     (phone.state / RECORD).unlink(missing_ok=True)
     if wipe:
         shutil.rmtree(phone.state, ignore_errors=True)
@@ -126,6 +121,13 @@ def _answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((HOST, port)) == 0
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Sends a signal to a daemon of ours that lives; to nobody else."""
+    if _lives(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _lives(pid: int) -> bool:

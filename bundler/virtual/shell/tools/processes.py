@@ -46,11 +46,16 @@ def running(root: Path) -> Iterator[Running]:
 
 
 def belongs(pid: int, root: Path) -> bool:
-    """Whether the process is one of the phone's whose storage is at `root`."""
+    """Whether the process is one of the phone's whose storage is at `root`: forked from this program, and living there.
+
+    The place alone would not do: a person's own shell may stand in that folder.
+    """
     if not sys.platform.startswith("linux"):
         return _group_belongs(pid)
     try:
-        return (PROC / str(pid) / "cwd").readlink() == root
+        if (PROC / str(pid) / "cwd").readlink() != root:
+            return False
+        return (PROC / str(pid) / "cmdline").read_bytes() == (PROC / "self/cmdline").read_bytes()
     except OSError:
         return False
 
