@@ -1,4 +1,4 @@
-"""The table of Snapdragon chips: Hexagon version, QNN's id, Android's platform name."""
+"""The table of Snapdragon chips: Hexagon version, QNN's id, Android's platform name, where each fact comes from."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cache
 from bundler.resources import SOCS
 
 FIRST_HTP = 68  # Hexagon versions below have no tensor processor
-FIRST_FLOAT16 = 69  # SM8350's and SM7325's HTP computes no float16
+FIRST_FLOAT16 = 69  # SM8350's, SM7350's and SM7325's HTP computes no float16
 SIMULATED = (
     "SM8550",
     "SM8650",
@@ -18,23 +18,51 @@ DEFAULT = "SM8650"
 
 @dataclass(frozen=True)
 class Soc:
+    """A chip; `sure` is H (the vendor says so) or M (one third-party source), `source` names entries of socs.json."""
+
     name: str
     market: str
     hexagon: int
     qnn_id: int
     platform: str
+    vtcm_mb: int | None = None
+    sure: str = "H"
+    source: str = ""
+    float16: bool | None = None  # where the chip differs from its Hexagon version's rule
+
+    @property
+    def has_htp(self) -> bool:
+        """Whether it has a tensor processor: without one, SNPE's DSP runtime takes no model of this project."""
+        return self.hexagon >= FIRST_HTP
 
     @property
     def takes_float16(self) -> bool:
-        return self.hexagon >= FIRST_FLOAT16
+        return self.hexagon >= FIRST_FLOAT16 if self.float16 is None else self.float16
 
 
 @cache
 def known_socs() -> dict[str, Soc]:
     """Name -> Soc, in the order of the table."""
-    return {entry["name"]: Soc(**entry) for entry in json.loads(SOCS.read_text())["socs"]}
+    return {entry["name"]: Soc(**entry) for entry in json.loads(SOCS.read_text(encoding="utf-8"))["socs"]}
 
 
-def find_soc(model: str) -> Soc | None:
-    """The chip of `ro.soc.model`, whose value may carry a suffix (SM8750-AC, SM8350P); None for an unknown one."""
-    return next((soc for name, soc in known_socs().items() if model.upper().startswith(name)), None)
+def find_soc(model: str, platform: str = "") -> Soc | None:
+    """The chip of `ro.soc.model`, whose value may carry a suffix (SM8750-AC, SM8350P); None for an unknown one.
+
+    Android before 12 has no such property: then `platform` (ro.board.platform, also accepted as `model`) tells, unless
+    chips of several Hexagon versions share it.
+    """
+    by_name = sorted(known_socs().items(), key=lambda item: len(item[0]), reverse=True)
+    wanted = model.strip().upper()
+    named = next((soc for name, soc in by_name if _is_prefix(name, wanted)), None)
+    return named or _of_platform((platform or model).strip().lower())
+
+
+def _is_prefix(name: str, model: str) -> bool:
+    """SM8350 of SM8350P and SM8350-AC, not of a longer number."""
+    return model.startswith(name) and not model[len(name) : len(name) + 1].isdigit()
+
+
+def _of_platform(platform: str) -> Soc | None:
+    sharing = [soc for soc in known_socs().values() if platform and soc.platform == platform]
+    return sharing[0] if len({soc.hexagon for soc in sharing}) == 1 else None
