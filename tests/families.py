@@ -125,7 +125,7 @@ def export(model: Any, style: str, path: Path, length: int = LENGTH) -> None:
         case "ours":
             how: dict[str, Any] = {"dynamo": False, "opset_version": 17}
         case "optimum" | "optimum_inf":
-            dynamic = {name: axes for name in (*names, *OUTPUTS)}
+            dynamic = dict.fromkeys((*names, *OUTPUTS), axes)
             how = {"dynamo": False, "opset_version": 14, "do_constant_folding": True, "dynamic_axes": dynamic}
         case "newest_eager" | "newest_sdpa":
             how = {"dynamo": True, "external_data": False, "verbose": False}
