@@ -10,19 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler.dlc import qnn
+from bundler.dlc.encoding import Encoding, widen
 from bundler.dlc.qnn import P
 from bundler.errors import DlcInvalid
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the graph; `data` where it is a weight; `scale_offset` of a quantized one."""
+    """A tensor of the graph, in the dtype it is stored in: `data` of a weight, `encoding` of a quantized one."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     data: npt.NDArray[Any] | None
-    scale_offset: tuple[float, int] | None
+    encoding: Encoding | None = None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its elements stand for real numbers: floating point, or fixed point with an encoding."""
+        return self.dtype.kind == "f" or self.encoding is not None
+
+    def reals(self) -> npt.NDArray[np.float32]:
+        """The weight's real values."""
+        if self.data is None:
+            raise ValueError(f"tensor {self.name!r} is no weight")
+        return self.data.astype(np.float32) if self.encoding is None else self.encoding.dequantize(self.data)
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,50 @@ def _array(tensor: qnn.Tensor) -> npt.NDArray[Any]:
     return np.frombuffer(C.string_at(tensor.data, count * dtype.itemsize), dtype).reshape(tensor.shape)
 
 
+def encoding_of(tensor: qnn.Tensor) -> Encoding | None:
+    """The tensor's quantization; None for one that is not quantized.
+
+    Raises:
+        ValueError: its encoding is of a kind that this reader does not know, or does not fit the tensor.
+    """
+    if tensor.quantize.definition != qnn.DEFINED:
+        return None
+    kind, value = tensor.quantize.encoding, tensor.quantize.value
+    bits = 8 * qnn.DTYPES[tensor.dtype].itemsize
+    if kind == qnn.PER_TENSOR:
+        found = Encoding((value.perTensor.scale,), (value.perTensor.offset,), bits)
+    elif kind == qnn.BW_PER_TENSOR:
+        found = Encoding((value.bwPerTensor.scale,), (value.bwPerTensor.offset,), value.bwPerTensor.bits)
+    elif kind == qnn.PER_AXIS:
+        items = value.perAxis.items[: _along(tensor, value.perAxis)]
+        found = Encoding(tuple(i.scale for i in items), tuple(i.offset for i in items), bits, value.perAxis.axis)
+    elif kind == qnn.BW_PER_AXIS:
+        axis, count = value.bwPerAxis, _along(tensor, value.bwPerAxis)
+        offsets = tuple(axis.offsets[:count]) if axis.offsets else (0,) * count
+        found = Encoding(tuple(axis.scales[:count]), offsets, axis.bits, axis.axis)
+    else:
+        raise ValueError(f"tensor {tensor.name.decode()!r} has quantization encoding {kind}, which is not known")
+    if not 1 <= found.bits <= bits:
+        raise ValueError(f"tensor {tensor.name.decode()!r} has {found.bits} bits in an element of {bits}")
+    return found
+
+
+def _along(tensor: qnn.Tensor, value: Any) -> int:
+    """The count of a per-axis encoding's scales, once it is sure that they belong to the tensor's axis."""
+    shape = tensor.shape
+    if not 0 <= value.axis < len(shape) or value.count != shape[value.axis]:
+        raise ValueError(
+            f"tensor {tensor.name.decode()!r} of shape {shape} has {value.count} scales along axis {value.axis}"
+        )
+    return int(value.count)
+
+
 def _tensor(tensor: qnn.Tensor) -> Tensor:
-    quantized = tensor.quantize.definition == 1 and tensor.quantize.encoding == 0
-    return Tensor(
-        name=tensor.name.decode(),
-        dtype=qnn.DTYPES[tensor.dtype],
-        shape=tensor.shape,
-        data=_array(tensor) if tensor.type == qnn.TENSOR_STATIC else None,
-        scale_offset=(tensor.quantize.scale, tensor.quantize.offset) if quantized else None,
-    )
+    encoding = encoding_of(tensor)
+    data = _array(tensor) if tensor.type == qnn.TENSOR_STATIC else None
+    if data is not None and encoding is not None:
+        data = widen(data, encoding.bits)
+    return Tensor(tensor.name.decode(), qnn.DTYPES[tensor.dtype], tensor.shape, data, encoding)
 
 
 def _param(param: qnn.Param) -> Any:

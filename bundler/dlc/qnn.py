@@ -59,6 +59,9 @@ DTYPES: dict[int, np.dtype[Any]] = {
 
 TENSOR_STATIC = 4
 PARAM_TENSOR = 1
+BINARY_INFO_VERSION = 3
+DEFINED = 1  # Qnn_Definition_t: somebody gave the value
+PER_TENSOR, PER_AXIS, BW_PER_TENSOR, BW_PER_AXIS = 0, 1, 2, 3  # Qnn_QuantizationEncoding_t
 
 
 class Interface(C.Structure):  # QnnInterface_t
@@ -74,8 +77,34 @@ class SystemInterface(C.Structure):  # QnnSystemInterface_t
     _fields_ = [("backendId", U32), ("provider", C.c_char_p), ("apiVersion", U32 * 3), ("table", P * 16)]
 
 
-class QuantizeParams(C.Structure):  # value = scale * (stored + offset), where definition == 1 and encoding == 0
-    _fields_ = [("definition", U32), ("encoding", U32), ("scale", F32), ("offset", I32), ("rest", U64 * 3)]
+class ScaleOffset(C.Structure):  # Qnn_ScaleOffset_t: real value = scale * (stored + offset)
+    _fields_ = [("scale", F32), ("offset", I32)]
+
+
+class AxisScaleOffset(C.Structure):  # Qnn_AxisScaleOffset_t
+    _fields_ = [("axis", I32), ("count", U32), ("items", C.POINTER(ScaleOffset))]
+
+
+class BwScaleOffset(C.Structure):  # Qnn_BwScaleOffset_t
+    _fields_ = [("bits", U32), ("scale", F32), ("offset", I32)]
+
+
+class BwAxisScaleOffset(C.Structure):  # Qnn_BwAxisScaleOffset_t; no offsets: all are 0
+    _fields_ = [("bits", U32), ("axis", I32), ("count", U32), ("scales", C.POINTER(F32)), ("offsets", C.POINTER(I32))]
+
+
+class EncodingValue(C.Union):
+    _fields_ = [
+        ("perTensor", ScaleOffset),
+        ("perAxis", AxisScaleOffset),
+        ("bwPerTensor", BwScaleOffset),
+        ("bwPerAxis", BwAxisScaleOffset),
+        ("_", U64 * 4),
+    ]
+
+
+class QuantizeParams(C.Structure):  # Qnn_QuantizeParams_t; the value is valid where definition == 1
+    _fields_ = [("definition", U32), ("encoding", U32), ("value", EncodingValue)]
 
 
 class Tensor(C.Structure):  # Qnn_Tensor_t, version 2
@@ -138,6 +167,23 @@ class OpConfig(C.Structure):  # Qnn_OpConfig_t, version 1
         ("inputs", C.POINTER(Tensor)),
         ("numOutputs", U32),
         ("outputs", C.POINTER(Tensor)),
+    ]
+
+
+class BinaryInfo(C.Structure):  # QnnSystemContext_BinaryInfo_t, version 3
+    _fields_ = [
+        ("version", U32),
+        ("_", U32),
+        ("backendId", U32),
+        ("buildId", C.c_char_p),
+        ("apiVersions", U32 * 6),
+        ("socVersion", C.c_char_p),
+        ("blobVersion", U32 * 3),
+        ("blobSize", U64),
+        ("numTensors", U32),
+        ("tensors", P),
+        ("numGraphs", U32),
+        ("graphs", C.POINTER(GraphInfo)),
     ]
 
 
@@ -212,6 +258,34 @@ def function(interface: Interface, name: str) -> int:
     return address
 
 
+def _system_call(name: str, *arguments: Any, types: Sequence[Any]) -> int:
+    return call(system().table[SYSTEM_FUNCTIONS.index(name)], *arguments, types=types)
+
+
+class ContextBinary:
+    """What a compiled context says of its first graph; `graph` lives in this object's memory.
+
+    Raises:
+        DlcInvalid: it is no context that the libraries read.
+    """
+
+    def __init__(self, path: Path, binary: bytes) -> None:
+        self._handle, info, size = P(), P(), U64()
+        code = _system_call("contextCreate", C.addressof(self._handle), types=(P,)) or _system_call(
+            "contextGetBinaryInfo",
+            self._handle,
+            binary,
+            len(binary),
+            C.addressof(info),
+            C.addressof(size),
+            types=(P, C.c_char_p, U64, P, P),
+        )
+        found = BinaryInfo.from_address(info.value) if info.value else None
+        if code or found is None or found.version != BINARY_INFO_VERSION or not found.numGraphs:
+            raise DlcInvalid(path, f"is no HTP context that the libraries read (QNN error {code})")
+        self.graph = found.graphs[0]
+
+
 class Dlc:
     """An open DLC file.
 
@@ -222,14 +296,11 @@ class Dlc:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle = P()
-        code = self._call(
+        code = _system_call(
             "dlcCreateFromFile", None, str(path).encode(), C.addressof(self._handle), types=(P, C.c_char_p, P)
         )
         if code:
             raise DlcInvalid(path, f"is no DLC that the libraries read (QNN error {code})")
-
-    def _call(self, name: str, *arguments: Any, types: Sequence[Any]) -> int:
-        return call(system().table[SYSTEM_FUNCTIONS.index(name)], *arguments, types=types)
 
     def compose(
         self, interface: Interface, backend: Any, context: Any, config: GraphConfigInfo | None = None
@@ -237,7 +308,7 @@ class Dlc:
         """Builds the DLC's graph through `interface`; returns its name, inputs and outputs (memory of this Dlc's)."""
         graphs, count = P(), U32()
         configs = pointer_list(config) if config else None
-        code = self._call(
+        code = _system_call(
             "dlcComposeGraphs",
             self._handle,
             C.cast(configs, P) if configs is not None else None,
