@@ -2,6 +2,7 @@
 
 BundlerError                    1  (a defect of ours, where nothing below fits)
 +- UsageError                   2  options that do not go together
+|  +- SocUnfit
 +- InputError                   3  questions, model or bundle refused
 |  +- FileUnreadable
 |  +- QuestionsInvalid
@@ -10,9 +11,16 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- OperatorUnsupported
 |  +- BundleInvalid
 |  +- DlcInvalid
+|  +- CalibrationInvalid
+|  +- VendorToolFailed
 +- MissingHere                  4  something is missing on this machine
 |  +- NoConverter
 |  +- SdkIncomplete
+|  +- NotAnSdk
+|  +- SdkTooOld
+|  +- VendorToolUnusable
+|  +- ExtraMissing
+|  +- HubUnreachable
 |  +- NoAdb
 |  +- HostStorageFailed
 +- PhoneError                   5  phone not usable
@@ -52,6 +60,11 @@ class BundlerError(Exception):
 class UsageError(BundlerError):
     exit_code = 2
     hint = "See `mbqa-bundle --help`."
+
+
+class SocUnfit(UsageError):
+    def __init__(self, soc: str, market: str, what: str, hint: str) -> None:
+        super().__init__(f"{soc} ({market}): {what}", hint)
 
 
 class InputError(BundlerError):
@@ -108,6 +121,19 @@ class DlcInvalid(InputError):
         super().__init__(f"{path}: {what}", "Make the DLC again; SNPE 1 and SNPE 2 DLCs are not interchangeable.")
 
 
+class CalibrationInvalid(InputError):
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}", "A calibration list has lines of name:=path, each path a float32 raw file.")
+
+
+class VendorToolFailed(InputError):
+    def __init__(self, tool: str, said: Sequence[str], repeat: str, log: Path) -> None:
+        super().__init__(
+            "\n  ".join([f"{tool} of the vendor's SDK failed:", *(said or ["it says nothing"])]),
+            f"To repeat it: {repeat}\nThe whole log is in {log}.",
+        )
+
+
 class MissingHere(BundlerError):
     exit_code = 4
     hint = "`mbqa-bundle doctor` shows what is here and what is missing."
@@ -126,6 +152,41 @@ class SdkIncomplete(MissingHere):
         super().__init__(
             f"{sdk}: no {pattern} in this folder",
             "Give the root of an SNPE or QAIRT SDK that knows the phone's chip (SNPE_ROOT or --sdk).",
+        )
+
+
+class NotAnSdk(MissingHere):
+    def __init__(self, root: Path, found: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{root}: {found}",
+            hint or "Give the root of an SNPE 2 or QAIRT SDK for Linux and Android: the folder that has bin/ and lib/.",
+        )
+
+
+class SdkTooOld(MissingHere):
+    def __init__(self, sdk: str, lacks: str, hint: str) -> None:
+        super().__init__(f"{sdk} {lacks}", hint)
+
+
+class VendorToolUnusable(MissingHere):
+    def __init__(self, tool: str, said: Sequence[str], repeat: str, hint: str) -> None:
+        super().__init__(
+            "\n  ".join([f"{tool} of the vendor's SDK does not run on this machine:", *said]),
+            f"{hint}\nTo repeat it: {repeat}",
+        )
+
+
+class ExtraMissing(MissingHere):
+    def __init__(self, what: str, reason: str, extra: str) -> None:
+        super().__init__(f"{what} cannot be done here: {reason}", f"Install it: pip install 'mbqa-bundle[{extra}]'.")
+
+
+class HubUnreachable(MissingHere):
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(
+            f"{model}: huggingface.co gives no answer ({reason}), and there is no copy on this machine",
+            "Check the network (HTTPS_PROXY, HF_ENDPOINT), or give a folder with the model: config.json, weights and"
+            " tokenizer.json or vocab.txt.",
         )
 
 

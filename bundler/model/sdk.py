@@ -1,22 +1,63 @@
-"""Qualcomm's SDK: what a phone needs of it (snpe-net-run, its libraries, the DSP's of the chip), and its converter.
+"""Qualcomm's SDK: which one lies in a folder, and what a phone needs of it. model/vendor.py runs its host tools.
 
 Both layouts are known: `aarch64-android` with `hexagon-vNN/unsigned` (2.11 and later), `aarch64-android-clang*` with
-`dsp` (before). Checked against a folder that the tests make, not against a real SDK.
+`dsp` (before). Read in SNPE's documents (docs/sdk.md) and checked against folders that the tests make, not against a
+real SDK.
 """
 
 import os
-import shlex
-import subprocess
-from collections.abc import Mapping
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.errors import ModelInvalid, SdkIncomplete
+from bundler.errors import NotAnSdk, SdkIncomplete, SdkTooOld
 from bundler.layout import NET_RUN
 from bundler.model.sources import ModelSource
-from bundler.soc import FIRST_HTP, Soc
+from bundler.soc import FIRST_HTP, Soc, known_socs
 
-LIMIT_S = 1800.0
 VARIABLES = ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT")
+HOST = "x86_64-linux-clang"
+CONVERTERS = ("snpe-onnx-to-dlc", "qairt-converter")
+STATIC_LIBCXX = (2, 21)  # from here on libSNPE.so brings its C++ library along (revision history 2.21.0)
+LAST_CLANG_LAYOUT = (2, 10)
+UNKNOWN_RELEASE = (2, 25)  # the flags that a present layout gets where nothing tells the version
+HTP_PART = re.compile(r"libSnpe(?:Htp|Dsp)V(\d+)\w*\.so$")
+SDK_YAML = re.compile(r"^\s*[\"']?([\w .-]+?)[\"']?\s*:\s*[\"']?v?(\d+\.\d+\.\d+(?:\.\d+)?)\b", re.MULTILINE)
+SDK_KEYS = re.compile(r"^version$|sdk|product|qairt|snpe|qnn", re.IGNORECASE)
+FOLDER_NAME = re.compile(r"(?:^|[-_v])(\d+\.\d+\.\d+(?:\.\d+)?)$")
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """An SDK of this machine.
+
+    version: such as 2.25.0.240728, None where nothing tells it; layout: the folder in bin/ and lib/ with the phone's
+    parts, None in an SDK without them; hexagons: the versions that it has both the stub and the skel for.
+    """
+
+    root: Path
+    version: str | None
+    layout: str | None
+    hexagons: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"SDK {self.version}" if self.version else f"SDK {self.root}"
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The first two numbers of the version; where it is not known, what the layout suggests."""
+        if self.version is None:
+            return LAST_CLANG_LAYOUT if self.layout and "clang" in self.layout else UNKNOWN_RELEASE
+        major, minor = self.version.split(".")[:2]
+        return int(major), int(minor)
+
+    def tool(self, name: str) -> Path | None:
+        """A program for this machine, if the SDK has it."""
+        path = self.root / "bin" / HOST / name
+        return path if path.is_file() else None
 
 
 def sdk_from_environment(environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -24,47 +65,140 @@ def sdk_from_environment(environment: Mapping[str, str] = os.environ) -> Path | 
     return next((Path(environment[name]) for name in VARIABLES if environment.get(name)), None)
 
 
-def device_parts(sdk: Path, soc: Soc) -> dict[str, Path]:
-    """Path in the bundle's device folder -> file of the SDK, for a phone with this chip.
+def open_sdk(root: Path) -> Sdk:
+    """The SDK in this folder.
 
     Raises:
-        SdkIncomplete: the folder is no SDK, or has no libraries for the chip.
+        NotAnSdk: there is none, or one for another host; SdkTooOld: it is SNPE 1.
     """
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise NotAnSdk(root, "there is no such folder")
+    layout = _layout(root)
+    if layout is None and not any((root / "bin" / HOST / name).is_file() for name in CONVERTERS):
+        raise _refusal(root)
+    sdk = Sdk(root, _version(root), layout, _hexagons(root, layout))
+    if sdk.release < (2, 0):
+        raise SdkTooOld(sdk.name, "is SNPE 1, whose DLCs and tools differ", "Take SNPE 2 or QAIRT.")
+    return sdk
+
+
+def device_parts(sdk: Sdk | Path, chips: Soc | Collection[int] | None = None) -> dict[str, Path]:
+    """Path in the bundle's device folder -> file of the SDK.
+
+    chips: one phone's, or the Hexagon versions wanted; None: all that the SDK knows, deploy then leaves out those that
+    are not the phone's (`hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
+
+    Raises:
+        NotAnSdk: no SDK, or none for Android; SdkIncomplete: files of it are missing; SdkTooOld: it does not know the
+        Hexagon version.
+    """
+    sdk = open_sdk(sdk) if isinstance(sdk, Path) else sdk
+    if sdk.layout is None:
+        raise NotAnSdk(sdk.root, "this SDK has no Android part (bin/aarch64-android*/snpe-net-run)")
+    libraries = f"lib/{sdk.layout}"
     parts = {
-        NET_RUN: _find(sdk, ("bin/aarch64-android*/snpe-net-run",)),
-        "lib/libSNPE.so": _find(sdk, ("lib/aarch64-android*/libSNPE.so",)),
+        NET_RUN: _file(sdk, f"bin/{sdk.layout}/snpe-net-run"),
+        "lib/libSNPE.so": _file(sdk, f"{libraries}/libSNPE.so"),
     }
-    if soc.hexagon >= FIRST_HTP:
-        stub, skel = (f"libSnpeHtpV{soc.hexagon}{part}.so" for part in ("Stub", "Skel"))
-        parts[f"lib/{stub}"] = _find(sdk, (f"lib/aarch64-android*/{stub}",))
-        parts[f"dsp/{skel}"] = _find(sdk, (f"lib/hexagon-v{soc.hexagon}/unsigned/{skel}", f"lib/dsp/{skel}"))
-    for optional in ("libSnpeHtpPrepare.so", "libc++_shared.so"):  # online preparation; releases before 2.21
-        found = sorted(sdk.glob(f"lib/aarch64-android*/{optional}"))
-        if found:
-            parts[f"lib/{optional}"] = found[0]
+    if sdk.version is not None and sdk.release < STATIC_LIBCXX:
+        parts["lib/libc++_shared.so"] = _file(sdk, f"{libraries}/libc++_shared.so")
+    for optional in ("libSnpeHtpPrepare.so", "libc++_shared.so"):  # the first is for preparation on the phone
+        if (sdk.root / libraries / optional).is_file():
+            parts[f"lib/{optional}"] = sdk.root / libraries / optional
+    for hexagon in _wanted(sdk, chips):
+        stub, skel = (f"libSnpeHtpV{hexagon}{part}.so" for part in ("Stub", "Skel"))
+        parts[f"lib/{stub}"] = _file(sdk, f"{libraries}/{stub}")
+        parts[f"dsp/{skel}"] = _file(sdk, *_skels(hexagon))
     return parts
 
 
+def hexagon_of_part(name: str) -> int | None:
+    """The Hexagon version that a library is for, by its name; None for what every phone needs."""
+    found = HTP_PART.search(name)
+    return int(found.group(1)) if found else None
+
+
+def hexagons_in(names: Iterable[str]) -> set[int]:
+    """The Hexagon versions that a bundle's files are for."""
+    return {hexagon for name in names if (hexagon := hexagon_of_part(name)) is not None}
+
+
 def convert_by_sdk(sdk: Path, source: ModelSource, dlc: Path) -> None:
-    """Writes `dlc` with the SDK's snpe-onnx-to-dlc.
+    """Writes the float `dlc` with the SDK's converter; for callers that keep no log.
 
     Raises:
-        SdkIncomplete: the SDK has no such tool; ModelInvalid: the tool fails, with its last words.
+        NotAnSdk, SdkIncomplete, VendorToolFailed, VendorToolUnusable: see `convert_with_sdk`.
     """
-    command = [str(_find(sdk, ("bin/x86_64*/snpe-onnx-to-dlc",))), "-i", str(source.path), "-o", str(dlc)]
-    for spec in source.inputs:
-        command += ["-d", spec.name, ",".join(map(str, spec.shape))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelInvalid(source.path, f"the SDK's converter does not run: {error}", shlex.join(command)) from error
-    if done.returncode != 0 or not dlc.is_file():
-        last = ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ModelInvalid(source.path, f"the SDK's converter failed: {last}", f"To repeat it: {shlex.join(command)}")
+    from bundler.model.vendor import VendorJob, convert_with_sdk
+
+    log = Path(tempfile.mkdtemp(prefix="mbqa-sdk-")) / "converter.log"
+    convert_with_sdk(open_sdk(sdk), VendorJob(source.path, source.inputs, source.outputs), dlc, log)
+    log.unlink()
+    log.parent.rmdir()
 
 
-def _find(sdk: Path, patterns: tuple[str, ...]) -> Path:
-    found = [path for pattern in patterns for path in sorted(sdk.glob(pattern)) if path.is_file()]
-    if not found:
-        raise SdkIncomplete(sdk, patterns[0])
-    return found[0]
+def _wanted(sdk: Sdk, chips: Soc | Collection[int] | None) -> list[int]:
+    """The Hexagon versions with HTP among those asked for, each one the SDK's."""
+    asked = sdk.hexagons if chips is None else (chips.hexagon,) if isinstance(chips, Soc) else chips
+    wanted = [hexagon for hexagon in sorted(asked) if hexagon >= FIRST_HTP]
+    for hexagon in wanted:
+        if hexagon not in sdk.hexagons:
+            names = [chips.name] if isinstance(chips, Soc) else _names(hexagon)
+            has = ", ".join(f"v{version}" for version in sdk.hexagons) or "none"
+            lacks = f"has no libraries for Hexagon v{hexagon} ({', '.join(names)}); it has {has}"
+            raise SdkTooOld(sdk.name, lacks, "Take a newer SDK, such as the one that names this chip as supported.")
+    return wanted
+
+
+def _names(hexagon: int) -> list[str]:
+    return [soc.name for soc in known_socs().values() if soc.hexagon == hexagon][:3] or ["chip not known"]
+
+
+def _layout(root: Path) -> str | None:
+    """The phone's folder: the present name where there are several, else that of the newest compiler."""
+    found = sorted(path.parent.name for path in root.glob("bin/aarch64-android*/snpe-net-run") if path.is_file())
+    return None if not found else found[0] if found[0] == "aarch64-android" else found[-1]
+
+
+def _hexagons(root: Path, layout: str | None) -> tuple[int, ...]:
+    stubs = [path.name for path in root.glob(f"lib/{layout}/libSnpe*Stub.so")] if layout else []
+    return tuple(sorted(v for v in hexagons_in(stubs) if any((root / skel).is_file() for skel in _skels(v))))
+
+
+def _skels(hexagon: int) -> tuple[str, str]:
+    """Where a release may keep the DSP's library: since 2.11, and before."""
+    kind = "Htp" if hexagon >= FIRST_HTP else "Dsp"
+    name = f"libSnpe{kind}V{hexagon}Skel.so"
+    return f"lib/hexagon-v{hexagon}/unsigned/{name}", f"lib/dsp/{name}"
+
+
+def _version(root: Path) -> str | None:
+    """By sdk.yaml (2.16 and later; it also names versions of other software), else by the folder's name."""
+    described = root / "sdk.yaml"
+    text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
+    stated: list[str] = [version for key, version in SDK_YAML.findall(text) if SDK_KEYS.search(key)]
+    if stated:
+        return max(stated, key=lambda version: version.count("."))
+    named = FOLDER_NAME.search(root.name) or FOLDER_NAME.search(root.resolve().name)
+    return str(named[1]) if named else None
+
+
+def _refusal(root: Path) -> NotAnSdk:
+    """Says what the folder is instead of an SDK for Linux and Android."""
+    inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _layout(path)]
+    if inside:
+        return NotAnSdk(root, "is no SDK, but has SDKs in it", f"Give one of them, such as {inside[-1]}.")
+    hosts = sorted(path.name for path in root.glob("bin/*") if path.is_dir())
+    if list(root.glob("bin/*/snpe-net-run*")) or any(list(root.glob(f"bin/*/{name}*")) for name in CONVERTERS):
+        return NotAnSdk(root, f"is an SDK for another host: it has programs for {', '.join(hosts)} only")
+    if list(root.glob("bin/*/qnn-net-run*")):
+        return NotAnSdk(root, "has QNN's programs only, no snpe-net-run")
+    return NotAnSdk(root, f"is no SNPE or QAIRT SDK: neither bin/aarch64-android*/snpe-net-run nor bin/{HOST}/ in it")
+
+
+def _file(sdk: Sdk, *places: str) -> Path:
+    found = next((sdk.root / place for place in places if (sdk.root / place).is_file()), None)
+    if found is None:
+        raise SdkIncomplete(sdk.root, places[0])
+    return found

@@ -1,0 +1,184 @@
+"""Runs the SDK's own tools: ONNX -> float DLC -> quantized DLC -> DLC with a cache for the HTP.
+
+Their success is an exit code of 0 and a written file, not what they print. Not run against a real SDK: docs/sdk.md.
+"""
+
+import contextlib
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from bundler.errors import CalibrationInvalid, FileUnreadable, HostStorageFailed, VendorToolFailed, VendorToolUnusable
+from bundler.model.sdk import HOST, Sdk
+from bundler.model.vendor_plan import BITS, PRECISIONS, Step, VendorJob, needs_output_names, plan
+
+__all__ = ["BITS", "PRECISIONS", "VendorJob", "convert_with_sdk"]
+
+LIMIT_S = 3600.0  # for one tool; calibration runs every input through the float model
+LAST_LINES = 3
+CANNOT_START = (126, 127)
+WRONG_MACHINE = re.compile(
+    r"ModuleNotFoundError|ImportError|error while loading shared libraries|version `GLIBC|bad interpreter"
+    r"|Exec format error|cannot execute binary"
+)
+
+
+def convert_with_sdk(
+    sdk: Sdk, job: VendorJob, dlc: Path, log: Path, *, python: Path | None = None, limit_s: float = LIMIT_S
+) -> tuple[str, ...]:
+    """Writes `dlc` and returns the commands that made it; what the tools say is appended to `log`.
+
+    python: the interpreter for those tools that are Python scripts, where the one on the PATH is not the SDK's.
+    Drafts lie in a folder beside the log; after a failure it stays, so that the command can be repeated.
+
+    Raises:
+        VendorToolFailed: a tool refuses the model, or does not end; VendorToolUnusable: one does not run here.
+        SdkIncomplete, SdkTooOld: the SDK lacks a tool; UsageError: the job contradicts itself, or its chip.
+        CalibrationInvalid, FileUnreadable: the calibration list, or a file in it.
+    """
+    work = log.absolute().with_suffix(".work")
+    steps = plan(sdk, job, work, work / "input_list.txt")
+    entries = _calibration_lines(job) if job.precision in BITS else []
+    if needs_output_names(steps):
+        entries.insert(0, "%" + " ".join(spec.name for spec in job.outputs))
+    with _told(work):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        (work / "input_list.txt").write_text("".join(f"{line}\n" for line in entries), encoding="utf-8", newline="\n")
+    commands = tuple(_run(sdk, step, work, log, python, limit_s) for step in steps)
+    with _told(dlc):
+        draft = dlc.with_name(f".{dlc.name}.part")
+        shutil.move(steps[-1].output, draft)
+        draft.replace(dlc)
+        shutil.rmtree(work)
+    return commands
+
+
+def _run(sdk: Sdk, step: Step, work: Path, log: Path, python: Path | None, limit_s: float) -> str:
+    """Runs one tool to its end and returns its command."""
+    words = [str(step.tool), *step.arguments]
+    if python is not None and _is_python(step.tool):
+        words.insert(0, str(python.absolute()))
+    settings = _environment(sdk)
+    repeat = " ".join(["env", *(f'{name}={shlex.quote(value)}:"${name}"' for name, value in settings.items())])
+    repeat = f"{repeat} {shlex.join(words)}"
+    inherited = {name: f"{value}:{os.environ[name]}" for name, value in settings.items() if os.environ.get(name)}
+    environment = {**os.environ, **settings, **inherited, "SNPE_ROOT": str(sdk.root), "QNN_SDK_ROOT": str(sdk.root)}
+    with log.open("ab") as file:
+        file.write(f"$ {repeat}\n".encode())
+        file.flush()
+        start = file.tell()
+        try:
+            code = _to_the_end(words, work, environment, file.fileno(), limit_s)
+        except OSError as error:
+            said = [f"{step.tool}: {error.strerror or error}"]
+            raise VendorToolUnusable(step.tool.name, said, repeat, _needs(sdk)) from error
+    said = log.read_bytes()[start:].decode(errors="replace").splitlines()
+    if code is None:
+        raise VendorToolFailed(step.tool.name, [*_last(said), f"no end within {limit_s:g} s"], repeat, log)
+    if code in CANNOT_START or (code != 0 and any(WRONG_MACHINE.search(line) for line in said)):
+        raise VendorToolUnusable(step.tool.name, _last(said), repeat, _needs(sdk))
+    if code != 0:
+        raise VendorToolFailed(step.tool.name, _last(said) or [f"exit code {code}"], repeat, log)
+    if not step.output.is_file() or step.output.stat().st_size == 0:
+        missing = f"it ended with exit code 0, but wrote no {step.output.name}"
+        raise VendorToolFailed(step.tool.name, [*_last(said), missing], repeat, log)
+    return shlex.join(words)
+
+
+def _to_the_end(words: list[str], work: Path, environment: dict[str, str], output: int, limit_s: float) -> int | None:
+    """The exit code; None where the tool did not end in time. Nothing of it goes on after this returns or raises."""
+    tool = subprocess.Popen(
+        words,
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        return tool.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if tool.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(tool.pid, signal.SIGKILL)
+            tool.wait()
+
+
+def _environment(sdk: Sdk) -> dict[str, str]:
+    """What the vendor's bin/envsetup.sh puts before the values that are there."""
+    return {
+        "PYTHONPATH": str(sdk.root / "lib/python"),
+        "LD_LIBRARY_PATH": str(sdk.root / "lib" / HOST),
+        "PATH": str(sdk.root / "bin" / HOST),
+    }
+
+
+def _is_python(tool: Path) -> bool:
+    with tool.open("rb") as file:
+        first = file.readline(200)
+    return first.startswith(b"#!") and b"python" in first
+
+
+def _needs(sdk: Sdk) -> str:
+    older = sdk.release <= (2, 10)
+    python, check = ("3.6", "dependencies.sh") if older else ("3.8 or 3.10", "check-python-dependency")
+    return (
+        f"The SDK's tools need Linux on x86-64 and Python {python} with the packages that {sdk.root}/bin/{check} "
+        "names; activate that Python's environment first."
+    )
+
+
+def _last(said: list[str]) -> list[str]:
+    """The last lines in which a tool says what is wrong, else simply its last."""
+    spoken = [line.strip() for line in said if line.strip()]
+    errors = [line for line in spoken if re.search(r"error|fail|invalid|refuse", line, re.IGNORECASE)]
+    return (errors or spoken)[-LAST_LINES:]
+
+
+def _calibration_lines(job: VendorJob) -> list[str]:
+    """The lines of the calibration list, each file found whole, paths absolute: a tool runs in another folder."""
+    source = job.calibration_list
+    assert source is not None  # plan() saw to it
+    try:
+        given = source.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise FileUnreadable(source, error.strerror or str(error)) from error
+    lines = [_calibration_line(job, source, line) for line in given if line.strip() and line[0] not in "#%"]
+    if not lines:
+        raise CalibrationInvalid(source, "names no inputs")
+    return lines
+
+
+def _calibration_line(job: VendorJob, source: Path, line: str) -> str:
+    named = dict(entry.partition(":=")[::2] for entry in line.split())
+    sizes = {spec.name: 4 * math.prod(spec.shape) for spec in job.inputs}
+    if named.keys() != sizes.keys() or len(line.split()) != len(named):
+        raise CalibrationInvalid(source, f"the line {line!r} does not name {', '.join(sizes)}, each once")
+    paths = {name: (source.parent / path).absolute() for name, path in named.items()}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise CalibrationInvalid(source, f"there is no {path}")
+        if path.stat().st_size != sizes[name]:
+            raise CalibrationInvalid(source, f"{path} has {path.stat().st_size} bytes, not {sizes[name]} of float32")
+        if " " in str(path):
+            raise CalibrationInvalid(source, f"{path} has a space in its name, at which the vendor's tools split")
+    return " ".join(f"{name}:={path}" for name, path in paths.items())
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Storage that fails is named."""
+    try:
+        yield
+    except OSError as error:
+        raise HostStorageFailed(path, error.strerror or str(error)) from error
