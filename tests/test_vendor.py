@@ -288,8 +288,9 @@ def test_tools_of_another_machine_or_python(job: VendorJob, tmp_path: Path) -> N
     with pytest.raises(VendorToolUnusable, match="No such file"):
         convert_with_sdk(open_sdk(root), job, tmp_path / "m", tmp_path / "l")
     tool.chmod(0o644)
-    with pytest.raises(VendorToolUnusable, match="Permission denied"):
+    with pytest.raises(VendorToolUnusable, match="Permission denied") as caught:
         convert_with_sdk(open_sdk(root), job, tmp_path / "m", tmp_path / "l")
+    assert "chmod +x" in caught.value.hint
 
 
 def test_the_scripts_run_with_the_python_asked_for(job: VendorJob, tmp_path: Path) -> None:

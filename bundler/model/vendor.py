@@ -78,7 +78,9 @@ def _run(sdk: Sdk, step: Step, work: Path, log: Path, python: Path | None, limit
             code = _to_the_end(words, work, environment, file.fileno(), limit_s)
         except OSError as error:
             said = [f"{step.tool}: {error.strerror or error}"]
-            raise VendorToolUnusable(step.tool.name, said, repeat, _needs(sdk)) from error
+            lost = isinstance(error, PermissionError)  # as unpacking on another system leaves it
+            hint = f"Make the SDK's tools executable: chmod +x {step.tool.parent}/*" if lost else _needs(sdk)
+            raise VendorToolUnusable(step.tool.name, said, repeat, hint) from error
     said = log.read_bytes()[start:].decode(errors="replace").splitlines()
     if code is None:
         raise VendorToolFailed(step.tool.name, [*_last(said), f"no end within {limit_s:g} s"], repeat, log)
