@@ -1,17 +1,23 @@
 """The stand-in for snpe-net-run, as a program of its own: arguments, files, error lines, exit codes."""
 
+import hashlib
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from bundler import layout
 from bundler.bundle import Bundle
-from bundler.dlc.execute import CpuNetwork, HtpNetwork
-from bundler.virtual.net_run import NAME, InputList, World, read_input_list, run
+from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, context_name, save_context
+from bundler.virtual.net_files import World
+from bundler.virtual.net_run import NAME, InputList, read_input_list, run
+from tests.dlcs import HIDDEN, convert, quantized
+from tests.models import model, qa_model, random_feed
 
 LIMIT_S = 120
 OUTPUTS = "start_logits,end_logits"
@@ -82,7 +88,8 @@ def test_version(device: Path) -> None:
 
 def test_takes_the_real_tools_other_arguments(device: Path) -> None:
     options = ("--perf_profile", "burst", "--profiling_level", "basic", "--platform_options", "unsignedPD:ON")
-    assert net_run(*BASIC, *options, "--enable_cpu_fallback", "--userbuffer_float")[0] == 0
+    flags = ("--enable_cpu_fallback", "--enable_cpu_fxp", "--userbuffer_float")
+    assert net_run(*BASIC, *options, *flags)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,17 @@ def test_takes_the_real_tools_other_arguments(device: Path) -> None:
         (("--container", "model.dlc", "--input_list", "none.txt"), "Failed to open input list: none.txt"),
         (("--container", "run_snpe.sh", "--input_list", "input_list.txt"), "error_message=Dlc container is bad"),
         ((*BASIC, "--set_output_tensors", "nonsense"), "error_code=108; error_message=Output tensor nonsense"),
+        ((*BASIC, "--use_dsp", "--use_gpu"), "more than one runtime is given: dsp, gpu"),
+        ((*BASIC, "--use_gpu", "--use_gpu"), "more than one runtime is given: gpu, gpu"),
+        ((*BASIC, "--runtime_order", "gpu,gpu_float16"), "more than one runtime is given: gpu, gpu"),
+        ((*BASIC, "--runtime_order", "cpu", "--use_dsp"), "--runtime_order and --use_dsp may not be given together"),
+        ((*BASIC, "--runtime_order", "npu"), "--runtime_order: invalid choice: 'npu'"),
+        ((*BASIC, "--gpu_mode", "float16"), "--gpu_mode is for --use_gpu only"),
+        ((*BASIC, "--use_gpu", "--gpu_mode", "int8"), "--gpu_mode: invalid choice: 'int8'"),
+        ((*BASIC, "--use_native_input_files"), "--use_native_input_files needs a --userbuffer option"),
+        ((*BASIC, "--use_native_output_files"), "--use_native_output_files needs a --userbuffer option"),
+        ((*BASIC, "--userbuffer_float", "--userbuffer_tfN", "8"), "more than one kind of user buffer is given"),
+        ((*BASIC, "--userbuffer_tf8"), "error_code=207; error_message=A buffer of 8 bit does not fit output tensor"),
     ],
 )  # fmt: skip
 def test_says_what_is_wrong(
@@ -123,6 +141,114 @@ def test_says_which_input_is_wrong(device: Path, line: str, said: str, capfd: py
     (device / "list.txt").write_text(line + "\n")
     assert net_run("--container", "model.dlc", "--input_list", "list.txt")[0] == 1
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [("--use_gpu",), ("--use_gpu", "--gpu_mode", "float16"), ("--runtime_order", "gpu_float16,cpu")]
+)
+def test_gpu_computes_in_float16(device: Path, options: tuple[str, ...]) -> None:
+    assert net_run(*BASIC, *options, "--set_output_tensors", OUTPUTS)[0] == 0
+    expected = GpuNetwork(device / "model.dlc").execute(feed(device, 0))
+    exact = CpuNetwork(device / "model.dlc").execute(feed(device, 0))
+    for name, values in outputs(device / "output", 0).items():
+        assert values.tobytes() == expected[name].tobytes()
+        assert values.tobytes() != exact[name].tobytes()
+
+
+def test_native_files_of_a_float_network(device: Path) -> None:
+    """Ids are int32 then, of the same size as float32: only the values tell."""
+    for path in (device / "inputs").rglob("*.raw"):
+        np.fromfile(path, "<f4").astype("<i4").tofile(path)
+    native = ("--userbuffer_auto", "--use_native_input_files", "--use_native_output_files")
+    assert net_run(*BASIC, *native)[0] == 0
+    entries = read_input_list((device / layout.INPUT_LIST).read_text()).inferences[0]
+    given = {name: np.fromfile(device / path, "<i4")[None] for name, path in entries}
+    expected = CpuNetwork(device / "model.dlc").execute(given)
+    for name, values in outputs(device / "output", 0).items():
+        assert values.tobytes() == expected[name].tobytes()
+
+
+@pytest.fixture(scope="module")
+def quantized_dlc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantized")
+    onnx.save(qa_model(hidden=HIDDEN), folder / "float.onnx")
+    feeds = [random_feed(seed=seed) for seed in range(4)]
+    return convert(quantized(folder / "float.onnx", feeds, "w8a16", folder), folder)
+
+
+@pytest.fixture
+def quantized_device(quantized_dlc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the quantized DLC and one inference of float32 files, as current folder."""
+    shutil.copy(quantized_dlc, tmp_path / "model.dlc")
+    for name, values in random_feed().items():
+        values.astype("<f4").tofile(tmp_path / f"{name}.raw")
+    entries = " ".join(f"{name}:={name}.raw" for name in random_feed())
+    (tmp_path / "input_list.txt").write_text(f"%start_logits end_logits\n{entries}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("runtime", [(), ("--use_gpu",), ("--use_dsp",)])
+def test_outputs_of_a_quantized_network_as_float32_or_as_they_are(
+    quantized_device: Path, runtime: tuple[str, ...]
+) -> None:
+    assert net_run(*BASIC, *runtime)[0] == 0
+    native = ("--userbuffer_tfN", "16", "--use_native_output_files", "--output_dir", "native")
+    assert net_run(*BASIC, *runtime, *native)[0] == 0
+    encodings = CpuNetwork(quantized_device / "model.dlc").encodings
+    for name, values in outputs(quantized_device / "output", 0).items():
+        stored = np.fromfile(quantized_device / "native" / "Result_0" / f"{name}.raw", "<u2")
+        assert stored.tobytes() == encodings[name].quantize(values, np.uint16).tobytes()
+        assert np.ptp(stored) > 1000
+
+
+def test_native_inputs_that_are_quantized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    size, kind = [1, 64], onnx.TensorProto.UINT8
+    scale, zero = {"scale": np.float32(1 / 64), "zero": np.uint8(64)}, ["scale", "zero"]
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["a", *zero], ["x"]),
+        onnx.helper.make_node("Sigmoid", ["x"], ["y"]),
+        onnx.helper.make_node("QuantizeLinear", ["y", "scale", "low"], ["out"]),
+    ]
+    convert(model(nodes, {"a": (kind, size)}, {"out": (kind, size)}, {**scale, "low": np.uint8(0)}), tmp_path)
+    values = np.linspace(-1, 2.9, 64, dtype=np.float32)
+    CpuNetwork(Path("model.dlc")).encodings["a"].quantize(values, np.uint8).tofile("a.raw")
+    Path("input_list.txt").write_text("a:=a.raw\n")
+    for runtime in ((), ("--use_gpu",), ("--use_dsp",)):
+        assert net_run(*BASIC, "--userbuffer_auto", "--use_native_input_files", *runtime)[0] == 0
+        computed = outputs(tmp_path / "output", 0)["out"]
+        np.testing.assert_allclose(computed, 1 / (1 + np.exp(-values)), atol=0.02)
+
+
+def test_dsp_takes_the_offline_prepared_cache_of_this_dlc_and_chip(
+    quantized_device: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert net_run(*BASIC, "--use_dsp", "--output_dir", "online")[0] == 0
+    digest = hashlib.sha256(Path("model.dlc").read_bytes()).hexdigest()
+    name = context_name("SM8650", digest)
+    Path("htp").mkdir()
+    save_context(Path("model.dlc"), 57, Path(name))
+    code, said = net_run(*BASIC, "--use_dsp", "--output_dir", "offline", soc="SM8650-AB")
+    assert code == 0
+    assert f"using offline prepared cache {name}\n" in said
+    for output, values in outputs(quantized_device / "online", 0).items():
+        assert values.tobytes() == outputs(quantized_device / "offline", 0)[output].tobytes()
+    assert "offline" not in net_run(*BASIC, "--use_dsp", soc="SM8550")[1]
+    Path(name).write_bytes(b"no cache")
+    code, said = net_run(*BASIC, "--use_dsp", "--output_dir", "fallen_back")
+    assert code == 0
+    assert "using offline" not in said
+    assert f"offline prepared cache {name} does not load" in capfd.readouterr().err
+    for output, values in outputs(quantized_device / "online", 0).items():
+        assert values.tobytes() == outputs(quantized_device / "fallen_back", 0)[output].tobytes()
+
+
+def test_a_cache_of_another_dlc_is_not_taken(quantized_device: Path) -> None:
+    Path("htp").mkdir()
+    Path(context_name("SM8650", "0" * 64)).write_bytes(b"of something else")
+    code, said = net_run(*BASIC, "--use_dsp")
+    assert (code, "offline" in said) == (0, False)
 
 
 @pytest.mark.parametrize("soc", ["SM8250", "nonsense"])
@@ -168,3 +294,15 @@ def test_runs_as_a_command_and_keeps_native_noise_off_stdout(device: Path) -> No
     allowed = ("---", "Model String", "SNPE v", "Processing DNN input", "inputs/")
     assert all(line.startswith(allowed) for line in done.stdout.decode().splitlines())
     assert (device / "output/Result_3/end_logits.raw").stat().st_size == 1536
+
+
+@pytest.mark.parametrize(
+    ("runtime", "asked"), [("cpu", ""), ("gpu", "--use_gpu --gpu_mode float16"), ("dsp", "--use_dsp")]
+)
+def test_the_bundles_script_asks_for_the_runtime(device: Path, runtime: str, asked: str) -> None:
+    program = device / "bin" / NAME
+    program.parent.mkdir(exist_ok=True)
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(["sh", "run_snpe.sh", runtime], capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    assert done.stdout.rstrip().endswith(f"--profiling_level basic {asked}".rstrip())

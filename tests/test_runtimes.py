@@ -15,7 +15,7 @@ from bundler.dlc.graph import Graph, Operator, Tensor, read_graph
 from bundler.dlc.to_onnx import to_onnx
 from bundler.errors import DlcInvalid, FileUnreadable
 from tests.dlcs import DEMO, HIDDEN, SOC, TYPES, convert, demo_feeds, halved, likeness, quantized, reference
-from tests.models import qa_model, random_feed
+from tests.models import model, qa_model, random_feed
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 OUTPUTS = ("start_logits", "end_logits")
@@ -36,9 +36,9 @@ def dlcs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     models = {"fp32": small(), "fp16": halved(small())}
     models |= {kind: quantized(folder / "model.onnx", feeds, kind, folder) for kind in TYPES}
     made = {}
-    for kind, model in models.items():
+    for kind, it in models.items():
         (folder / kind).mkdir()
-        made[kind] = convert(model, folder / kind)
+        made[kind] = convert(it, folder / kind)
     return made
 
 
@@ -88,7 +88,7 @@ def test_dsp_takes_every_precision(dlcs: dict[str, Path], kind: str, least: floa
     computed = network.execute(FEED)
     near(computed, least)
     for name, encoding in network.encodings.items():  # what it gives are the integers' values, nothing between
-        stored = encoding.quantize(computed[name], np.dtype(ACTIVATIONS[kind]))
+        stored = encoding.quantize(computed[name], ACTIVATIONS[kind])
         assert encoding.dequantize(stored).tobytes() == computed[name].tobytes()
 
 
@@ -96,7 +96,7 @@ def test_the_cpu_does_not_round_activations(dlcs: dict[str, Path]) -> None:
     network = CpuNetwork(dlcs["w8a8"])
     logits = network.execute(FEED)["start_logits"]
     encoding = network.encodings["start_logits"]
-    assert not np.array_equal(encoding.dequantize(encoding.quantize(logits, np.dtype(np.uint8))), logits)
+    assert not np.array_equal(encoding.dequantize(encoding.quantize(logits, np.uint8)), logits)
 
 
 def test_a_relu_that_the_quantizer_left_to_an_encoding_is_computed(dlcs: dict[str, Path]) -> None:
@@ -223,10 +223,10 @@ def test_encodings_by_tensor_and_by_axis() -> None:
     assert PER_AXIS.dequantize(stored).tolist() == [[0.5, -2], [-64, 248]]
     assert PER_AXIS.quantize(PER_AXIS.dequantize(stored), stored.dtype).tolist() == stored.tolist()
     whole = Encoding((0.1,), (-128,), 8)
-    assert whole.quantize(np.array([-99, 0, 0.26, 99]), np.dtype(np.uint8)).tolist() == [0, 128, 131, 255]
-    assert not whole.is_never_negative(np.dtype(np.uint8))
-    assert Encoding((0.1,), (0,), 16).is_never_negative(np.dtype(np.uint16))
-    assert not Encoding((0.1,), (0,), 8).is_never_negative(np.dtype(np.int8))
+    assert whole.quantize(np.array([-99, 0, 0.26, 99]), np.uint8).tolist() == [0, 128, 131, 255]
+    assert not whole.is_never_negative(np.uint8)
+    assert Encoding((0.1,), (0,), 16).is_never_negative(np.uint16)
+    assert not Encoding((0.1,), (0,), 8).is_never_negative(np.int8)
 
 
 def test_four_bits_in_a_byte_get_their_sign_back() -> None:
@@ -239,6 +239,41 @@ def test_a_weight_by_axis_is_dequantized_along_it() -> None:
     weight = Tensor("w", np.dtype(np.int8), (2, 2), np.array([[1, 2], [3, 4]], np.int8), PER_AXIS)
     op = Operator("ElementWiseBinary", "add", ("a", "w"), ("out",), {"operation": 0})
     assert run_single(single(op, (2, 2), w=weight), np.zeros((2, 2))).tolist() == [[0.5, -2], [1.5, 2]]
+
+
+def by_channel(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any], Path]:
+    """Layers whose weights differ much from channel to channel, inputs for them, and their DLC quantized by axis."""
+    random = np.random.default_rng(0)
+    sizes = np.geomspace(0.01, 1, HIDDEN)
+    weights = {
+        "w": random.normal(size=(HIDDEN, HIDDEN)) * sizes,
+        "b": np.ones(HIDDEN),
+        "v": random.normal(size=(8, HIDDEN)),
+        "c": np.ones(8),
+    }
+    node = onnx.helper.make_node
+    nodes = [
+        node("Gemm", ["a", "w", "b"], ["x"]),
+        node("Relu", ["x"], ["y"]),
+        node("Gemm", ["y", "v", "c"], ["out"], transB=1),
+    ]
+    ends = {"a": (onnx.TensorProto.FLOAT, [6, HIDDEN])}, {"out": (onnx.TensorProto.FLOAT, [6, 8])}
+    made = model(nodes, *ends, {name: value.astype(np.float32) for name, value in weights.items()})
+    onnx.save(made, folder / "float.onnx")
+    feeds = [{"a": random.normal(size=(6, HIDDEN)).astype(np.float32)} for _ in range(4)]
+    qdq = quantized(folder / "float.onnx", feeds, "w8a16", folder, per_channel=True)
+    return made, feeds[0], convert(qdq, folder)
+
+
+def test_a_dlc_quantized_by_axis_runs_on_every_runtime(tmp_path: Path) -> None:
+    made, feed, dlc = by_channel(tmp_path)
+    weights = [t for t in read_graph(dlc).tensors.values() if t.data is not None and t.encoding is not None]
+    assert {(t.dtype.name, t.encoding.axis, len(t.encoding.scales)) for t in weights if t.encoding} == {
+        ("int8", 0, HIDDEN), ("int8", 0, 8), ("int32", 0, HIDDEN), ("int32", 0, 8)
+    }  # fmt: skip
+    expected = reference(made, feed)["out"]
+    for network in (CpuNetwork(dlc), GpuNetwork(dlc), HtpNetwork(dlc, SOC.qnn_id)):
+        assert np.abs(network.execute(feed)["out"] - expected).max() < np.ptp(expected) / 100
 
 
 @pytest.fixture(scope="module")

@@ -28,14 +28,14 @@ class Encoding:
         reals: Reals = ((stored.astype(np.float64) + offsets) * scales).astype(np.float32)
         return reals
 
-    def quantize(self, reals: Array, dtype: np.dtype[Any]) -> Array:
+    def quantize(self, reals: Array, dtype: npt.DTypeLike) -> Array:
         """The integers nearest to the real values; what is beyond the range takes its end."""
         scales, offsets = self._along(reals.ndim)
         low, high = self._limits(dtype)
         stored: Array = np.clip(np.rint(reals.astype(np.float64) / scales) - offsets, low, high).astype(dtype)
         return stored
 
-    def is_never_negative(self, dtype: np.dtype[Any]) -> bool:
+    def is_never_negative(self, dtype: npt.DTypeLike) -> bool:
         """Whether the smallest real value that can be stored is zero: quantizers leave a ReLU to such an encoding."""
         return all(offset == -self._limits(dtype)[0] for offset in self.offsets)
 
@@ -45,8 +45,8 @@ class Encoding:
             shape[self.axis] = len(self.scales)
         return np.asarray(self.scales, np.float64).reshape(shape), np.asarray(self.offsets, np.int64).reshape(shape)
 
-    def _limits(self, dtype: np.dtype[Any]) -> tuple[int, int]:
-        signed = dtype.kind == "i"
+    def _limits(self, dtype: npt.DTypeLike) -> tuple[int, int]:
+        signed = np.dtype(dtype).kind == "i"
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if signed else (0, (1 << self.bits) - 1)
 
 

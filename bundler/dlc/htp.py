@@ -136,8 +136,8 @@ class HtpNetwork:
         return {name: self._real(name, array) for name, array in outputs.items()}
 
     def _native(self, spec: TensorSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        encoding, dtype = self.encodings.get(spec.name), np.dtype(spec.dtype)
-        return np.ascontiguousarray(values if encoding is None else encoding.quantize(values, dtype), dtype)
+        encoding = self.encodings.get(spec.name)
+        return np.ascontiguousarray(values if encoding is None else encoding.quantize(values, spec.dtype), spec.dtype)
 
     def _real(self, name: str, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         encoding = self.encodings.get(name)

@@ -1,22 +1,25 @@
 """A stand-in for Qualcomm's snpe-net-run: the real one's arguments, files and error lines, over the DLC it is given.
 
 On the virtual phone the shell calls `program`; on a phone made of genuine parts a wrapper script calls
-`python -m bundler.virtual.net_run`, which sees the file system as it is. The CPU runtime computes in float32,
-`--use_dsp` in float16 on the HTP simulator of the phone's chip.
+`python -m bundler.virtual.net_run`, which sees the file system as it is. The CPU runtime computes in float32, also a
+quantized DLC (whose weights may be quantized by axis: SNPE's own CPU runtime refuses those). `--use_gpu` computes in
+float16 in both of its modes: the real one's default keeps float16 and calculates in float32, which comes to nearly the
+same. `--use_dsp` runs on the HTP simulator of the phone's chip, quantized DLCs in their integers, others in float16.
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from bundler.soc import FIRST_HTP, SIMULATED, find_soc
+from bundler.soc import FIRST_HTP, SIMULATED, Soc, find_soc
 from bundler.virtual.machine import Process
+from bundler.virtual.net_files import Files, NetRunError, Session, World, error_line
 
 if TYPE_CHECKING:
     from bundler.dlc.execute import Network
@@ -29,27 +32,15 @@ PERF_PROFILES = (
     "extreme_power_saver low_balanced system_settings"
 ).split()
 PROFILING_LEVELS = "off basic moderate detailed linting".split()
-IGNORED_FLAGS = ("enable_cpu_fallback", "enable_init_cache", "userbuffer_float", "set_unconsumed_as_output")
+IGNORED_FLAGS = ("enable_cpu_fallback", "enable_cpu_fxp", "enable_init_cache", "set_unconsumed_as_output")
 IGNORED_OPTIONS = ("platform_options", "storage_dir", "priority_hint", "userlogs")
 
 
-class NetRunError(Exception):
-    """Ends the run with exit code 1, saying this as the real tool does."""
-
-
-def error_line(code: int, message: str, component: str) -> str:
-    """An error in the shape of SNPE's own."""
-    thread = threading.get_native_id()
-    return f"error_code={code}; error_message={message}; error_component={component}; line_no=0; thread_id={thread}"
-
-
-@dataclass(frozen=True)
-class World:
-    """How the program reaches files, and the chip it runs on."""
-
-    read: Callable[[str], Path]
-    write: Callable[[str], Path]
-    soc_model: Callable[[], str]
+RUNTIME_ORDER = {
+    "cpu": "cpu", "cpu_float32": "cpu", "gpu": "gpu", "gpu_float16": "gpu", "gpu_float32_16_hybrid": "gpu",
+    "dsp": "dsp", "dsp_fixed8_tf": "dsp",
+}  # fmt: skip
+"""The names that --runtime_order takes, of newer and older releases."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +53,16 @@ def _parser() -> _Parser:
     parser.add_argument("--container")
     parser.add_argument("--input_list")
     parser.add_argument("--output_dir", default="output")
-    parser.add_argument("--use_dsp", action="store_true")
+    for runtime in ("dsp", "gpu"):
+        parser.add_argument(f"--use_{runtime}", dest="runtimes", action="append_const", const=runtime, default=[])
+    parser.add_argument("--runtime_order", default="")
+    parser.add_argument("--gpu_mode", choices=("default", "float16"))
+    for buffers in ("userbuffer_float", "userbuffer_auto", "userbuffer_tf8"):
+        parser.add_argument(f"--{buffers}", dest="buffers", action="append_const", const=buffers, default=[])
+    parser.add_argument("--userbuffer_tfN", choices=("8", "16"))
+    parser.add_argument("--userbuffer_floatN", choices=("16", "32"))
+    for direction in ("input", "output"):
+        parser.add_argument(f"--use_native_{direction}_files", action="store_true")
     parser.add_argument("--set_output_tensors", default="")
     parser.add_argument("--perf_profile", choices=PERF_PROFILES, default="default")
     parser.add_argument("--profiling_level", choices=PROFILING_LEVELS, default="detailed")
@@ -72,6 +72,35 @@ def _parser() -> _Parser:
     for option in IGNORED_OPTIONS:
         parser.add_argument(f"--{option}", help="taken, without effect here")
     return parser
+
+
+def _runtime(arguments: argparse.Namespace) -> str:
+    """cpu, gpu or dsp; of an order of several the first."""
+    names = [name for name in arguments.runtime_order.split(",") if name]
+    unknown = [name for name in names if name not in RUNTIME_ORDER]
+    if unknown:
+        raise NetRunError(f"{NAME}: argument --runtime_order: invalid choice: {unknown[0]!r}")
+    if names and arguments.runtimes:
+        raise NetRunError(f"{NAME}: --runtime_order and --use_{arguments.runtimes[0]} may not be given together")
+    chosen = [RUNTIME_ORDER[name] for name in names] or arguments.runtimes
+    if len(set(chosen)) < len(chosen) or len(arguments.runtimes) > 1:
+        raise NetRunError(f"{NAME}: more than one runtime is given: {', '.join(chosen)}")
+    runtime: str = next(iter(chosen), "cpu")
+    if arguments.gpu_mode and runtime != "gpu":
+        raise NetRunError(f"{NAME}: --gpu_mode is for --use_gpu only")
+    return runtime
+
+
+def _files(arguments: argparse.Namespace) -> Files:
+    numbered = [f"userbuffer_{kind}N" for kind in ("tf", "float") if getattr(arguments, f"userbuffer_{kind}N")]
+    buffers = [*arguments.buffers, *numbered]
+    if len(buffers) > 1:
+        raise NetRunError(f"{NAME}: more than one kind of user buffer is given: {', '.join(buffers)}")
+    for direction in ("input", "output"):
+        if getattr(arguments, f"use_native_{direction}_files") and not buffers:
+            raise NetRunError(f"{NAME}: --use_native_{direction}_files needs a --userbuffer option")
+    bits = 8 if "userbuffer_tf8" in buffers else arguments.userbuffer_tfN
+    return Files(arguments.use_native_input_files, arguments.use_native_output_files, int(bits) if bits else None)
 
 
 @dataclass(frozen=True)
@@ -121,21 +150,20 @@ def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
         listing = read_input_list(world.read(arguments.input_list).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise NetRunError(f"Failed to open input list: {arguments.input_list}") from error
-    session = _open(arguments, world, listing)
+    session = _open(arguments, world, listing, out)
     for number, entries in enumerate(listing.inferences):
         print("Processing DNN input(s):", *(path for _, path in entries), sep="\n", file=out, flush=True)
         session.infer(entries, f"{arguments.output_dir}/Result_{number}")
 
 
-def _open(arguments: argparse.Namespace, world: World, listing: InputList) -> "_Session":
-    from bundler.dlc.execute import CpuNetwork, HtpNetwork
+def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: IO[str]) -> Session:
     from bundler.errors import DlcInvalid, NoConverter
 
-    container = world.read(arguments.container)
-    if not container.is_file():
+    runtime, files = _runtime(arguments), _files(arguments)
+    if not world.read(arguments.container).is_file():
         raise NetRunError(f"Failed to open container: {arguments.container}")
     try:
-        network = HtpNetwork(container, _htp(world.soc_model())) if arguments.use_dsp else CpuNetwork(container)
+        network = _network(runtime, arguments.container, world, out)
     except DlcInvalid as error:
         if "HTP refuses" in str(error):
             line = error_line(1002, f"Layer parameter value is invalid. {error}", "Model Validation")
@@ -149,11 +177,39 @@ def _open(arguments: argparse.Namespace, world: World, listing: InputList) -> "_
     unknown = [name for name in wanted if name not in available]
     if unknown:
         raise NetRunError(error_line(108, f"Output tensor {unknown[0]} is not in the network", "Dl Config"))
-    return _Session(network, wanted or available[-1:], world)  # without a choice, the last one only
+    return Session(network, wanted or available[-1:], world, files)  # without a choice, the last one only
 
 
-def _htp(model: str) -> int:
-    """QNN's id of the chip, where its DSP can be simulated."""
+def _network(runtime: str, container: str, world: World, out: IO[str]) -> "Network":
+    from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, context_name
+    from bundler.errors import BundlerError
+
+    path = world.read(container)
+    if runtime == "cpu":
+        return CpuNetwork(path)
+    if runtime == "gpu":
+        return GpuNetwork(path)
+    soc = _htp(world.soc_model())
+    name = context_name(soc.name, _sha256(path))
+    prepared = world.read(str(PurePosixPath(container).parent / name))
+    if prepared.is_file():
+        try:
+            network = HtpNetwork(path, soc.qnn_id, prepared)
+        except BundlerError as error:
+            print(f"offline prepared cache {name} does not load, preparing online: {error}", file=sys.stderr)
+        else:
+            print(f"using offline prepared cache {name}", file=out, flush=True)
+            return network
+    return HtpNetwork(path, soc.qnn_id)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _htp(model: str) -> Soc:
+    """The chip, where its DSP can be simulated."""
     soc = find_soc(model)
     if soc is None or soc.hexagon < FIRST_HTP:
         raise NetRunError(
@@ -164,43 +220,7 @@ def _htp(model: str) -> int:
         )
     if soc.name not in SIMULATED:
         raise NetRunError(error_line(900, f"no simulator for the DSP of {soc.name}", "Dsp Runtime"))
-    return soc.qnn_id
-
-
-class _Session:
-    """A network with the outputs chosen, fed from files."""
-
-    def __init__(self, network: "Network", outputs: Sequence[str], world: World) -> None:
-        self._network, self._outputs, self._world = network, outputs, world
-
-    def infer(self, entries: Sequence[tuple[str, str]], result: str) -> None:
-        import numpy as np
-
-        specs = {spec.name: spec for spec in self._network.inputs}
-        feed = {}
-        for position, (given, path) in enumerate(entries):
-            name = given or (list(specs)[position] if position < len(specs) else path)
-            if name not in specs:
-                raise NetRunError(error_line(206, f"Input tensor {name} is not in the network", "Dl System"))
-            try:
-                raw = self._world.read(path).read_bytes()
-            except OSError as error:
-                raise NetRunError(f"Failed to open input file: {path}") from error
-            count = int(np.prod(specs[name].shape))
-            if len(raw) != 4 * count:
-                raise NetRunError(f"Failed to read the contents of: {path} ({len(raw)} bytes, {4 * count} expected)")
-            values = np.frombuffer(raw, "<f4")
-            if not np.isfinite(values).all():
-                raise NetRunError(f"Failed to read the contents of: {path} (not finite)")
-            feed[name] = values.reshape(specs[name].shape).astype(specs[name].dtype)
-        missing = [name for name in specs if name not in feed]
-        if missing:
-            raise NetRunError(error_line(206, f"Input tensor {missing[0]} has no file in the input list", "Dl System"))
-        outputs = self._network.execute(feed)
-        for name in self._outputs:
-            target = self._world.write(f"{result}/{name}.raw")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(outputs[name].astype("<f4").tobytes())
+    return soc
 
 
 def _own_stdout() -> IO[str]:

@@ -1,0 +1,102 @@
+"""How snpe-net-run's raw files become a network's inputs, and its outputs raw files."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from bundler.dlc.execute import Network
+    from bundler.types import TensorSpec
+
+
+class NetRunError(Exception):
+    """Ends the run with exit code 1, saying this as the real tool does."""
+
+
+def error_line(code: int, message: str, component: str) -> str:
+    """An error in the shape of SNPE's own."""
+    thread = threading.get_native_id()
+    return f"error_code={code}; error_message={message}; error_component={component}; line_no=0; thread_id={thread}"
+
+
+@dataclass(frozen=True)
+class World:
+    """How the program reaches files, and the chip it runs on."""
+
+    read: Callable[[str], Path]
+    write: Callable[[str], Path]
+    soc_model: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the raw files hold: the DLC's own dtypes, or float32; `fixed_bits` is what user buffers are made for."""
+
+    native_inputs: bool
+    native_outputs: bool
+    fixed_bits: int | None
+
+
+class Session:
+    """A network with the outputs chosen, fed from files."""
+
+    def __init__(self, network: "Network", outputs: Sequence[str], world: World, files: Files) -> None:
+        self._network, self._outputs, self._world, self._files = network, outputs, world, files
+        self._specs = {spec.name: spec for spec in (*network.inputs, *network.outputs)}
+        for name in outputs:
+            encoding = network.encodings.get(name)
+            if files.fixed_bits and (encoding is None or encoding.bits != files.fixed_bits):
+                held = self._specs[name].dtype
+                wrong = f"A buffer of {files.fixed_bits} bit does not fit output tensor {name} ({held})"
+                raise NetRunError(error_line(207, wrong, "Dl System"))
+
+    def infer(self, entries: Sequence[tuple[str, str]], result: str) -> None:
+        names = [spec.name for spec in self._network.inputs]
+        feed = {}
+        for position, (given, path) in enumerate(entries):
+            name = given or (names[position] if position < len(names) else path)
+            if name not in names:
+                raise NetRunError(error_line(206, f"Input tensor {name} is not in the network", "Dl System"))
+            feed[name] = self._read(self._specs[name], path)
+        missing = [name for name in names if name not in feed]
+        if missing:
+            raise NetRunError(error_line(206, f"Input tensor {missing[0]} has no file in the input list", "Dl System"))
+        outputs = self._network.execute(feed)
+        for name in self._outputs:
+            target = self._world.write(f"{result}/{name}.raw")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self._stored(self._specs[name], outputs[name]).tobytes())
+
+    def _read(self, spec: "TensorSpec", path: str) -> "npt.NDArray[np.generic]":
+        """A raw input file's values: real ones, or the integers of an input that is not quantized."""
+        import numpy as np
+
+        native, kept = np.dtype(spec.dtype), np.dtype(np.float32)
+        if self._files.native_inputs:
+            kept = native
+        try:
+            raw = self._world.read(path).read_bytes()
+        except OSError as error:
+            raise NetRunError(f"Failed to open input file: {path}") from error
+        size = kept.itemsize * int(np.prod(spec.shape))
+        if len(raw) != size:
+            raise NetRunError(f"Failed to read the contents of: {path} ({len(raw)} bytes, {size} expected)")
+        values = np.frombuffer(raw, kept).reshape(spec.shape)
+        if kept.kind == "f" and not np.isfinite(values).all():
+            raise NetRunError(f"Failed to read the contents of: {path} (not finite)")
+        encoding = self._network.encodings.get(spec.name)
+        if encoding is not None:
+            return encoding.dequantize(values) if self._files.native_inputs else values
+        return values.astype(np.float32 if native.kind == "f" else native)
+
+    def _stored(self, spec: "TensorSpec", values: "npt.NDArray[np.generic]") -> "npt.NDArray[np.generic]":
+        """What a raw output file holds of a result."""
+        if not self._files.native_outputs:
+            return values.astype("<f4")
+        encoding = self._network.encodings.get(spec.name)
+        return values.astype(spec.dtype) if encoding is None else encoding.quantize(values, spec.dtype)
