@@ -184,7 +184,7 @@ class ExtraMissing(MissingHere):
 class HubUnreachable(MissingHere):
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(
-            f"{model}: huggingface.co gives no answer ({reason}), and there is no copy on this machine",
+            f"{model}: there is no such folder here, and huggingface.co gives no answer: {reason}",
             "Check the network (HTTPS_PROXY, HF_ENDPOINT), or give a folder with the model: config.json, weights and"
             " tokenizer.json or vocab.txt.",
         )

@@ -4,10 +4,11 @@ The demo model comes back to torch from its own ONNX; the other families are sma
 tool writes today: the differences that matter are dtypes, dynamic axes and how a graph makes its attention mask.
 """
 
+import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import transformers
 from onnx import numpy_helper
 
 from bundler import resources
+from bundler.model.hub import make_quiet
 
 LENGTH = 384
 WORDS = 2121  # as many as the demo's tokenizer has
@@ -28,6 +30,13 @@ FAMILIES = ("mobilebert", "bert", "distilbert", "electra", "albert")
 STYLES = ("ours", "optimum", "optimum_inf", "newest_eager", "newest_sdpa", "newest_dynamic")
 MASK = 10000.0
 LINEAR = re.compile(r"onnx::MatMul_(\d+)")
+
+
+def silence() -> None:
+    """Keeps transformers from writing to the terminal while models are saved and loaded."""
+    make_quiet()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def demo_model(attention: str = "eager") -> Any:
@@ -72,6 +81,21 @@ def save_folder(model: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     shutil.copy(resources.DEMO_TOKENIZER, folder / "tokenizer.json")
     return folder
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    """Sets values in a folder's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Lets `change` alter a folder's tensors by name."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def inputs_of(model: Any) -> tuple[str, ...]:

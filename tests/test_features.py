@@ -1,16 +1,22 @@
 """Windows: no token of a context is lost, every token maps back to its characters, whatever the text."""
 
+import json
+import struct
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.errors import FileUnreadable, ModelInvalid, QuestionTooLong
+from bundler.model.tokenizers import tokenizer_of
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.types import Feature, Question
+from tests.conftest import quiet
 from tests.models import VOCABULARY, write_vocabulary
 
 LENGTH = 48
@@ -106,3 +112,169 @@ def test_what_is_no_tokenizer_is_refused(name: str, content: str, error: type[Ex
 def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileUnreadable):
         load_tokenizer(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_is_no_text_is_refused(name: str, tmp_path: Path) -> None:
+    vocabulary = write_vocabulary(tmp_path)
+    (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelInvalid, match=f"{name}: .*not UTF-8"):
+        load_tokenizer(tmp_path / name if name.startswith("tokenizer.") else vocabulary)
+
+
+@pytest.mark.parametrize("settings", ["", "[]", "{", "null"])
+def test_damaged_settings_of_a_tokenizer_are_refused(settings: str, tmp_path: Path) -> None:
+    vocabulary = write_vocabulary(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(settings)
+    with pytest.raises(ModelInvalid, match=r"tokenizer_config\.json: is no JSON"):
+        load_tokenizer(vocabulary)
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(tmp_path: Path) -> None:
+    bare = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    bare.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelInvalid, match=r"puts no \[CLS\] and \[SEP\]"):
+        Windower(load_tokenizer(tmp_path / "tokenizer.json"), LENGTH, 8)
+
+
+CASED = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "Tower",
+    "tower",
+    "Caf\u00e9",
+    "cafe",
+    "caf\u00e9",
+    "\u6a4b",
+    "\u2028",
+    "##s",
+]
+TEXT_OF_CASES = "Tower tower Caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("settings", "pieces"),
+    [
+        ({"do_lower_case": False}, ["Tower", "tower", "Caf\u00e9"]),
+        ({"do_lower_case": True}, ["tower", "tower", "cafe"]),
+        ({"do_lower_case": True, "strip_accents": False}, ["tower", "tower", "caf\u00e9"]),
+        ({"do_lower_case": False, "strip_accents": True}, ["Tower", "tower", "[UNK]"]),
+        ({"strip_accents": None}, ["Tower", "tower", "Caf\u00e9"]),  # the vocabulary has capitals
+        (None, ["Tower", "tower", "Caf\u00e9"]),
+    ],
+)
+def test_the_settings_beside_a_vocabulary_hold(
+    settings: dict[str, object] | None, pieces: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(CASED) + "\n", encoding="utf-8")
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_tokenizer(path).encode(TEXT_OF_CASES, add_special_tokens=False).tokens == pieces
+
+
+def test_a_vocabulary_with_line_separators_and_windows_line_ends(tmp_path: Path) -> None:
+    """Python's splitlines would count one piece as two, and every number after it would be wrong."""
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\r\n".join(CASED).encode())
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.token_to_id("##s") == CASED.index("##s")
+    assert tokenizer.get_vocab_size() == len(CASED)
+
+
+def test_the_tokenizer_of_a_folder_keeps_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(CASED), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    tokenizer = load_tokenizer(tokenizer_of(tmp_path, tmp_path / "out", quiet))
+    assert tokenizer.encode("Tower", add_special_tokens=False).tokens == ["Tower"]
+
+
+# ALBERT: SentencePiece
+
+PIECES = [
+    "<pad>",
+    "<unk>",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "\u2581",
+    "\u2581the",
+    "\u2581tower",
+    "\u2581in",
+    "18",
+    "08",
+    ".",
+    "?",
+]
+ALBERT_CONTEXT = "The  t\u00f3wer\tin 1808 ."
+
+
+def sentencepiece(pieces: Sequence[str]) -> bytes:
+    """A SentencePiece model of these pieces, as protobuf writes it; rarer ones come later."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    made = b""
+    for number, piece in enumerate(pieces):
+        score = bytes([2 << 3 | 5]) + struct.pack("<f", -float(number))
+        kind = bytes([3 << 3, 1])
+        made += field(1, field(1, piece.encode()) + score + kind)
+    return made + field(2, bytes([3 << 3, 1])) + field(3, field(1, b"identity"))
+
+
+@pytest.fixture
+def albert(tmp_path: Path) -> Path:
+    (tmp_path / "spiece.model").write_bytes(sentencepiece(PIECES))
+    return tmp_path
+
+
+def test_the_tokenizer_of_an_albert(albert: Path) -> None:
+    """No offset has white space in it: neither the space that belongs to a piece nor a tabulator."""
+    tokenizer = load_tokenizer(tokenizer_of(albert, albert / "out", quiet))
+    (feature,) = Windower(tokenizer, 32, 4).windows([Question("q", "in the tower?", ALBERT_CONTEXT)])
+    ids = [PIECES[i] for i in feature.inputs["input_ids"]]
+    context = ["\u2581the", "\u2581tower", "\u2581in", "\u2581", "18", "08", "\u2581", "."]
+    assert ids[:15] == ["[CLS]", "\u2581in", "\u2581the", "\u2581tower", "?", "[SEP]", *context, "[SEP]"]
+    assert set(ids[15:]) == {"<pad>"}
+    assert feature.inputs["token_type_ids"].tolist() == [0] * 6 + [1] * 9 + [0] * 17
+    words = [ALBERT_CONTEXT[start:end] for start, end in feature.offsets.tolist() if start >= 0]
+    assert [word for word in words if len(word) > 1] == ["The", "t\u00f3wer", "in", "18", "08"]
+
+
+def test_offsets_leave_the_space_before_a_word_out(tmp_path: Path) -> None:
+    """Plain Metaspace, as older tokenizer.json of ALBERT have it, counts it as the word's."""
+    unigram = tokenizers.models.Unigram([(piece, -float(i)) for i, piece in enumerate(PIECES)], unk_id=1)
+    tokenizer = tokenizers.Tokenizer(unigram)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    context = "in the tower  ."
+    windower = Windower(load_tokenizer(tmp_path / "tokenizer.json"), 32, 4)
+    (feature,) = windower.windows([Question("q", "in?", context)])
+    spans = [(start, end) for start, end in feature.offsets.tolist() if start >= 0]
+    assert all(context[start:end] == context[start:end].strip() for start, end in spans)
+    assert [context[start:end] for start, end in spans if start < end] == ["in", "the", "tower", "."]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 40, -1])
+def test_a_damaged_sentencepiece_model_is_refused(size: int, albert: Path) -> None:
+    content = (albert / "spiece.model").read_bytes()
+    (albert / "spiece.model").write_bytes(content[:size])
+    with pytest.raises(ModelInvalid, match=r"spiece\.model: is no SentencePiece model"):
+        tokenizer_of(albert, albert / "out", quiet)
+    assert not (albert / "out").exists()
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=300))
+def test_any_bytes_are_no_sentencepiece_model(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "spiece.model").write_bytes(content)
+    with pytest.raises(ModelInvalid):
+        tokenizer_of(folder, folder / "out", quiet)
