@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Runtime = Literal["cpu", "dsp"]
-RUNTIMES: tuple[Runtime, ...] = ("cpu", "dsp")
+Runtime = Literal["cpu", "gpu", "dsp"]
+RUNTIMES: tuple[Runtime, ...] = ("cpu", "gpu", "dsp")
 
 
 class Progress(Protocol):

@@ -1,0 +1,144 @@
+"""Which values each tensor takes on real windows: the ranges that a quantized model is given."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.mask import mask_size
+from bundler.model.net import Array, Net
+
+Method = Literal["min-max", "entropy", "percentile"]
+METHODS: tuple[Method, ...] = get_args(Method)
+OUTSIDE = 1e-5  # the share of a tensor's values that the percentile method cuts off at each end
+BINS = 2048
+LEVELS = 256  # of 8 bits
+SHRINKS = np.linspace(1.0, 0.3, 29)  # the ranges that the entropy method compares, as parts of the whole
+FLOOR = 16.0  # a score this far below the least row's best weighs exp(-16): the range need not reach lower
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Float tensor -> (low, high): `full` holds every value that was seen, `ranges` what the method keeps of it.
+
+    `mask_size`: what makes padding weigh nothing (mask.py).
+    """
+
+    full: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, tuple[float, float]]
+    mask_size: float
+
+
+def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
+    """The size of the mask that the attention scores of these windows call for."""
+    session = runner(fit.model, fit.masked_scores)
+    rows = [_rows(session.run(list(fit.masked_scores), dict(feed))) for feed in feeds]
+    return mask_size([extremes for each in rows for extremes in each])
+
+
+def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") -> Calibration:
+    """Runs the windows (int32 (1, length) each) through the float32 model; a second time where histograms are needed.
+
+    The range of masked attention scores ends FLOOR below the least best score: what is less weighs nothing.
+    """
+    spans: list[tuple[float, float]] = []
+    full = _min_max(_watched(fit, feeds, spans))
+    layers = len(fit.masked_scores)
+    for layer, name in enumerate(fit.masked_scores):
+        least = min(least for _, least in spans[layer::layers])
+        full[name] = (max(full[name][0], least - FLOOR), full[name][1])
+    ranges = full
+    if method != "min-max":
+        cut = _percentile if method == "percentile" else _entropy
+        ranges = {
+            name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds, []), full).items()
+        }
+    return Calibration(full, ranges, mask_size(spans))
+
+
+def float_tensors(model: onnx.ModelProto) -> list[str]:
+    """The names of the float32 tensors that nodes make, in order."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    floats = {
+        value.name
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    return [name for each in Net(model).ordered() for name in each.output if name in floats]
+
+
+def _watched(fit: FitGraph, feeds: Iterable[Feed], spans: list[tuple[float, float]]) -> Iterator[dict[str, Array]]:
+    """Every float tensor's value, window by window; the extremes of the masked scores are added to `spans`."""
+    names = float_tensors(fit.model)
+    session = runner(fit.model, names)
+    for feed in feeds:
+        values = dict(zip(names, session.run(names, dict(feed)), strict=True))
+        spans.extend(_rows([values[name] for name in fit.masked_scores]))
+        yield values
+
+
+def _rows(scores: Sequence[Array]) -> list[tuple[float, float]]:
+    """For each layer's masked scores: the largest one, and the least of the rows' largest ones."""
+    return [(float(each.max()), float(each.max(axis=-1).min())) for each in scores]
+
+
+def _min_max(windows: Iterable[dict[str, Array]]) -> dict[str, tuple[float, float]]:
+    ranges: dict[str, tuple[float, float]] = {}
+    for values in windows:
+        for name, value in values.items():
+            low, high = float(value.min()), float(value.max())
+            before = ranges.get(name, (low, high))
+            ranges[name] = (min(low, before[0]), max(high, before[1]))
+    return ranges
+
+
+def _histograms(
+    windows: Iterable[dict[str, Array]], full: Mapping[str, tuple[float, float]]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """For each tensor the counts of BINS equal steps over its full range; what lies below counts as lowest."""
+    counts = {name: np.zeros(BINS, np.int64) for name in full}
+    for values in windows:
+        for name, value in values.items():
+            low, high = full[name]
+            step = BINS / (high - low) if high > low else 0.0
+            bins = np.clip((value.ravel() - low) * step, 0, BINS - 1).astype(np.int32)
+            counts[name] += np.bincount(bins, minlength=BINS)
+    return counts
+
+
+def _percentile(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
+    """Without the outermost OUTSIDE of the values at each end."""
+    shares = np.cumsum(counts) / counts.sum()
+    first = int(np.searchsorted(shares, OUTSIDE))
+    last = int(np.searchsorted(shares, 1 - OUTSIDE))
+    step = (high - low) / BINS
+    return low + first * step, low + (last + 1) * step
+
+
+def _entropy(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
+    """The part of the range whose 256 levels keep most of the distribution (least Kullback-Leibler divergence)."""
+    edges = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
+    losses = [_divergence(counts, np.flatnonzero((edges >= low * part) & (edges <= high * part))) for part in SHRINKS]
+    best = float(SHRINKS[int(np.argmin(losses))])
+    return low * best, high * best
+
+
+def _divergence(counts: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> float:
+    """From the histogram, cut to the bins `kept`, to the same at LEVELS levels; the rest counts at the cut."""
+    if len(kept) < LEVELS:
+        return float("inf")
+    inside = counts[kept].astype(np.float64)
+    target = inside.copy()
+    target[0] += counts[: kept[0]].sum()
+    target[-1] += counts[kept[-1] + 1 :].sum()
+    level = np.arange(len(kept)) * LEVELS // len(kept)
+    sums = np.bincount(level, inside, LEVELS)
+    filled = np.bincount(level, inside > 0, LEVELS)
+    flat = np.where(inside > 0, (sums / np.maximum(filled, 1))[level], 0)
+    p, q = target / target.sum(), flat / max(flat.sum(), 1)
+    seen = p > 0
+    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())

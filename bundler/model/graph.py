@@ -1,0 +1,196 @@
+"""Any exporter's question-answering graph made fit for the HTP: fixed shapes, int32 inputs, a finite additive mask.
+
+What the graph computes in float32 stays the same; `largest_difference` measures it.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bundler.errors import ModelInvalid
+from bundler.model.fuse import fuse_constants
+from bundler.model.mask import rewrite_mask
+from bundler.model.net import Array, Net, attribute
+from bundler.types import TensorSpec
+
+OPSET = 21  # the first whose QuantizeLinear knows 16 bits
+OLDEST_OPSET = 9
+INT32, INT64, FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+
+Feed = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class FitGraph:
+    """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length).
+
+    `masked_scores` names the attention scores after the mask was added, (1, heads, length, length) each.
+    """
+
+    model: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    masked_scores: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        return self.inputs[0].shape[1]
+
+
+def fit_for_htp(model: onnx.ModelProto, length: int) -> FitGraph:
+    """The model with inputs of (1, length), rewritten for the HTP.
+
+    Raises:
+        ModelInvalid: its opset is too old, its shapes do not follow from `length`, or its mask has no additive meaning.
+    """
+    fixed = _at_opset(model)
+    _fix_shapes(fixed, length)
+    net = Net(simplified(fixed))
+    masked = rewrite_mask(net, length)
+    _take_int32(net)
+    _merge_views(net)
+    fuse_constants(net)
+    fit = onnx.shape_inference.infer_shapes(net.to_model())
+    onnx.checker.check_model(fit)
+    inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in net.inputs)
+    outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in net.outputs)
+    return FitGraph(fit, inputs, outputs, tuple(masked))
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model after ONNX Runtime's basic optimizations: constants folded, LayerNorm, Gelu and Gemm recognised.
+
+    Raises:
+        ModelInvalid
+    """
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
+        options.log_severity_level = 4
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as refused:  # ONNX Runtime's errors have no common base
+            raise ModelInvalid("model", f"ONNX Runtime refuses it: {_first_line(refused)}") from refused
+        return onnx.load(options.optimized_model_filepath)
+
+
+def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
+    """A session that runs the model as it is, on the CPU; `outputs` are made outputs too."""
+    import onnxruntime
+
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    present = {value.name for value in probed.graph.output}
+    probed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> float:
+    """The largest |difference| of any logit of any real token; feeds are int32 (1, length)."""
+    names = [spec.name for spec in fit.outputs]
+    first, second = runner(original), runner(fit.model)
+    dtypes = {value.name: value.type.tensor_type.elem_type for value in original.graph.input}
+    worst = 0.0
+    for feed in feeds:
+        real = feed["attention_mask"][0] == 1 if "attention_mask" in feed else slice(None)
+        given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in dtypes.items()}
+        pairs = zip(first.run(names, given), second.run(names, dict(feed)), strict=True)
+        worst = max(worst, *(float(np.abs(a - b)[0][real].max()) for a, b in pairs))
+    return worst
+
+
+def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    opset = Net(model).opset
+    if opset < OLDEST_OPSET:
+        raise ModelInvalid("model", f"its opset {opset} is too old", "Export it again with opset 14 or newer.")
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    if foreign:
+        raise ModelInvalid(
+            "model", f"holds operators of {foreign[0]}", "Export it without optimization (no -O1 to -O4)."
+        )
+    if opset == OPSET:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as refused:  # the converter's errors have no common base
+        hint = "Export it again with opset 14 to 21."
+        raise ModelInvalid(
+            "model", f"opset {opset} cannot be brought to {OPSET}: {_first_line(refused)}", hint
+        ) from refused
+
+
+def _fix_shapes(model: onnx.ModelProto, length: int) -> None:
+    """Inputs and outputs become (1, length); inner shapes are left to be inferred again."""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name not in {tensor.name for tensor in model.graph.initializer}:
+            shape = value.type.tensor_type.shape
+            del shape.dim[:]
+            for size in (1, length):
+                shape.dim.add().dim_value = size
+
+
+def _take_int32(net: Net) -> None:
+    """Inputs become int32; who needs 64 bits gets a cast."""
+    for value in net.inputs:
+        if value.type.tensor_type.elem_type == INT32:
+            continue
+        value.type.tensor_type.elem_type = INT32
+        others = [each for each in net.readers(value.name) if each.op_type not in ("Gather", "Cast")]
+        if others:
+            wide = net.fresh(value.name)
+            net.redirect(value.name, wide, among=others)
+            net.insert(onnx.helper.make_node("Cast", [value.name], [wide], name=wide, to=INT64))
+
+
+def _merge_views(net: Net) -> None:
+    """A Reshape of a Reshape is one; equal operators on equal inputs are one."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for each in net.ordered():
+        source = net.maker(each.input[0]) if each.op_type == "Reshape" else None
+        if source is not None and source.op_type == "Reshape" and _without_zeros(net, each):
+            net.connect(each, 0, source.input[0])
+        key = (each.op_type, tuple(_identity(net, name) for name in each.input), _attributes(each))
+        if each.output[0] in net.output_names or len(each.output) > 1:
+            continue
+        if key in seen:
+            net.bypass(each, seen[key])
+        else:
+            seen[key] = each.output[0]
+
+
+def _without_zeros(net: Net, each: onnx.NodeProto) -> bool:
+    """Whether a Reshape's target says nothing that depends on its input's own shape."""
+    target = net.constants.get(each.input[1])
+    return target is not None and bool((target != 0).all()) and not attribute(each, "allowzero", 0)
+
+
+def _identity(net: Net, name: str) -> Any:
+    """The name, or for small constants their value."""
+    value = net.constants.get(name)
+    return name if value is None or value.size > 64 else (value.dtype.str, value.shape, value.tobytes())
+
+
+def _attributes(each: onnx.NodeProto) -> tuple[bytes, ...]:
+    return tuple(sorted(a.SerializeToString(deterministic=True) for a in each.attribute))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,71 @@
+"""Which operators of a quantized model to give 16 bits: those whose rounding is measured to cost the logits most."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from bundler.model.calibrate import Calibration
+from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.net import Net
+from bundler.model.quantize import MOVES, Scheme, quantize
+from bundler.types import Progress
+
+SHARE = 0.25  # of the operators may get 16 bits
+BLOCKS = 48  # as many measurements are made, whatever the size of the model
+WINDOWS = 4  # of the calibration windows are enough to tell blocks apart
+
+
+def choose_wide(
+    fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
+) -> frozenset[str]:
+    """The operators (by their first output) to keep at 16 bits, at most SHARE of all.
+
+    A block is a stretch of neighbours, since every border between 8 and 16 bits rounds too. Its cost is the error of
+    the logits when it alone has `scheme`'s bits and all else has 16.
+    """
+    candidates = [each.output[0] for each in _candidates(fit.model, scheme)]
+    blocks = [frozenset(part.tolist()) for part in np.array_split(np.array(candidates, object), BLOCKS) if len(part)]
+    everything = frozenset(candidates)
+    measure = Measure(fit, calibration, feeds[:WINDOWS])
+    costs = []
+    for number, block in enumerate(blocks):
+        progress("measuring operators at fewer bits", number, len(blocks))
+        costs.append(measure.noise(replace(scheme, wide=everything - block)) / len(block))
+    room = int(SHARE * len(everything))
+    wide: frozenset[str] = frozenset()
+    for index in np.argsort(costs)[::-1]:
+        if len(wide) + len(blocks[index]) <= room:
+            wide |= blocks[index]
+    return wide
+
+
+class Measure:
+    """Compares quantized forms of a model with its float32 form, on the CPU, on given windows."""
+
+    def __init__(self, fit: FitGraph, calibration: Calibration, feeds: Sequence[Feed]) -> None:
+        self._fit, self._calibration, self._feeds = fit, calibration, feeds
+        self._names = [spec.name for spec in fit.outputs]
+        session = runner(fit.model)
+        self._exact = [session.run(self._names, dict(feed)) for feed in feeds]
+
+    def noise(self, scheme: Scheme) -> float:
+        """The logits' squared error over their power, on real tokens."""
+        quantized = quantize(self._fit, self._calibration, scheme)
+        session = runner(quantized.model)
+        noise = signal = 0.0
+        for feed, exact in zip(self._feeds, self._exact, strict=True):
+            real = feed["attention_mask"] == 1 if "attention_mask" in feed else np.ones((1, self._fit.length), bool)
+            for name, fixed, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
+                encoding = quantized.outputs[name]
+                rounded = (fixed.astype(np.float64) - encoding.zero_point) * encoding.scale
+                noise += float(np.square(rounded - logits)[real].sum())
+                signal += float(np.square(logits.astype(np.float64))[real].sum())
+        return noise / signal if signal else 0.0
+
+
+def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:
+    """The operators that more bits make a difference to: with 16-bit activations only those with weights."""
+    nodes = [each for each in Net(model).ordered() if each.op_type not in MOVES]
+    return nodes if scheme.activation_bits == 8 else [each for each in nodes if each.op_type in ("Gemm", "MatMul")]

@@ -1,0 +1,146 @@
+"""An ONNX graph that can be rewritten: nodes, constants as arrays, and who makes and who reads each tensor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+Array = npt.NDArray[Any]
+
+
+class Net:
+    """A model's main graph. Passes change it through the methods here; `to_model` drops what no output needs."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.inputs = list(model.graph.input)
+        self.outputs = list(model.graph.output)
+        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.nodes: list[onnx.NodeProto] = []
+        self._makers: dict[str, onnx.NodeProto] = {}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        self._names = 0
+        for each in model.graph.node:
+            if each.op_type == "Constant":
+                self.constants[each.output[0]] = _constant(each)
+            else:
+                self.insert(each)
+
+    @property
+    def input_names(self) -> list[str]:
+        return [value.name for value in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [value.name for value in self.outputs]
+
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        """The node whose output `name` is; None for inputs and constants."""
+        return self._makers.get(name)
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that take `name`, one entry a use."""
+        return self._readers.get(name, [])
+
+    def read_once(self, name: str) -> bool:
+        return len(self.readers(name)) == 1 and name not in self.output_names
+
+    def add_constant(self, value: npt.ArrayLike, hint: str) -> str:
+        """Name of a new constant."""
+        name = self.fresh(hint)
+        self.constants[name] = np.asarray(value)
+        return name
+
+    def fresh(self, hint: str) -> str:
+        """A tensor name that is not in use."""
+        self._names += 1
+        return f"{hint}:{self._names}"
+
+    def insert(self, each: onnx.NodeProto) -> str:
+        """Adds a node, in whatever order; returns the name of its first output."""
+        self.nodes.append(each)
+        for name in each.output:
+            self._makers[name] = each
+        for name in each.input:
+            self._readers.setdefault(name, []).append(each)
+        return str(each.output[0])
+
+    def remove(self, each: onnx.NodeProto) -> None:
+        self.nodes = [other for other in self.nodes if other is not each]
+        for name in each.output:
+            del self._makers[name]
+        for name in each.input:
+            self._forget(name, each)
+
+    def connect(self, each: onnx.NodeProto, position: int, name: str) -> None:
+        """The node reads `name` at this position from now on."""
+        self._forget(each.input[position], each)
+        each.input[position] = name
+        self._readers.setdefault(name, []).append(each)
+
+    def redirect(self, old: str, new: str, *, among: Sequence[onnx.NodeProto] | None = None) -> None:
+        """The readers of `old` (all, or those given) read `new`."""
+        for reader in list(self.readers(old) if among is None else among):
+            for position, name in enumerate(reader.input):
+                if name == old:
+                    self.connect(reader, position, new)
+
+    def bypass(self, each: onnx.NodeProto, source: str) -> None:
+        """Removes a node whose readers take `source` instead."""
+        self.redirect(each.output[0], source)
+        self.remove(each)
+
+    def _forget(self, name: str, reader: onnx.NodeProto) -> None:
+        readers = self._readers[name]
+        del readers[next(index for index, other in enumerate(readers) if other is reader)]
+
+    def ordered(self) -> list[onnx.NodeProto]:
+        """The nodes that outputs depend on, each after those that it reads from."""
+        order: list[onnx.NodeProto] = []
+        done: set[int] = set()
+        stack = [(each, False) for name in reversed(self.output_names) if (each := self.maker(name)) is not None]
+        while stack:
+            each, entered = stack.pop()
+            if id(each) in done:
+                continue
+            if entered:
+                done.add(id(each))
+                order.append(each)
+                continue
+            stack.append((each, True))
+            makers = (self.maker(name) for name in reversed(each.input))
+            stack.extend((maker, False) for maker in makers if maker is not None)
+        return order
+
+    def to_model(self) -> onnx.ModelProto:
+        """The model, its nodes in topological order, with nothing that no output needs."""
+        nodes = self.ordered()
+        used = {name for each in nodes for name in each.input} | set(self.output_names)
+        constants = [numpy_helper.from_array(array, name) for name, array in self.constants.items() if name in used]
+        graph = helper.make_graph(nodes, "model", self.inputs, self.outputs, constants)
+        opsets = [helper.make_opsetid("", self.opset)]
+        if any(each.domain == "com.microsoft" for each in nodes):
+            opsets.append(helper.make_opsetid("com.microsoft", 1))
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def _constant(each: onnx.NodeProto) -> Array:
+    """The value of a Constant node."""
+    only = each.attribute[0]
+    value = helper.get_attribute_value(only)
+    if only.name == "value":
+        return np.asarray(numpy_helper.to_array(value))
+    return np.asarray(value, np.float32 if only.name.startswith("value_float") else np.int64)
+
+
+def attribute(each: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The attribute's value, or the default where the node has none."""
+    return next((helper.get_attribute_value(a) for a in each.attribute if a.name == name), default)
+
+
+def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    """A node with one output, named after it."""
+    return helper.make_node(kind, inputs, [output], name=output, **attributes)

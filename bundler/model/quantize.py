@@ -1,0 +1,281 @@
+"""A float32 graph with QuantizeLinear and DequantizeLinear around its operators: what the HTP runs in fixed point.
+
+Activations are asymmetric uint8 or uint16, weights symmetric int8 or int16. Tensors that an operator only moves
+(Reshape, Slice, Gather, ...) share one encoding. Outputs stay fixed point, as SNPE's own quantizer leaves them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from bundler.model.calibrate import Calibration, float_tensors
+from bundler.model.graph import FitGraph
+from bundler.model.net import Array, Net, attribute
+
+MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
+HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution
+PER_CHANNEL_GAIN = 4.0  # a weight gets a scale per channel where that divides its squared error by this
+ACTIVATIONS: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
+WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16)}
+ELEMENTS = {8: onnx.TensorProto.UINT8, 16: onnx.TensorProto.UINT16}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Bits of weights and activations; operators in `wide` (by their first output) get the next more of both."""
+
+    weight_bits: int
+    activation_bits: int
+    per_channel: bool = False
+    wide: frozenset[str] = field(default_factory=frozenset)
+
+    def activation_bits_of(self, each: onnx.NodeProto) -> int:
+        return 16 if each.output[0] in self.wide else self.activation_bits
+
+    def weight_bits_of(self, each: onnx.NodeProto) -> int:
+        return 16 if self.activation_bits == 16 and each.output[0] in self.wide else self.weight_bits
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """real = scale * (stored - zero_point)."""
+
+    scale: Array
+    zero_point: Array
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """The model with fixed-point outputs, and how to read them."""
+
+    model: onnx.ModelProto
+    outputs: Mapping[str, Encoding]
+
+
+def quantize(fit: FitGraph, calibration: Calibration, scheme: Scheme) -> QuantizedModel:
+    """The graph in fixed point; the ranges must hold every float tensor of it."""
+    return _Quantizer(fit, calibration, scheme).quantized()
+
+
+def asymmetric(low: float, high: float, bits: int) -> Encoding:
+    """The encoding of values from `low` to `high`; zero is always exact."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    steps = 2**bits - 1
+    scale = np.float32((high - low) / steps or 1e-6)
+    zero_point = np.clip(np.round(-low / scale), 0, steps)
+    return Encoding(np.asarray(scale), zero_point.astype(ACTIVATIONS[bits]))
+
+
+def stored(value: Array, encoding: Encoding) -> Array:
+    """The fixed-point numbers of real ones."""
+    limits = np.iinfo(encoding.zero_point.dtype)
+    rounded = np.round(value / encoding.scale) + encoding.zero_point
+    return np.clip(rounded, limits.min, limits.max).astype(encoding.zero_point.dtype)
+
+
+class Groups:
+    """Tensors that share an encoding, because an operator only moves the one's values to the other."""
+
+    def __init__(self, net: Net) -> None:
+        self._parents: dict[str, str] = {}
+        for each in net.ordered():
+            if each.op_type in MOVES:
+                for name in (*_moved(each), *each.output):
+                    self._join(name, each.output[0])
+            elif each.op_type == "Relu" and clipped_by_relu(net, each.input[0]):
+                self._join(each.input[0], each.output[0])
+
+    def of(self, name: str) -> str:
+        """The name that stands for the tensor's group."""
+        while (parent := self._parents.get(name, name)) != name:
+            name = parent
+        return name
+
+    def _join(self, first: str, second: str) -> None:
+        self._parents[self.of(first)] = self.of(second)
+
+
+def _moved(each: onnx.NodeProto) -> list[str]:
+    """The inputs whose values an operator of MOVES passes on."""
+    if each.op_type not in MOVES:
+        return []
+    return list(each.input if each.op_type == "Concat" else each.input[:1])
+
+
+def clipped_by_relu(net: Net, name: str) -> bool:
+    """Whether only a Relu reads the tensor: its negative values need no range, fixed point cuts them off by itself."""
+    return net.read_once(name) and net.readers(name)[0].op_type == "Relu" and name not in net.constants
+
+
+class _Quantizer:
+    """Writes the quantized graph: `net` is read, `made` is written."""
+
+    def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme) -> None:
+        self.net = Net(fit.model)
+        self.scheme = scheme
+        self.floats = set(float_tensors(fit.model))
+        self.groups = Groups(self.net)
+        self.ranges = {8: self._group_ranges(calibration.ranges), 16: self._group_ranges(calibration.full)}
+        self.bits = self._group_bits()
+        self.made: list[onnx.NodeProto] = []
+        self.constants: dict[str, Array] = {}
+        self._read: dict[tuple[str, int], str] = {}
+
+    def _group_ranges(self, calibrated: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Of each group of tensors the range that holds them all, constants that take part included."""
+        ranges: dict[str, tuple[float, float]] = {}
+
+        def widen(name: str, low: float, high: float) -> None:
+            group = self.groups.of(name)
+            before = ranges.get(group, (0.0, 0.0))
+            ranges[group] = (min(before[0], low), max(before[1], high))
+
+        for name in self.floats:
+            if not clipped_by_relu(self.net, name):
+                widen(name, *calibrated[name])
+        for each in self.net.ordered():
+            for name in _moved(each):
+                if name in self.net.constants:
+                    widen(name, float(self.net.constants[name].min()), float(self.net.constants[name].max()))
+            if each.op_type == "Softmax":
+                ranges[self.groups.of(each.output[0])] = (0.0, 1.0)
+        return ranges
+
+    def _group_bits(self) -> dict[str, int]:
+        bits = {}
+        for each in self.net.ordered():
+            if each.op_type not in MOVES:
+                for name in each.output:
+                    bits[self.groups.of(name)] = self.scheme.activation_bits_of(each)
+        return bits
+
+    def quantized(self) -> QuantizedModel:
+        for each in self.net.ordered():
+            copy = onnx.NodeProto()
+            copy.CopyFrom(each)
+            for position, name in enumerate(each.input):
+                copy.input[position] = self._operand(each, position, name)
+            for position, name in enumerate(each.output):
+                if name in self.net.output_names:
+                    copy.output[position] = _real(name)
+            self.made.append(copy)
+        outputs = {name: self._quantize_output(name) for name in self.net.output_names}
+        return QuantizedModel(self._model(), outputs)
+
+    def _operand(self, each: onnx.NodeProto, position: int, name: str) -> str:
+        """What the operator reads in place of `name`."""
+        constant = self.net.constants.get(name)
+        if constant is None:
+            return self._activation(name, self._bits_read(each)) if name in self.floats else name
+        if constant.dtype != np.float32 or each.op_type == "Pad" or (each.op_type == "Gemm" and position == 2):
+            return name
+        if each.op_type in ("Gemm", "MatMul") and position == 1:
+            return self._weight(each, name)
+        if each.op_type in ("Gather", "Concat"):
+            return self._constant(name, self._encoding(name, self._bits_read(each)))
+        low, high = float(constant.min()), float(constant.max())
+        return self._constant(name, asymmetric(low, high, self._bits_read(each)))
+
+    def _bits_read(self, each: onnx.NodeProto) -> int:
+        if each.op_type in MOVES:
+            return self._bits_of(each.output[0])
+        return self.scheme.activation_bits_of(each)
+
+    def _bits_of(self, name: str) -> int:
+        return self.bits.get(self.groups.of(name), self.scheme.activation_bits)
+
+    def _encoding(self, name: str, bits: int) -> Encoding:
+        low, high = self.ranges[bits][self.groups.of(name)]
+        room = HEADROOM if bits == 16 and (low, high) != (0.0, 1.0) else 1.0
+        return asymmetric(low * room, high * room, bits)
+
+    def _activation(self, name: str, bits: int) -> str:
+        """The tensor after rounding to its own bits and, where the reader has others, to those too."""
+        own = self._bits_of(name)
+        if (name, own) not in self._read:
+            self._read[name, own] = self._round(_real(name) if name in self.net.output_names else name, name, own)
+        if (name, bits) not in self._read:
+            self._read[name, bits] = self._round(self._read[name, own], name, bits)
+        return self._read[name, bits]
+
+    def _round(self, source: str, name: str, bits: int) -> str:
+        fixed, real = f"{name}:fixed{bits}", f"{name}:real{bits}"
+        parameters = self._parameters(f"{name}:{bits}", self._encoding(name, bits))
+        self.made.append(helper.make_node("QuantizeLinear", [source, *parameters], [fixed], name=fixed))
+        self.made.append(helper.make_node("DequantizeLinear", [fixed, *parameters], [real], name=real))
+        return real
+
+    def _quantize_output(self, name: str) -> Encoding:
+        encoding = self._encoding(name, self._bits_of(name))
+        parameters = self._parameters(f"{name}:out", encoding)
+        self.made.append(helper.make_node("QuantizeLinear", [_real(name), *parameters], [name], name=name))
+        return encoding
+
+    def _parameters(self, hint: str, encoding: Encoding) -> list[str]:
+        names = [f"{hint}:scale", f"{hint}:zero"]
+        self.constants.update(zip(names, (encoding.scale, encoding.zero_point), strict=True))
+        return names
+
+    def _constant(self, name: str, encoding: Encoding, axis: int | None = None) -> str:
+        """A weight in fixed point, and the DequantizeLinear that reads it; made once for each encoding."""
+        hint = f"{name}:{encoding.zero_point.dtype}:{encoding.scale.ravel()[0]:.9g}"
+        real = f"{hint}:real"
+        if f"{hint}:fixed" not in self.constants:
+            shape = [-1 if index == axis else 1 for index in range(self.net.constants[name].ndim)]
+            spread = Encoding(
+                *(part.reshape(shape) if axis is not None else part for part in (encoding.scale, encoding.zero_point))
+            )
+            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread)
+            axes = {} if axis is None else {"axis": axis}
+            inputs = [f"{hint}:fixed", *self._parameters(hint, encoding)]
+            self.made.append(helper.make_node("DequantizeLinear", inputs, [real], name=real, **axes))
+        return real
+
+    def _weight(self, each: onnx.NodeProto, name: str) -> str:
+        value = self.net.constants[name]
+        axis = 0 if attribute(each, "transB", 0) else value.ndim - 1
+        bits = self.scheme.weight_bits_of(each)
+        whole, split = symmetric(value, bits), symmetric(value, bits, axis)
+        if self.scheme.per_channel and squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(
+            value, split, axis
+        ):
+            return self._constant(name, split, axis)
+        return self._constant(name, whole)
+
+    def _model(self) -> onnx.ModelProto:
+        outputs = [
+            helper.make_tensor_value_info(
+                value.name,
+                ELEMENTS[self._bits_of(value.name)],
+                [dim.dim_value for dim in value.type.tensor_type.shape.dim],
+            )
+            for value in self.net.outputs
+        ]
+        graph = helper.make_graph(self.made, "model", self.net.inputs, outputs)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.net.opset)], ir_version=10)
+        written = Net(model)
+        written.constants = {**self.net.constants, **self.constants}
+        return written.to_model()
+
+
+def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
+    """A weight's encoding, for the whole of it or for each index of an axis."""
+    others = None if axis is None else tuple(index for index in range(value.ndim) if index != axis)
+    largest = np.maximum(np.abs(value).max(axis=others), 1e-6)
+    scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float32)
+    return Encoding(np.asarray(scale), np.zeros(np.shape(scale), WEIGHTS[bits]))
+
+
+def squared_error(value: Array, encoding: Encoding, axis: int | None = None) -> float:
+    """What rounding to the encoding does to the weight."""
+    shape = [-1 if index == axis else 1 for index in range(value.ndim)] if axis is not None else ()
+    scale = encoding.scale.reshape(shape)
+    return float(np.square(np.round(value / scale) * scale - value).sum())
+
+
+def _real(output: str) -> str:
+    return f"{output}:real"
