@@ -57,8 +57,19 @@ class Graph:
     tensors: Mapping[str, Tensor]
 
 
+def dtype_of(code: int) -> np.dtype[Any]:
+    """The numpy dtype of a Qnn_DataType_t.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if code not in qnn.DTYPES:
+        raise ValueError(f"data type {code:#06x} is not known")
+    return qnn.DTYPES[code]
+
+
 def _array(tensor: qnn.Tensor) -> npt.NDArray[Any]:
-    dtype = qnn.DTYPES[tensor.dtype]
+    dtype = dtype_of(tensor.dtype)
     count = int(np.prod(tensor.shape, dtype=np.int64))
     if tensor.size < count * dtype.itemsize:
         raise ValueError(f"tensor {tensor.name.decode()!r} holds {tensor.size} bytes of {count * dtype.itemsize}")
@@ -74,7 +85,7 @@ def encoding_of(tensor: qnn.Tensor) -> Encoding | None:
     if tensor.quantize.definition != qnn.DEFINED:
         return None
     kind, value = tensor.quantize.encoding, tensor.quantize.value
-    bits = 8 * qnn.DTYPES[tensor.dtype].itemsize
+    bits = 8 * dtype_of(tensor.dtype).itemsize
     if kind == qnn.PER_TENSOR:
         found = Encoding((value.perTensor.scale,), (value.perTensor.offset,), bits)
     elif kind == qnn.BW_PER_TENSOR:
@@ -108,14 +119,14 @@ def _tensor(tensor: qnn.Tensor) -> Tensor:
     data = _array(tensor) if tensor.type == qnn.TENSOR_STATIC else None
     if data is not None and encoding is not None:
         data = widen(data, encoding.bits)
-    return Tensor(tensor.name.decode(), qnn.DTYPES[tensor.dtype], tensor.shape, data, encoding)
+    return Tensor(tensor.name.decode(), dtype_of(tensor.dtype), tensor.shape, data, encoding)
 
 
 def _param(param: qnn.Param) -> Any:
     if param.type == qnn.PARAM_TENSOR:
         return _array(param.value.tensor)
     scalar = param.value.scalar
-    dtype = qnn.DTYPES[scalar.dtype]
+    dtype = dtype_of(scalar.dtype)
     return np.frombuffer(scalar.bits.to_bytes(8, "little")[: dtype.itemsize], dtype)[0].item()
 
 
@@ -134,13 +145,21 @@ def read_graph(path: Path) -> Graph:
     info = qnn.Dlc(path).compose(recorder.interface, P(1), P(2))
     if recorder.failure is not None:
         raise DlcInvalid(path, f"its graph cannot be read: {recorder.failure}")
-    return Graph(
-        name=info.name.decode(),
-        inputs=_names(info.inputs, info.numInputs),
-        outputs=_names(info.outputs, info.numOutputs),
-        operators=tuple(recorder.operators),
-        tensors=recorder.tensors,
-    )
+    try:
+        graph = Graph(
+            name=info.name.decode(),
+            inputs=_names(info.inputs, info.numInputs),
+            outputs=_names(info.outputs, info.numOutputs),
+            operators=tuple(recorder.operators),
+            tensors=recorder.tensors,
+        )
+    except (ValueError, AttributeError) as error:
+        raise DlcInvalid(path, f"its graph cannot be read: {error}") from error
+    used = [*graph.inputs, *graph.outputs, *(name for op in graph.operators for name in (*op.inputs, *op.outputs))]
+    lost = next((name for name in used if name not in graph.tensors), None)
+    if lost is not None:
+        raise DlcInvalid(path, f"its graph cannot be read: there is no tensor {lost!r}")
+    return graph
 
 
 class _Recorder:

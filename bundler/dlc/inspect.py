@@ -1,0 +1,237 @@
+"""What is in a DLC, of anybody's: read in a child process, because the libraries crash on some malformed files.
+
+The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a file: libraries print as they please.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bundler.dlc.archive import Step, read_archive
+from bundler.dlc.encoding import Encoding
+from bundler.dlc.graph import Graph, Tensor, read_graph
+from bundler.dlc.qnn import library_folder
+from bundler.errors import DlcInvalid, FileUnreadable, NoConverter
+from bundler.types import TensorSpec
+
+LIMIT_S = 120.0
+MEMORY_BYTES = 32 << 30  # of address space: a broken size must not take the machine's memory
+LAYERS = ("FullyConnected", "MatMul", "Conv2d")
+
+
+@dataclass(frozen=True)
+class DlcTensor:
+    """An input or output: `dtype` as it is stored, `encoding` of a quantized one."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    encoding: Encoding | None
+
+    @property
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.name, self.dtype, self.shape)
+
+
+@dataclass(frozen=True)
+class DlcOperator:
+    """An operator by its QNN type, with the names of its inputs and outputs, and the outputs' dtypes."""
+
+    type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DlcReport:
+    """What is in a DLC.
+
+    `precision` is fp32 or fp16, or of a quantized graph the bits of most layers' weights and of most activations, as
+    in w8a16. Parameters are the elements of the graph's constant real tensors: those of the ONNX file's float
+    initializers and Constant nodes, but for what the writer does: it folds what is constant, writes small equal
+    constants once, makes attributes of the value of a Pad and the bounds of a Clip, and adds ones for an Expand.
+    `caches` are records of networks prepared for an accelerator; `history` the tools' runs that made the file.
+    """
+
+    graph: str
+    size_bytes: int
+    precision: str
+    inputs: tuple[DlcTensor, ...]
+    outputs: tuple[DlcTensor, ...]
+    operators: tuple[DlcOperator, ...]
+    parameters: int
+    parameter_bytes: int
+    parameter_dtypes: Mapping[str, int]
+    records: tuple[str, ...]
+    caches: tuple[str, ...]
+    history: tuple[Step, ...]
+
+    @property
+    def operator_counts(self) -> dict[str, int]:
+        """Type -> how many, the most frequent first."""
+        counted = Counter(op.type for op in self.operators)
+        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def converter(self) -> str:
+        """The last tool that wrote the file, and its version."""
+        return " ".join((self.history[-1].tool, self.history[-1].version)).strip() if self.history else "unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report in dictionaries, lists, strings and numbers."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {**plain, "operator_counts": self.operator_counts, "converter": self.converter}
+
+
+def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
+    """What is in the DLC; the file may be anything.
+
+    Raises:
+        FileUnreadable: there is no such file, or it cannot be opened.
+        DlcInvalid: it is no DLC, or the libraries crash on it.
+        NoConverter: Qualcomm's libraries are not here.
+    """
+    _check_readable(path)
+    library_folder()
+    with tempfile.TemporaryDirectory(prefix="mbqa-inspect-") as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-P", "-m", "bundler.dlc.inspect", str(path), str(report)]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise DlcInvalid(path, f"the libraries do not come to an end of it within {timeout_s:g} s") from None
+        if done.returncode or not report.exists():
+            raise DlcInvalid(path, f"the libraries crashed on it (exit code {done.returncode})")
+        found = json.loads(report.read_text(encoding="utf-8"))
+    if "missing" in found:
+        raise NoConverter(found["missing"])
+    if "invalid" in found:
+        raise DlcInvalid(path, found["invalid"])
+    return _from_json(found)
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise FileUnreadable(path, "is a folder")
+        if path.exists() and not path.is_file():
+            raise FileUnreadable(path, "is no regular file")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    except ValueError as error:  # a null byte in the name
+        raise FileUnreadable(path, str(error)) from error
+    if empty:
+        raise DlcInvalid(path, "is empty")
+
+
+def _from_json(found: Mapping[str, Any]) -> DlcReport:
+    rest = {key: value for key, value in found.items() if key not in ("operator_counts", "converter")}
+    return DlcReport(
+        **{
+            **rest,
+            "inputs": _tensors(found["inputs"]),
+            "outputs": _tensors(found["outputs"]),
+            "operators": tuple(
+                DlcOperator(op["type"], op["name"], *(tuple(op[key]) for key in ("inputs", "outputs", "dtypes")))
+                for op in found["operators"]
+            ),
+            "records": tuple(found["records"]),
+            "caches": tuple(found["caches"]),
+            "history": tuple(Step(**step) for step in found["history"]),
+        }
+    )
+
+
+def _tensors(found: Iterable[Mapping[str, Any]]) -> tuple[DlcTensor, ...]:
+    return tuple(
+        DlcTensor(tensor["name"], tensor["dtype"], tuple(tensor["shape"]), _encoding(tensor["encoding"]))
+        for tensor in found
+    )
+
+
+def _encoding(found: Mapping[str, Any] | None) -> Encoding | None:
+    if found is None:
+        return None
+    return Encoding(**{**found, "scales": tuple(found["scales"]), "offsets": tuple(found["offsets"])})
+
+
+def _report(path: Path) -> DlcReport:
+    graph, archive = read_graph(path), read_archive(path)
+    weights = [t for t in graph.tensors.values() if t.data is not None and t.is_real]
+    dtypes: Counter[str] = Counter()
+    for weight in weights:
+        dtypes[weight.dtype.name] += _size(weight)
+    return DlcReport(
+        graph=graph.name,
+        size_bytes=path.stat().st_size,
+        precision=_precision(graph),
+        inputs=_ends(graph, graph.inputs),
+        outputs=_ends(graph, graph.outputs),
+        operators=tuple(
+            DlcOperator(op.type, op.name, op.inputs, op.outputs, tuple(graph.tensors[n].dtype.name for n in op.outputs))
+            for op in graph.operators
+        ),
+        parameters=sum(dtypes.values()),
+        parameter_bytes=sum(_size(weight) * weight.dtype.itemsize for weight in weights),
+        parameter_dtypes=dict(sorted(dtypes.items())),
+        records=archive.records,
+        caches=archive.caches,
+        history=archive.history,
+    )
+
+
+def _size(weight: Tensor) -> int:
+    return 0 if weight.data is None else int(weight.data.size)
+
+
+def _ends(graph: Graph, names: Iterable[str]) -> tuple[DlcTensor, ...]:
+    found = (graph.tensors[name] for name in names)
+    return tuple(DlcTensor(t.name, t.dtype.name, t.shape, t.encoding) for t in found)
+
+
+def _precision(graph: Graph) -> str:
+    results = [graph.tensors[name] for op in graph.operators for name in op.outputs]
+    seconds = [graph.tensors[op.inputs[1]] for op in graph.operators if op.type in LAYERS and len(op.inputs) > 1]
+    weights = [tensor for tensor in seconds if tensor.data is not None and tensor.is_real]
+    activations = [tensor for tensor in results if tensor.is_real]
+    if not any(tensor.encoding for tensor in (*weights, *activations)):
+        kept = Counter(8 * tensor.dtype.itemsize for tensor in (*weights, *activations))
+        return f"fp{kept.most_common(1)[0][0]}" if kept else "integer"
+    return "".join(
+        f"{letter}{_most_common_bits(tensors)}" for letter, tensors in (("w", weights), ("a", activations)) if tensors
+    )
+
+
+def _most_common_bits(tensors: Iterable[Tensor]) -> int:
+    bits = Counter(t.encoding.bits if t.encoding else 8 * t.dtype.itemsize for t in tensors)
+    return bits.most_common(1)[0][0]
+
+
+def _child(path: Path) -> dict[str, Any]:
+    try:
+        return _report(path).to_json()
+    except DlcInvalid as invalid:
+        return {"invalid": str(invalid).removeprefix(f"{path}: ")}
+    except NoConverter as missing:
+        return {"missing": str(missing)}
+    except Exception as failure:  # whatever a malformed file leads to is the file's fault
+        return {"invalid": f"its content cannot be read: {type(failure).__name__}: {failure}"}
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Path(sys.argv[2]).write_text(json.dumps(_child(Path(sys.argv[1]))), encoding="utf-8")
