@@ -13,16 +13,20 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
 from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
 import bundler.demo
+from bundler.dlc.graph import Graph, Operator, Tensor
+from bundler.dlc.to_onnx import to_onnx
 from bundler.model.convert import onnx_to_dlc
 from bundler.soc import DEFAULT, known_socs
 
 SOC = known_socs()[DEFAULT]
 DEMO = Path(bundler.demo.__file__).parent
 TYPES = {
+    "w4a16": (QuantType.QUInt16, QuantType.QInt4),
     "w8a8": (QuantType.QUInt8, QuantType.QInt8),
     "w8a16": (QuantType.QUInt16, QuantType.QInt8),
     "w16a16": (QuantType.QUInt16, QuantType.QInt16),
 }
+KINDS = ("w8a8", "w8a16", "w16a16")
 HIDDEN = 24  # with 16, the HTP simulator's 16-bit Gather gives wrong numbers
 
 Feed = Mapping[str, Any]
@@ -111,3 +115,18 @@ def halved(made: onnx.ModelProto) -> onnx.ModelProto:
 def likeness(one: Any, other: Any) -> float:
     """Correlation of two arrays."""
     return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
+
+
+def single(op: Operator, shape: tuple[int, ...], **weights: Tensor) -> Graph:
+    """A graph of one operator on the float32 input `a`."""
+    tensors = {name: Tensor(name, np.dtype(np.float32), shape, None) for name in ("a", "out")}
+    return Graph("single", ("a",), ("out",), (op,), {**tensors, **weights})
+
+
+def run_single(graph: Graph, data: Any, *, half: bool = False) -> Any:
+    """What the graph makes of `a`, by its translation."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = to_onnx(graph, half=half).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(["out"], {"a": np.asarray(data, np.float32)})[0]

@@ -125,6 +125,7 @@ CASES = {
         one=np.float32(1),
         half=np.float32(0.5),
     ),
+    "CumSum": one_node("CumSum", [2, 3, 4], {"x": np.array(1)}),
     "LogSoftmax": one_node("LogSoftmax", [2, 3, 4], axis=-1),
     "PRelu": one_node("PRelu", [2, 3, 4], {"s": np.array([0.1], np.float32)}),
     "Clip": one_node("Clip", [2, 3, 4], {"low": np.float32(0.7), "high": np.float32(1.2)}),
@@ -185,8 +186,8 @@ def test_batched_matmul_and_split(tmp_path: Path) -> None:
 
 
 def test_an_operator_without_translation_is_named(tmp_path: Path) -> None:
-    dlc = convert(one_node("CumSum", [2, 3, 4], {"x": np.array(1)}), tmp_path)
-    with pytest.raises(DlcInvalid, match="CumulativeSum"):
+    dlc = convert(one_node("GatherND", [3, 4], {"x": np.array([1])}), tmp_path)
+    with pytest.raises(DlcInvalid, match="GatherNd"):
         CpuNetwork(dlc)
 
 

@@ -19,7 +19,7 @@ from bundler.dlc.graph import read_graph
 from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import DlcInvalid, FileUnreadable
 from bundler.types import TensorSpec
-from tests.dlcs import DEMO, HIDDEN, TYPES, convert, halved, quantized
+from tests.dlcs import DEMO, HIDDEN, KINDS, convert, halved, quantized
 from tests.models import INPUTS, model, qa_model, random_feed
 
 OUTPUTS = ("end_logits", "start_logits")
@@ -75,7 +75,7 @@ def test_the_report_is_json(small_dlc: Path) -> None:
     assert plain["inputs"][0]["shape"] == [1, 384]
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_tells_what_a_quantized_dlc_holds(kind: str, tmp_path: Path) -> None:
     onnx.save(qa_model(hidden=HIDDEN), tmp_path / "float.onnx")
     feeds = [random_feed(seed=seed) for seed in range(2)]

@@ -207,6 +207,12 @@ def _split(model: Writer, op: Operator) -> None:
     model.add(op, "Split", [model.use(op.inputs[0]), model.constant(op, "sizes", sizes)], axis=axis)
 
 
+def _cumulative_sum(model: Writer, op: Operator) -> None:
+    axis = model.constant(op, "axis", int(op.params["axis"]))
+    exclusive, reverse = (int(op.params.get(flag, 0)) for flag in ("exclusive", "reverse"))
+    model.add(op, "CumSum", [model.use(op.inputs[0]), axis], exclusive=exclusive, reverse=reverse)
+
+
 def _tile(model: Writer, op: Operator) -> None:
     repeats = model.constant(op, "repeats", np.asarray(op.params["multiples"]).ravel())
     model.add(op, "Tile", [model.use(op.inputs[0]), repeats])
@@ -216,6 +222,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Cast": _cast,
     "Concat": _plain("Concat", "axis"),
     "Convert": _cast,
+    "CumulativeSum": _cumulative_sum,
     "Dequantize": _cast,
     "ElementWiseAbs": _fixed(0, _unary),
     "ElementWiseAdd": _fixed(0, _binary),
