@@ -23,8 +23,8 @@ STRICT = "session.disable_cpu_ep_fallback"
 RECORD = "session.record_ep_graph_assignment_info"
 
 
-def onnx_to_dlc(model: Path, dlc: Path, soc: Soc) -> None:
-    """Writes `dlc` from the ONNX file `model`; the same model gives the same bytes.
+def onnx_to_dlc(model: Path, dlc: Path, soc: Soc, *, name: str | None = None) -> None:
+    """Writes `dlc` from the ONNX file `model` (`name` in messages); the same model gives the same bytes.
 
     Raises:
         ModelInvalid: the file is broken, or the libraries fail on it.
@@ -48,14 +48,14 @@ def onnx_to_dlc(model: Path, dlc: Path, soc: Soc) -> None:
                 command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False
             )
         except subprocess.TimeoutExpired:
-            raise ModelInvalid(model, f"no DLC within {LIMIT_S:g} s") from None
-        _judge(model, Path(folder), done)
+            raise ModelInvalid(name or model, f"no DLC within {LIMIT_S:g} s") from None
+        _judge(name or model, Path(folder), done)
         written = next(Path(folder).glob("*.dlc"))
         _fix_timestamps(written)
         written.rename(dlc)
 
 
-def _judge(model: Path, folder: Path, done: "subprocess.CompletedProcess[str]") -> None:
+def _judge(model: Path | str, folder: Path, done: "subprocess.CompletedProcess[str]") -> None:
     """Turns the child's verdict, or its death, into an error."""
     report = folder / "verdict.json"
     if not report.exists():

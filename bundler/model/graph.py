@@ -14,7 +14,7 @@ import onnx
 
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
-from bundler.model.mask import rewrite_mask
+from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
 from bundler.model.net import Array, Net, attribute
 from bundler.types import TensorSpec
 
@@ -29,9 +29,11 @@ Feed = Mapping[str, Array]
 class FitGraph:
     """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length).
 
-    `masked_scores` names the attention scores after the mask was added, (1, heads, length, length) each.
+    `masked_scores` names the attention scores after the mask was added, (1, heads, length, length) each; `name` is the
+    model's, for messages.
     """
 
+    name: str
     model: onnx.ModelProto
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -42,16 +44,20 @@ class FitGraph:
         return self.inputs[0].shape[1]
 
 
-def fit_for_htp(model: onnx.ModelProto, length: int) -> FitGraph:
+def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> FitGraph:
     """The model with inputs of (1, length), rewritten for the HTP.
 
     Raises:
         ModelInvalid: its opset is too old, its shapes do not follow from `length`, or its mask has no additive meaning.
     """
-    fixed = _at_opset(model)
+    fixed = _at_opset(model, name)
     _fix_shapes(fixed, length)
-    net = Net(simplified(fixed))
-    masked = rewrite_mask(net, length)
+    net = Net(simplified(fixed, name))
+    try:
+        masked = rewrite_mask(net, length)
+    except NoAdditiveMeaning as refused:
+        what = f"attention_mask is used in a way that has no additive equivalent: {refused}"
+        raise ModelInvalid(name, what, "Export the model with eager attention.") from refused
     _take_int32(net)
     _merge_views(net)
     fuse_constants(net)
@@ -59,10 +65,10 @@ def fit_for_htp(model: onnx.ModelProto, length: int) -> FitGraph:
     onnx.checker.check_model(fit)
     inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in net.inputs)
     outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in net.outputs)
-    return FitGraph(fit, inputs, outputs, tuple(masked))
+    return FitGraph(name, fit, inputs, outputs, tuple(masked))
 
 
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+def simplified(model: onnx.ModelProto, name: str = "model") -> onnx.ModelProto:
     """The model after ONNX Runtime's basic optimizations: constants folded, LayerNorm, Gelu and Gemm recognised.
 
     Raises:
@@ -78,7 +84,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as refused:  # ONNX Runtime's errors have no common base
-            raise ModelInvalid("model", f"ONNX Runtime refuses it: {_first_line(refused)}") from refused
+            raise ModelInvalid(name, f"ONNX Runtime refuses it: {_first_line(refused)}") from refused
         return onnx.load(options.optimized_model_filepath)
 
 
@@ -98,31 +104,33 @@ def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
     return onnxruntime.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> float:
-    """The largest |difference| of any logit of any real token; feeds are int32 (1, length)."""
+def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:
+    """The largest |difference| of any logit of a real token, and the largest |logit|; feeds are int32 (1, length)."""
     names = [spec.name for spec in fit.outputs]
     first, second = runner(original), runner(fit.model)
     dtypes = {value.name: value.type.tensor_type.elem_type for value in original.graph.input}
-    worst = 0.0
+    worst = largest = 0.0
     for feed in feeds:
         real = feed["attention_mask"][0] == 1 if "attention_mask" in feed else slice(None)
-        given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in dtypes.items()}
-        pairs = zip(first.run(names, given), second.run(names, dict(feed)), strict=True)
-        worst = max(worst, *(float(np.abs(a - b)[0][real].max()) for a, b in pairs))
-    return worst
+        taken = {name: kind for name, kind in dtypes.items() if name in feed}
+        given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in taken.items()}
+        for a, b in zip(first.run(names, given), second.run(names, dict(feed)), strict=True):
+            worst = max(worst, float(np.abs(a - b)[0][real].max()))
+            largest = max(largest, float(np.abs(a)[0][real].max()))
+            if np.isnan(a).any():
+                largest = float("nan")
+    return worst, largest
 
 
-def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     from onnx import version_converter
 
     opset = Net(model).opset
     if opset < OLDEST_OPSET:
-        raise ModelInvalid("model", f"its opset {opset} is too old", "Export it again with opset 14 or newer.")
+        raise ModelInvalid(name, f"its opset {opset} is too old", "Export it again with opset 14 or newer.")
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     if foreign:
-        raise ModelInvalid(
-            "model", f"holds operators of {foreign[0]}", "Export it without optimization (no -O1 to -O4)."
-        )
+        raise ModelInvalid(name, f"holds operators of {foreign[0]}", "Export it without optimization (no -O1 to -O4).")
     if opset == OPSET:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
@@ -132,7 +140,7 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as refused:  # the converter's errors have no common base
         hint = "Export it again with opset 14 to 21."
         raise ModelInvalid(
-            "model", f"opset {opset} cannot be brought to {OPSET}: {_first_line(refused)}", hint
+            name, f"opset {opset} cannot be brought to {OPSET}: {_first_line(refused)}", hint
         ) from refused
 
 

@@ -12,13 +12,16 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from bundler.errors import ModelInvalid
 from bundler.model.net import Array, Net, node
 
 MASK = "attention_mask"
 SIZE = "mask:size"
 LARGEST_SIZE = 10000.0  # until the range of the scores is known: what exporters use
 MARGIN = 20.0  # exp(-20) of the best score is what a masked position may weigh
+
+
+class NoAdditiveMeaning(Exception):
+    """The mask is used in a way that no additive mask stands for; says where."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def rewrite_mask(net: Net, length: int) -> list[str]:
     """Gives the graph one additive mask, at most LARGEST_SIZE; returns the names of the masked attention scores.
 
     Raises:
-        ModelInvalid: the mask is used in a way that has no additive meaning.
+        NoAdditiveMeaning
     """
     if MASK not in net.input_names:
         return []
@@ -96,10 +99,10 @@ def _evaluate(net: Net, names: list[str], mask: Array) -> list[Array]:
 def _meaning(name: str, value: Array, kept: Array) -> Meaning:
     rows = value.reshape(-1, value.shape[-1]).astype(np.float64) if value.ndim else np.empty((0, 0))
     if rows.shape[-1] != len(kept) or (rows != rows[0]).any():
-        raise _no_meaning(f"tensor {name} is no mask over keys")
+        raise NoAdditiveMeaning(f"tensor {name} is no mask over keys")
     inside, outside = rows[0][kept], rows[0][~kept]
     if (inside != inside[0]).any() or (outside != outside[0]).any():
-        raise _no_meaning(f"tensor {name} differs between tokens")
+        raise NoAdditiveMeaning(f"tensor {name} differs between tokens")
     return Meaning(float(inside[0]), float(outside[0]), value.ndim)
 
 
@@ -107,7 +110,7 @@ def _add_mask(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -
     """Replaces `each`, where mask and scores meet, by an addition; returns the name of its result."""
     found = _scores(net, each, meaning, position)
     if found is None:
-        raise _no_meaning(f"operator {each.op_type} ({each.name}) uses it")
+        raise NoAdditiveMeaning(f"operator {each.op_type} ({each.name}) uses it")
     scores, penalty = found
     mask = _additive_mask(net, max(meaning.rank, 2), min(penalty, LARGEST_SIZE))
     net.remove(each)
@@ -155,9 +158,3 @@ def _drop_nan_guards(net: Net) -> None:
 def mask_size(scores: list[tuple[float, float]]) -> float:
     """The size that makes padding weigh nothing, from each layer's (largest score, least of the rows' largest)."""
     return float(max(most - least for most, least in scores) + MARGIN) if scores else LARGEST_SIZE
-
-
-def _no_meaning(what: str) -> ModelInvalid:
-    return ModelInvalid(
-        "attention_mask", f"{what}, which has no additive equivalent", "Export the model with eager attention."
-    )

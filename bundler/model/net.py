@@ -88,6 +88,13 @@ class Net:
                 if name == old:
                     self.connect(reader, position, new)
 
+    def rename_output(self, each: onnx.NodeProto, old: str, new: str) -> None:
+        """The node's output `old`, and what its readers read, is called `new`."""
+        each.output[list(each.output).index(old)] = new
+        del self._makers[old]
+        self._makers[new] = each
+        self.redirect(old, new)
+
     def bypass(self, each: onnx.NodeProto, source: str) -> None:
         """Removes a node whose readers take `source` instead."""
         self.redirect(each.output[0], source)

@@ -33,9 +33,6 @@ class Scheme:
     per_channel: bool = False
     wide: frozenset[str] = field(default_factory=frozenset)
 
-    def activation_bits_of(self, each: onnx.NodeProto) -> int:
-        return 16 if each.output[0] in self.wide else self.activation_bits
-
     def weight_bits_of(self, each: onnx.NodeProto) -> int:
         return 16 if self.activation_bits == 16 and each.output[0] in self.wide else self.weight_bits
 
@@ -146,12 +143,11 @@ class _Quantizer:
         return ranges
 
     def _group_bits(self) -> dict[str, int]:
-        bits = {}
-        for each in self.net.ordered():
-            if each.op_type not in MOVES:
-                for name in each.output:
-                    bits[self.groups.of(name)] = self.scheme.activation_bits_of(each)
-        return bits
+        """An operator has the bits of its output's group: 16 where any operator that writes to the group is wide."""
+        writers = [each for each in self.net.ordered() if each.op_type not in MOVES]
+        wide = {self.groups.of(each.output[0]) for each in writers if each.output[0] in self.scheme.wide}
+        bits = {self.groups.of(name): self.scheme.activation_bits for each in writers for name in each.output}
+        return bits | dict.fromkeys(wide, 16)
 
     def quantized(self) -> QuantizedModel:
         for each in self.net.ordered():
@@ -170,20 +166,15 @@ class _Quantizer:
         """What the operator reads in place of `name`."""
         constant = self.net.constants.get(name)
         if constant is None:
-            return self._activation(name, self._bits_read(each)) if name in self.floats else name
+            return self._activation(name, self._bits_of(each.output[0])) if name in self.floats else name
         if constant.dtype != np.float32 or each.op_type == "Pad" or (each.op_type == "Gemm" and position == 2):
             return name
         if each.op_type in ("Gemm", "MatMul") and position == 1:
             return self._weight(each, name)
         if each.op_type in ("Gather", "Concat"):
-            return self._constant(name, self._encoding(name, self._bits_read(each)))
+            return self._constant(name, self._encoding(name, self._bits_of(each.output[0])))
         low, high = float(constant.min()), float(constant.max())
-        return self._constant(name, asymmetric(low, high, self._bits_read(each)))
-
-    def _bits_read(self, each: onnx.NodeProto) -> int:
-        if each.op_type in MOVES:
-            return self._bits_of(each.output[0])
-        return self.scheme.activation_bits_of(each)
+        return self._constant(name, asymmetric(low, high, self._bits_of(each.output[0])))
 
     def _bits_of(self, name: str) -> int:
         return self.bits.get(self.groups.of(name), self.scheme.activation_bits)

@@ -1,80 +1,244 @@
-"""Looks into an ONNX file before it is converted: the inputs and outputs that a question-answering model must have."""
+"""What `--model` may name: an ONNX file, a DLC, a transformers folder, a model on the hub. All end as a ModelSource."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bundler.errors import FileUnreadable, ModelInvalid
-from bundler.types import TensorSpec
+import numpy as np
+import onnx
+
+from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
+from bundler.types import Progress, TensorSpec
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = ("start_logits", "end_logits")
-NEEDED = "A model takes int32 input_ids, attention_mask and token_type_ids, all of one fixed shape (1, length)."
+DEFAULT_LENGTH = 384
+NEEDED = "A model takes input_ids, attention_mask and token_type_ids of (1, length), and gives start and end logits."
+LARGEST_LENGTH = 4096
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """An ONNX file fit for conversion; every tensor is (1, length)."""
+    """A question-answering model: an ONNX file, or a DLC that is taken as it is.
 
+    Every input and output is (1, length) once it runs on a phone; `tokenizer` is a tokenizer.json or a vocab.txt.
+    """
+
+    name: str
     path: Path
+    tokenizer: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    precision: str | None = None
 
     @property
     def length(self) -> int:
         return self.inputs[0].shape[1]
 
+    @property
+    def is_dlc(self) -> bool:
+        return self.precision is not None
 
-def read_onnx(path: Path) -> ModelSource:
-    """What the ONNX file takes and gives.
+
+def open_model(
+    model: str | Path, tokenizer: Path | None, length: int | None, work: Path, progress: Progress
+) -> ModelSource:
+    """The model that `model` names, and its tokenizer; exported or downloaded into `work` where it must be.
 
     Raises:
-        FileUnreadable; ModelInvalid: it is no ONNX, or not a question-answering model with fixed shapes.
+        ModelInvalid, DlcInvalid, FileUnreadable: refused; UsageError: it has another length, or no tokenizer.
+        ExtraMissing, HubUnreachable, NoConverter: something is missing here.
     """
-    import onnx
+    from bundler.model.hub import is_model_name
+
+    path = Path(model)
+    if path.is_dir() and not _has_weights(path) and (path / "model.onnx").is_file():
+        path = path / "model.onnx"  # what optimum writes
+    if path.is_dir() or is_model_name(str(model)):
+        return _exported(str(model), tokenizer, length or DEFAULT_LENGTH, work, progress)
+    beside = tokenizer or tokenizer_beside(path)
+    if path.suffix == ".dlc":
+        return _read_dlc(path, beside, length)
+    inputs, outputs = read_onnx(path, length)
+    return ModelSource(path.name, path, beside, inputs, outputs)
+
+
+def tokenizer_beside(model: Path) -> Path:
+    """The tokenizer.json or vocab.txt in the model's folder.
+
+    Raises:
+        FileUnreadable: there is no such model; UsageError: there is no tokenizer
+    """
+    if not model.exists():
+        raise FileUnreadable(model, "there is no such file, folder or model on the hub")
+    found = next((path for name in ("tokenizer.json", "vocab.txt") if (path := model.parent / name).is_file()), None)
+    if found is None:
+        raise UsageError(f"{model}: there is no tokenizer.json or vocab.txt beside it", "Give one with --tokenizer.")
+    return found
+
+
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """The ONNX file with all its weights, those in files beside it too.
+
+    Raises:
+        FileUnreadable; ModelInvalid: it is no ONNX, or its external data is missing or lies outside its folder
+    """
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except DecodeError as error:
         raise ModelInvalid(path, "is no ONNX file, or it was cut short") from error
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = tuple(_spec(path, value, "input") for value in graph.input if value.name not in weights)
-    outputs = tuple(_spec(path, value, "output") for value in graph.output)
-    if not inputs and not outputs:
+    if not model.graph.output:
         raise ModelInvalid(path, "is no ONNX file, or it was cut short")
-    _check_inputs(path, inputs)
-    missing = [name for name in OUTPUTS if name not in {spec.name for spec in outputs}]
-    if missing:
-        has = ", ".join(spec.name for spec in outputs) or "none"
-        raise ModelInvalid(path, f"has no output {missing[0]} (it has {has})")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # the library raises ValueError, OSError and its own
+        raise ModelInvalid(
+            path, f"its external data cannot be read: {_first_line(error)}", "Keep its data files beside the ONNX file."
+        ) from error
+    return model
+
+
+def read_onnx(path: Path, length: int | None = None) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and outputs that the ONNX file will have for windows of `length` tokens.
+
+    Raises:
+        FileUnreadable; ModelInvalid: it is no ONNX, or not a question-answering model; UsageError: another length
+    """
+    model = load_onnx(path)
+    _check_weights(path, model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    _check_names(path, [value.name for value in inputs], [value.name for value in model.graph.output])
+    fixed = [_fixed_length(path, value) for value in inputs]
+    own = next((size for size in fixed if size), None)
+    if own and any(size not in (own, None) for size in fixed):
+        raise ModelInvalid(path, f"its inputs differ in length: {fixed}", NEEDED)
+    _check_length(path, own, length)
+    shape = (1, own or length or DEFAULT_LENGTH)
+    for value in model.graph.output:
+        if value.name in OUTPUTS:
+            _check_output(path, value, shape)
+    return (
+        tuple(TensorSpec(value.name, "int32", shape) for value in inputs),
+        tuple(TensorSpec(value.name, "float32", shape) for value in model.graph.output if value.name in OUTPUTS),
+    )
+
+
+def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progress: Progress) -> ModelSource:
+    from bundler.model.export import export_model
+    from bundler.model.hub import local_folder
+    from bundler.model.tokenizers import tokenizer_of
+
+    if not 0 < length <= LARGEST_LENGTH:
+        raise UsageError(f"--seq-len {length}: not from 1 to {LARGEST_LENGTH}")
+    folder = local_folder(model, progress)
+    words = tokenizer or tokenizer_of(folder, work, progress)
+    path = work / "exported.onnx"
+    export_model(folder, path, length, progress)
+    inputs, outputs = read_onnx(path, length)
+    return ModelSource(Path(model).name if Path(model).is_dir() else model, path, words, inputs, outputs)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir())
+
+
+def _read_dlc(path: Path, tokenizer: Path, length: int | None) -> ModelSource:
+    """A DLC as it is: its own names, dtypes and shapes, read in a child process."""
+    from bundler.dlc.inspect import inspect_dlc
+
+    report = inspect_dlc(path)
+    inputs, outputs = (tuple(tensor.spec for tensor in side) for side in (report.inputs, report.outputs))
+    _check_names(path, [spec.name for spec in inputs], [spec.name for spec in outputs])
     chosen = tuple(spec for spec in outputs if spec.name in OUTPUTS)
-    for spec in chosen:
-        if spec.shape != inputs[0].shape or spec.dtype != "float32":
+    shape = inputs[0].shape
+    for spec in (*inputs, *chosen):
+        if len(spec.shape) != 2 or spec.shape[0] != 1 or spec.shape != shape:
+            raise ModelInvalid(path, f"{spec.name} has shape {list(spec.shape)}, not (1, length)", NEEDED)
+    _check_length(path, shape[1], length)
+    return ModelSource(path.name, path, tokenizer, inputs, chosen, report.precision)
+
+
+def _check_weights(path: Path, model: onnx.ModelProto) -> None:
+    """Refuses weights that are not finite; single numbers may be infinite, as constants of masks are."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+            continue
+        try:
+            value = onnx.numpy_helper.to_array(tensor)
+        except ValueError as error:
+            raise ModelInvalid(path, f"weight {tensor.name} is damaged: {_first_line(error)}") from error
+        if np.isnan(value).any() or (value.size > 1 and not np.isfinite(value).all()):
             raise ModelInvalid(
-                path, f"output {spec.name} is {spec.dtype}{list(spec.shape)}, not float32{list(inputs[0].shape)}"
+                path, f"weight {tensor.name} is not finite (NaN or infinity)", "Take an undamaged model."
             )
-    return ModelSource(path, inputs, chosen)
 
 
-def _spec(path: Path, value: object, role: str) -> TensorSpec:
-    from onnx import helper
-
-    tensor = value.type.tensor_type  # type: ignore[attr-defined]
-    name: str = value.name  # type: ignore[attr-defined]
-    if any(not dim.HasField("dim_value") or dim.dim_value < 1 for dim in tensor.shape.dim):
-        raise ModelInvalid(path, f"{role} {name} has no fixed shape", NEEDED)
-    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "unknown"
-    return TensorSpec(name, dtype, tuple(dim.dim_value for dim in tensor.shape.dim))
+def _check_names(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if "input_ids" not in inputs or not set(inputs) <= set(KNOWN_INPUTS):
+        raise ModelInvalid(path, f"takes {', '.join(inputs) or 'nothing'}, not {', '.join(KNOWN_INPUTS)}", NEEDED)
+    missing = [name for name in OUTPUTS if name not in outputs]
+    if missing:
+        raise ModelInvalid(path, f"has no output {missing[0]} (it has {', '.join(outputs) or 'none'})", NEEDED)
 
 
-def _check_inputs(path: Path, inputs: tuple[TensorSpec, ...]) -> None:
-    names = [spec.name for spec in inputs]
-    if "input_ids" not in names or not set(names) <= set(KNOWN_INPUTS):
-        raise ModelInvalid(path, f"takes {', '.join(names) or 'nothing'}, not {', '.join(KNOWN_INPUTS)}", NEEDED)
-    for spec in inputs:
-        if spec.dtype != "int32":
-            raise ModelInvalid(path, f"input {spec.name} is {spec.dtype}, not int32", NEEDED)
-        if len(spec.shape) != 2 or spec.shape[0] != 1 or spec.shape != inputs[0].shape:
-            raise ModelInvalid(path, f"input {spec.name} has shape {list(spec.shape)}, not (1, length)", NEEDED)
+def _check_length(path: Path, own: int | None, asked: int | None) -> None:
+    if asked is not None and not 0 < asked <= LARGEST_LENGTH:
+        raise UsageError(f"--seq-len {asked}: not from 1 to {LARGEST_LENGTH}")
+    if own is not None and asked is not None and own != asked:
+        raise UsageError(f"{path}: takes {own} tokens, not {asked}", "Leave --seq-len out, or export the model anew.")
+
+
+def _fixed_length(path: Path, value: Any) -> int | None:
+    """The input's length where it has a fixed one."""
+    kind, dims = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
+    if kind not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        raise ModelInvalid(path, f"input {value.name} is {_dtype(kind)}, not int32 or int64", NEEDED)
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    if len(sizes) != 2 or sizes[0] not in (1, None) or sizes[1] == 0:
+        shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
+        raise ModelInvalid(path, f"input {value.name} has shape {shown}, not (1, length)", NEEDED)
+    return sizes[1]
+
+
+def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
+    """A float output (1, length), as far as its declaration says anything."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
+        raise ModelInvalid(path, f"output {value.name} is {_dtype(tensor.elem_type)}, not float32", NEEDED)
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    fits = len(sizes) == 2 and all(size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True))
+    if tensor.HasField("shape") and not fits:
+        shown = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
+        raise ModelInvalid(path, f"output {value.name} has shape {shown}, not {list(shape)}", NEEDED)
+
+
+def _dtype(kind: int) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if kind else "of no type"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def keep_tokenizer(source: ModelSource, out: Path) -> None:
+    """Writes the tokenizer as a tokenizer.json, which needs no settings beside it.
+
+    Raises:
+        ModelInvalid, FileUnreadable, HostStorageFailed
+    """
+    from bundler.qa.features import load_tokenizer
+
+    tokenizer = load_tokenizer(source.tokenizer)
+    try:
+        if source.tokenizer.suffix == ".json":
+            out.write_bytes(source.tokenizer.read_bytes())
+        else:
+            out.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise HostStorageFailed(out, error.strerror or str(error)) from error

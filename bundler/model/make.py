@@ -1,0 +1,190 @@
+"""A model's DLC at the precision asked for: graph fitted, calibrated, quantized, converted, prepared."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+
+from bundler.errors import ModelInvalid, NoConverter, UsageError
+from bundler.model.calibrate import Method, calibrate, measure_mask
+from bundler.model.convert import onnx_to_dlc
+from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
+from bundler.model.half import in_float16
+from bundler.model.mask import SIZE, set_mask_size
+from bundler.model.mixed import choose_wide
+from bundler.model.net import Net
+from bundler.model.quantize import Scheme, quantize
+from bundler.model.sdk import CONVERTERS, Sdk
+from bundler.model.simulate import prepare_context
+from bundler.model.sources import ModelSource, load_onnx
+from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.soc import Soc
+from bundler.types import Progress
+
+Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Converter = Literal["built-in", "sdk"]
+BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
+MASK_WINDOWS = 4  # tell the range of the attention scores well enough where nothing is quantized
+COMPARED_WINDOWS = 2
+TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to the largest where that exceeds 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model becomes a DLC; method, per_channel and mixed count for quantized precisions.
+
+    converter: None takes the SDK's where the SDK has one, else the one of the onnxruntime-qnn wheel.
+    """
+
+    precision: Precision = "fp16"
+    method: Method = "min-max"
+    per_channel: bool = False
+    mixed: bool = False
+    prepare: bool = False
+    converter: Converter | None = None
+
+    @property
+    def quantized(self) -> bool:
+        return self.precision in BITS
+
+
+@dataclass(frozen=True)
+class Job:
+    """What make_dlc works with. feeds: windows of int32 (1, length) arrays; calibration_list: the same for the SDK's
+    tools, as lines of name:=path; work: a folder for drafts; log: what the SDK's tools say goes there."""
+
+    source: ModelSource
+    recipe: Recipe
+    soc: Soc
+    sdk: Sdk | None
+    feeds: Sequence[Feed]
+    calibration_list: Path
+    work: Path
+    log: Path
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made. `graph`: the float32 model that the DLC stands for; `wide`: how many operators have 16 bits
+    instead of 8; `mask_size`: what the attention mask takes from the score of padding; sizes are in bytes."""
+
+    graph: FitGraph
+    converter: str
+    float_bytes: int
+    dlc_bytes: int
+    mask_size: float | None
+    wide: int
+
+
+def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
+    """Writes `dlc` and, where the recipe says so, what was prepared of it for the chip beside it.
+
+    Raises:
+        ModelInvalid, OperatorUnsupported, VendorToolFailed: the model is refused.
+        NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError
+    """
+    progress("fitting the model's graph to the HTP", 0, None)
+    fit = fitted(job.source, job.feeds)
+    set_mask_size(fit.model, measure_mask(fit, job.feeds if job.recipe.quantized else job.feeds[:MASK_WINDOWS]))
+    by_sdk = (job.recipe.converter or _default_converter(job.sdk)) == "sdk"
+    tool, wide = _by_sdk(job, fit, dlc, progress) if by_sdk else _built_in(job, fit, dlc, progress)
+    return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide)
+
+
+def fitted(source: ModelSource, feeds: Sequence[Feed]) -> FitGraph:
+    """The source's graph, rewritten for the HTP; on the first windows it gives the same logits.
+
+    Raises:
+        ModelInvalid
+    """
+    original = load_onnx(source.path)
+    fit = fit_for_htp(original, source.length, source.name)
+    try:
+        difference, largest = largest_difference(original, fit, feeds[:COMPARED_WINDOWS])
+    except Exception as failure:  # ONNX Runtime's errors have no common base
+        said = (str(failure).strip().splitlines() or ["no message"])[0]
+        raise ModelInvalid(source.name, f"does not run with {source.length} tokens: {said}") from failure
+    if not np.isfinite(largest):
+        raise ModelInvalid(source.name, "gives logits that are not finite", "Take an undamaged model.")
+    if difference > TOLERANCE * max(1.0, largest):
+        what = f"rewritten for the HTP its logits differ by {difference:.2g} (the largest is {largest:.3g})"
+        raise ModelInvalid(source.name, what, "Please report this model's exporter as a defect of mbqa-bundle.")
+    return fit
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """The size of a float32 model's weights."""
+    return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
+
+
+def _default_converter(sdk: Sdk | None) -> Converter:
+    return "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
+
+
+def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
+    """By the libraries of the onnxruntime-qnn wheel; returns their name, and how many operators are kept at 16 bits."""
+    graph, wide = _at_precision(job, fit, progress)
+    progress("converting the model to a DLC", 0, None)
+    _convert(job, graph, dlc)
+    if job.recipe.prepare:
+        progress(f"preparing the DLC for {job.soc.name}", 0, None)
+        prepare_context(dlc, job.soc)
+    return f"onnxruntime-qnn {importlib.metadata.version('onnxruntime-qnn')}", wide
+
+
+def _at_precision(job: Job, fit: FitGraph, progress: Progress) -> tuple[onnx.ModelProto, int]:
+    recipe = job.recipe
+    if recipe.precision == "fp32":
+        return fit.model, 0
+    if recipe.precision == "fp16":
+        return in_float16(fit), 0
+    progress("checking every operator against the HTP", 0, None)
+    _convert(job, fit.model, job.work / "float.dlc")  # refuses before the long part begins
+    progress(f"calibrating on {len(job.feeds)} windows", 0, None)
+    calibration = calibrate(fit, job.feeds, recipe.method)
+    scheme = Scheme(*BITS[recipe.precision], per_channel=recipe.per_channel)
+    if recipe.mixed:
+        scheme = Scheme(
+            *BITS[recipe.precision], recipe.per_channel, choose_wide(fit, calibration, scheme, job.feeds, progress)
+        )
+    return quantize(fit, calibration, scheme).model, len(scheme.wide)
+
+
+def _convert(job: Job, graph: onnx.ModelProto, dlc: Path) -> None:
+    path = job.work / "graph.onnx"
+    path.write_bytes(graph.SerializeToString())
+    onnx_to_dlc(path, dlc, job.soc, name=job.source.name)
+
+
+def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
+    """By the tools of Qualcomm's SDK, which quantize with the windows of the calibration list."""
+    if job.sdk is None:
+        raise NoConverter("--converter sdk, and there is no SDK")
+    if job.recipe.mixed:
+        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
+    progress(f"converting with {job.sdk.name}", 0, None)
+    path = job.work / "fitted.onnx"
+    path.write_bytes(fit.model.SerializeToString())
+    wish = VendorJob(
+        model=path,
+        inputs=fit.inputs,
+        outputs=fit.outputs,
+        precision=job.recipe.precision,
+        calibration_list=job.calibration_list,
+        calibration=job.recipe.method,
+        per_channel=job.recipe.per_channel,
+        soc=job.soc,
+        prepare=job.recipe.prepare,
+    )
+    convert_with_sdk(job.sdk, wish, dlc, job.log)
+    return job.sdk.name, 0
+
+
+def _mask_size(fit: FitGraph) -> float | None:
+    size = Net(fit.model).constants.get(SIZE)
+    return None if size is None else round(float(size), 3)
