@@ -2,38 +2,72 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from bundler import __version__, layout
-from bundler.bundle import SCHEMA, Bundle, FileEntry, Manifest, Window, drafting, file_entries, read_bundle
-from bundler.errors import NoConverter
-from bundler.model.convert import onnx_to_dlc
-from bundler.model.sdk import convert_by_sdk, device_parts
-from bundler.model.sources import ModelSource, read_onnx
+from bundler.bundle import (
+    SCHEMA,
+    Bundle,
+    CalibrationRecord,
+    FileEntry,
+    Manifest,
+    ModelRecord,
+    Window,
+    drafting,
+    file_entries,
+    read_bundle,
+)
+from bundler.check import check_dlc
+from bundler.errors import UsageError
+from bundler.model.make import Job, Made, Recipe, make_dlc
+from bundler.model.sdk import device_parts, open_sdk
+from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import Windower, load_tokenizer
+from bundler.qa.spans import MAX_ANSWER_TOKENS
 from bundler.resources import TEMPLATES
-from bundler.soc import Soc
+from bundler.sample import Sample
+from bundler.soc import DEFAULT, Soc, known_socs
 from bundler.types import Feature, Progress, QuestionSet
 
 OVERLAP = 128
-MAX_ANSWER_TOKENS = 30
+CALIBRATION_WINDOWS = 32
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """Windows to calibrate on: a sample of those of `questions`, or of the bundle's own where it is None."""
+
+    questions: QuestionSet | None = None
+    name: str = "the bundle's questions"
+    windows: int = CALIBRATION_WINDOWS
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a bundle is made of."""
+    """What a bundle is made of. `model` as `open_model` takes it; `soc` None: any chip that the SDK knows."""
 
     questions: QuestionSet
-    model: Path
-    tokenizer: Path
-    soc: Soc
+    model: str | Path
+    tokenizer: Path | None = None
+    soc: Soc | None = None
     sdk: Path | None = None
     overlap: int = OVERLAP
+    length: int | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
+    check: bool = False
+
+    @property
+    def chip(self) -> Soc:
+        """The chip whose HTP judges the operators."""
+        return self.soc or known_socs()[DEFAULT]
 
 
 def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle:
@@ -42,33 +76,100 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
     Raises:
         InputError: questions or model refused; MissingHere: no converter, no room.
     """
-    source = read_onnx(request.model)
-    windower = Windower(load_tokenizer(request.tokenizer), source.length, request.overlap)
-    with drafting(out) as draft:
-        (draft / layout.DEVICE).mkdir()
-        (draft / layout.HOST).mkdir()
+    with tempfile.TemporaryDirectory(prefix="mbqa-build-") as folder, drafting(out) as draft:
+        work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
+        for made in (device, host):
+            made.mkdir()
+        source = open_model(request.model, request.tokenizer, request.length, work, progress)
+        keep_tokenizer(source, host / layout.TOKENIZER)
+        windower = Windower(load_tokenizer(host / layout.TOKENIZER), source.length, request.overlap)
+        sample = Sample(request.calibration.windows, request.calibration.seed)
         progress("cutting questions into windows", 0, None)
-        windows = _write_inputs(draft, source, windower.windows(request.questions.questions))
-        progress("converting the model to a DLC", 0, None)
-        _convert(request, source, draft / layout.DEVICE / layout.MODEL)
+        windows = _write_inputs(draft, source, sample.watch(windower.windows(request.questions.questions)))
+        if request.calibration.questions is not None:
+            sample = _sample_of(request.calibration.questions, windower, request.calibration)
+        record = _make_model(request, source, sample.features, device, work, out, progress)
         if request.sdk is not None:
-            _copy_parts(draft / layout.DEVICE, device_parts(request.sdk, request.soc))
-        _write_scripts(draft / layout.DEVICE, source, windows)
-        _write_host_files(draft / layout.HOST, request)
+            _copy_parts(device, device_parts(open_sdk(request.sdk), request.soc))
+        _write_scripts(device, source, windows)
+        _write_questions(host, request.questions)
         progress("checking the bundle", 0, None)
-        manifest = _manifest(request, source, windows, file_entries(draft))
+        manifest = _manifest(request, source, record, windows, file_entries(draft))
         (draft / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
     return read_bundle(out)
 
 
-def _convert(request: BuildRequest, source: ModelSource, dlc: Path) -> None:
-    """By Qualcomm's libraries from the wheel, which check each operator; where there are none, by the SDK's tool."""
-    try:
-        onnx_to_dlc(source.path, dlc, request.soc)
-    except NoConverter:
-        if request.sdk is None:
-            raise
-        convert_by_sdk(request.sdk, source, dlc)
+def _make_model(
+    request: BuildRequest, source: ModelSource, sample: list[Feature], device: Path, work: Path, out: Path,
+    progress: Progress,
+) -> ModelRecord:  # fmt: skip
+    """Writes the DLC; returns what the manifest tells of it."""
+    dlc, recipe = device / layout.MODEL, request.recipe
+    if source.is_dlc:
+        return _take_dlc(request, source, dlc)
+    names = [spec.name for spec in source.inputs]
+    feeds = [{name: feature.inputs[name][None] for name in names} for feature in sample]
+    job = Job(
+        source=source,
+        recipe=recipe,
+        soc=request.chip,
+        sdk=open_sdk(request.sdk) if request.sdk else None,
+        feeds=feeds,
+        calibration_list=_write_calibration(work, names, sample),
+        work=work,
+        log=layout.convert_log(out),
+    )
+    made = make_dlc(job, dlc, progress)
+    asked = request.calibration.questions or request.questions
+    check = check_dlc(dlc, made.graph, request.chip, asked, sample, feeds, progress) if request.check else None
+    return ModelRecord(
+        name=source.name,
+        precision=recipe.precision,
+        converter=made.converter,
+        soc=request.chip.name,
+        float_bytes=made.float_bytes,
+        dlc_bytes=made.dlc_bytes,
+        mask_size=made.mask_size,
+        calibration=_calibration_record(request, made, len(sample)) if recipe.quantized else None,
+        check=check,
+    )
+
+
+def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
+    """A DLC as it is."""
+    if request.check or request.recipe.mixed:
+        raise UsageError("--check and --mixed need an ONNX or transformers model", "A DLC is taken as it is.")
+    shutil.copyfile(source.path, dlc)
+    return ModelRecord(
+        source.name, source.precision or "", "as it is", request.chip.name, None, dlc.stat().st_size, None, None, None
+    )
+
+
+def _calibration_record(request: BuildRequest, made: Made, windows: int) -> CalibrationRecord:
+    asked, recipe = request.calibration, request.recipe
+    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
+
+
+def _sample_of(questions: QuestionSet, windower: Windower, request: CalibrationRequest) -> Sample:
+    """A sample of the windows of questions that are not the bundle's."""
+    sample = Sample(request.windows, request.seed)
+    for _ in sample.watch(windower.windows(questions.questions)):
+        pass
+    return sample
+
+
+def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> Path:
+    """The sample as float32 raw files, and the list of them that the SDK's quantizers read."""
+    lines = []
+    for number, feature in enumerate(sample):
+        paths = {name: f"calibration/{name}-{number}.raw" for name in names}
+        for name, path in paths.items():
+            (work / path).parent.mkdir(exist_ok=True)
+            (work / path).write_bytes(feature.inputs[name].astype("<f4").tobytes())
+        lines.append(" ".join(f"{name}:={path}" for name, path in paths.items()) + "\n")
+    listing = work / "calibration.txt"
+    listing.write_text("".join(lines), encoding="utf-8", newline="\n")
+    return listing
 
 
 def _write_inputs(draft: Path, source: ModelSource, features: Iterable[Feature]) -> tuple[Window, ...]:
@@ -115,21 +216,22 @@ def _write_scripts(device: Path, source: ModelSource, windows: tuple[Window, ...
         (device / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _write_host_files(host: Path, request: BuildRequest) -> None:
-    questions = [asdict(question) for question in request.questions.questions]
-    text = json.dumps(questions, indent=1, ensure_ascii=False) + "\n"
+def _write_questions(host: Path, questions: QuestionSet) -> None:
+    text = json.dumps([asdict(question) for question in questions.questions], indent=1, ensure_ascii=False) + "\n"
     (host / layout.QUESTIONS).write_text(text, encoding="utf-8", newline="\n")
-    (host / request.tokenizer.name).write_bytes(request.tokenizer.read_bytes())
 
 
 def _manifest(
-    request: BuildRequest, source: ModelSource, windows: tuple[Window, ...], files: dict[str, FileEntry]
+    request: BuildRequest,
+    source: ModelSource,
+    record: ModelRecord,
+    windows: tuple[Window, ...],
+    files: dict[str, FileEntry],
 ) -> Manifest:
     return Manifest(
         schema=SCHEMA,
         made_by=f"mbqa-bundle {__version__}",
-        model=source.path.name,
-        precision="float",
+        model=record,
         inputs=source.inputs,
         outputs=source.outputs,
         max_answer_tokens=MAX_ANSWER_TOKENS,

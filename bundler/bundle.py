@@ -18,7 +18,7 @@ from bundler import layout
 from bundler.errors import BundleInvalid, FileUnreadable, HostStorageFailed, UsageError
 from bundler.types import Question, TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,56 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Check:
+    """How far the DLC, run on the DSP's simulator, is from the float32 model on the calibration windows."""
+
+    windows: int
+    equal_answers: int
+    correlation: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The windows that quantization was calibrated on: a sample of those of `questions`, drawn with `seed`."""
+
+    questions: str
+    windows: int
+    seed: int
+    method: str
+    per_channel: bool
+    wide_operators: int
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The model and how its DLC was made; sizes in bytes, None where the DLC was given."""
+
+    name: str
+    precision: str
+    converter: str
+    soc: str
+    float_bytes: int | None
+    dlc_bytes: int
+    mask_size: float | None
+    calibration: CalibrationRecord | None
+    check: Check | None
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "ModelRecord":
+        for key, kind in (("calibration", CalibrationRecord), ("check", Check)):
+            if fields[key] is not None:
+                fields[key] = kind(**fields[key])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What the bundle is; `files` maps paths relative to the bundle (POSIX) to their sizes and checksums."""
 
     schema: int
     made_by: str
-    model: str
-    precision: str
+    model: ModelRecord
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_answer_tokens: int
@@ -64,6 +107,7 @@ class Manifest:
         fields: dict[str, Any] = json.loads(text)
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']}, and this release reads {SCHEMA}")
+        fields["model"] = ModelRecord.from_json(fields["model"])
         for role in ("inputs", "outputs"):
             fields[role] = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in fields[role])
         fields["windows"] = tuple(Window(**window) for window in fields["windows"])

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,11 @@ AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb
 RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
 SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
 
+# spelled out here, so that `--help` need not import what works with them; a test compares
+Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
+Method = Literal["min-max", "entropy", "percentile"]
+Converter = Literal["built-in", "sdk"]
+
 DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
 
 
@@ -62,10 +67,33 @@ def build(
     limit: Annotated[int | None, typer.Option(help="Take the first N questions only.", min=1)] = None,
     question: Annotated[str | None, typer.Option(help="One question, with --context.")] = None,
     context: Annotated[str | None, typer.Option(help="The text that holds the answer to --question.")] = None,
-    model: Annotated[Path | None, typer.Option(help="ONNX model. Default: the demo's.")] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json or vocab.txt. Default: the one beside the model.")
+    model: Annotated[
+        str | None,
+        typer.Option(help="ONNX file, DLC, transformers folder, or a model on huggingface.co. Default: the demo's."),
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json or vocab.txt. Default: the model's own.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Bits of weights and activations: float, or fixed point as in w8a16.")
+    ] = "fp16",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="SQuAD JSON to calibrate fixed point on. Default: a sample of the bundle's own questions."),
+    ] = None,
+    calibration_windows: Annotated[int, typer.Option(help="Windows to calibrate on.", min=1)] = 32,
+    calibration_method: Annotated[Method, typer.Option(help="How ranges follow from values.")] = "min-max",
+    seed: Annotated[int, typer.Option(help="Draws the sample of windows.")] = 0,
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="A scale per output channel for weights that gain much by it.")
+    ] = False,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding is measured to cost most.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run the DLC on the DSP's simulator and compare it with float32.")
+    ] = False,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Compile the DLC for the chip ahead of time.")] = False,
     unanswerable: Annotated[
         bool | None,
         typer.Option(
@@ -74,43 +102,65 @@ def build(
             "for --question, yes with the demo model only.",
         ),
     ] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens of a window. Default: the model's own, or 384.")] = None,
     doc_stride: Annotated[int, typer.Option(help="Tokens by which windows of a long context overlap.", min=0)] = 128,
-    chip: SocOption = soc.DEFAULT,
+    chip: Annotated[
+        str | None, typer.Option("--soc", help="The phone's chip, such as SM8650. Default: every one the SDK knows.")
+    ] = None,
     sdk: Annotated[
         Path | None,
         typer.Option(help="Qualcomm's SDK, for a real phone. Default: SNPE_ROOT, QAIRT_SDK_ROOT or QNN_SDK_ROOT."),
+    ] = None,
+    converter: Annotated[
+        Converter | None, typer.Option(help="What writes the DLC. Default: the SDK's converter, if it has one.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The bundle's folder; an older bundle there is replaced.")] = DEFAULT_BUNDLE,
     as_json: Json = False,
 ) -> None:
     """Make a bundle: DLC, raw inputs, input list and runner script."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
-    from bundler.build import BuildRequest, build_bundle
+    from bundler.build import BuildRequest, CalibrationRequest, build_bundle
+    from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
+    from bundler.qa.questions import read_squad
     from bundler.resources import DEMO_MODEL
+    from bundler.show import model_lines
 
     asked = _questions(questions, limit, question, context, one_may_be_unanswerable=model is None)
     if unanswerable is not None:
         asked = replace(asked, may_be_unanswerable=unanswerable)
-    source = model or DEMO_MODEL
+    own = CalibrationRequest(windows=calibration_windows, seed=seed)
     request = BuildRequest(
         questions=asked,
-        model=source,
-        tokenizer=tokenizer or _tokenizer_beside(source),
-        soc=_soc(chip),
+        model=model or DEMO_MODEL,
+        tokenizer=tokenizer,
+        soc=_soc(chip) if chip else None,
         sdk=sdk or sdk_from_environment(),
         overlap=doc_stride,
+        length=seq_len,
+        recipe=Recipe(precision, calibration_method, per_channel, mixed, prepare, converter),
+        calibration=replace(own, questions=read_squad(calibration), name=calibration.name) if calibration else own,
+        check=check,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:
         bundle = build_bundle(request, out, progress)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     counts = f"{len(asked.questions)} questions in {len(bundle.manifest.windows)} windows"
+    for line in model_lines(bundle.manifest.model):
+        console.say(line)
     console.say(f"{out}: bundle {bundle.id}, {counts}, {size / 1e6:.1f} MB")
     windows = len(bundle.manifest.windows)
     console.document(
-        {"bundle": bundle.id, "path": str(out), "questions": len(asked.questions), "windows": windows, "bytes": size}
+        {
+            "bundle": bundle.id,
+            "path": str(out),
+            "questions": len(asked.questions),
+            "windows": windows,
+            "bytes": size,
+            "model": asdict(bundle.manifest.model),
+        }
     )
 
 
@@ -173,6 +223,27 @@ def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
     right = sum(row.right for row in tour.rows)
     console.say(f"{right} of {len(tour.rows)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
     console.document(tour.to_json())
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A DLC, or a bundle's folder.")],
+    ops: Annotated[bool, typer.Option("--ops", help="List every operator.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a DLC: inputs, outputs, encodings, operators, weights, the tools that made it."""
+    from bundler.dlc.inspect import inspect_dlc
+    from bundler.show import operator_rows, report_rows, tensor_rows
+
+    dlc = path / layout.DEVICE / layout.MODEL if path.is_dir() else path
+    report = inspect_dlc(dlc)
+    console = Console(as_json=as_json)
+    console.table(("", ""), report_rows(dlc, report))
+    console.table(("tensor", "role", "dtype", "shape", "encoding"), tensor_rows(report))
+    console.table(("operator", "count"), [(kind, str(count)) for kind, count in report.operator_counts.items()])
+    if ops:
+        console.table(("operator", "name", "inputs", "outputs"), operator_rows(report))
+    console.document(report.to_json())
 
 
 @app.command()
@@ -282,13 +353,6 @@ def _questions(
     check_text("command line", "--question", question)
     check_text("command line", "--context", context)
     return QuestionSet((Question("question-1", question, context),), one_may_be_unanswerable)
-
-
-def _tokenizer_beside(model: Path) -> Path:
-    found = next((path for name in ("tokenizer.json", "vocab.txt") if (path := model.parent / name).is_file()), None)
-    if found is None:
-        raise UsageError(f"{model}: there is no tokenizer.json or vocab.txt beside it", "Give one with --tokenizer.")
-    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

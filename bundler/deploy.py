@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
-from bundler.bundle import Bundle, read_bundle
+from bundler.bundle import Bundle, FileEntry, read_bundle
 from bundler.device.job import run_on_phone
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.store import push_bundle
 from bundler.errors import NoNetRun, RuntimeUnsupported
+from bundler.model.sdk import hexagon_of_part, hexagons_in
 from bundler.run import Run
 from bundler.types import Progress, Runtime
 
@@ -28,7 +29,8 @@ def deploy_bundle(
     phone = server.find(serial)
     facts = probe(phone)
     check_fitness(phone, facts, bundle, runtime)
-    remote = push_bundle(phone, bundle, free_bytes=facts.free_bytes, progress=progress)
+    files = files_for(bundle, facts)
+    remote = push_bundle(phone, bundle, files, free_bytes=facts.free_bytes, progress=progress)
     folder = layout.run_folder(path, runtime, phone.serial)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (layout.RUN, layout.ANSWERS):  # what they tell of is about to be overwritten on the phone
@@ -61,6 +63,29 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
     if not facts.net_run and layout.NET_RUN not in bundle.device_files:
         raise NoNetRun(phone.serial)
     soc = facts.soc
-    if runtime == "dsp" and soc is not None and not soc.takes_float16:
-        reason = f"its Hexagon v{soc.hexagon} does not compute float16, and the bundle's model is float"
+    if runtime != "dsp" or soc is None:
+        return
+    brought = hexagons_in(bundle.device_files)
+    if not soc.has_htp:
+        reason = f"its Hexagon v{soc.hexagon} has no HTP, the tensor processor that such models need"
         raise RuntimeUnsupported(phone.serial, soc.name, reason)
+    if not soc.takes_float16 and bundle.manifest.model.precision.startswith("fp"):
+        reason = f"its Hexagon v{soc.hexagon} does not compute float16, and the bundle's model is float"
+        hint = "Use --runtime cpu or gpu, or build with --precision w8a16."
+        raise RuntimeUnsupported(phone.serial, soc.name, reason, hint)
+    if brought and soc.hexagon not in brought:
+        has = ", ".join(f"v{hexagon}" for hexagon in sorted(brought))
+        reason = f"its Hexagon is v{soc.hexagon}, and the bundle has the libraries for {has}"
+        raise RuntimeUnsupported(phone.serial, soc.name, reason, f"Build with --soc {soc.name}.")
+
+
+def files_for(bundle: Bundle, facts: PhoneFacts) -> dict[str, FileEntry]:
+    """The bundle's device files without those for other Hexagon versions and other chips."""
+    soc = facts.soc
+    if soc is None:
+        return bundle.device_files
+    return {
+        name: entry
+        for name, entry in bundle.device_files.items()
+        if hexagon_of_part(name) in (None, soc.hexagon) and layout.prepared_for(name) in (None, soc.name)
+    }

@@ -8,9 +8,8 @@ from bundler.device.phone import READY, AdbServer
 from bundler.device.probe import probe
 from bundler.dlc.qnn import library_folder
 from bundler.errors import BundlerError, PhoneNotReady
-from bundler.model.sdk import device_parts, sdk_from_environment
+from bundler.model.sdk import device_parts, open_sdk, sdk_from_environment
 from bundler.resources import DEMO_MODEL, TEMPLATES
-from bundler.soc import DEFAULT, known_socs
 
 PACKAGES = ("adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "rich", "tokenizers", "transformers", "typer")
 OPTIONAL = {"torch": "Needed only to export models from a hub: pip install 'mbqa-bundle[export]'."}
@@ -57,10 +56,12 @@ def _sdk() -> Finding:
             what, False, "none of SNPE_ROOT, QAIRT_SDK_ROOT, QNN_SDK_ROOT is set", "See README.md.", needed=False
         )
     try:
-        device_parts(sdk, known_socs()[DEFAULT])
+        found = open_sdk(sdk)
+        device_parts(found)
     except BundlerError as error:
         return Finding(what, False, str(error), error.hint, needed=False)
-    return Finding(what, True, str(sdk), needed=False)
+    versions = ", ".join(f"v{hexagon}" for hexagon in found.hexagons)
+    return Finding(what, True, f"{found.name} in {sdk}, libraries for Hexagon {versions}", needed=False)
 
 
 def _shipped() -> Finding:

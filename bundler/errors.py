@@ -129,8 +129,8 @@ class CalibrationInvalid(InputError):
 class VendorToolFailed(InputError):
     def __init__(self, tool: str, said: Sequence[str], repeat: str, log: Path) -> None:
         super().__init__(
-            "\n  ".join([f"{tool} of the vendor's SDK failed:", *(said or ["it says nothing"])]),
-            f"To repeat it: {repeat}\nThe whole log is in {log}.",
+            f"{tool} of the vendor's SDK failed: {' | '.join(said or ['it says nothing'])}",
+            f"The whole log is in {log}. To repeat it: {repeat}",
         )
 
 
@@ -171,8 +171,8 @@ class SdkTooOld(MissingHere):
 class VendorToolUnusable(MissingHere):
     def __init__(self, tool: str, said: Sequence[str], repeat: str, hint: str) -> None:
         super().__init__(
-            "\n  ".join([f"{tool} of the vendor's SDK does not run on this machine:", *said]),
-            f"{hint}\nTo repeat it: {repeat}",
+            f"{tool} of the vendor's SDK does not run on this machine: {' | '.join(said)}",
+            f"{hint} To repeat it: {repeat}",
         )
 
 
@@ -294,8 +294,8 @@ class NoNetRun(PhoneError):
 
 
 class RuntimeUnsupported(PhoneError):
-    def __init__(self, serial: str, soc: str, reason: str) -> None:
-        super().__init__(f"phone {serial} ({soc}): no DSP run possible: {reason}", "Use --runtime cpu.")
+    def __init__(self, serial: str, soc: str, reason: str, hint: str = "Use --runtime cpu or gpu.") -> None:
+        super().__init__(f"phone {serial} ({soc}): no DSP run possible: {reason}", hint)
 
 
 class VirtualPhoneFailed(PhoneError):

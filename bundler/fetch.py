@@ -132,7 +132,8 @@ def answers_document(bundle: Bundle, run: Run, answers: tuple[Answer, ...]) -> d
     return {
         "schema": SCHEMA,
         "bundle": bundle.id,
-        "model": bundle.manifest.model,
+        "model": bundle.manifest.model.name,
+        "precision": bundle.manifest.model.precision,
         "runtime": run.runtime,
         "phone": {"serial": run.serial, "soc": run.soc, "model": run.phone_model},
         "answers": [

@@ -16,6 +16,7 @@ MODEL = "model.dlc"
 INPUT_LIST = "input_list.txt"
 INPUTS = "inputs"
 RUNNER = "run_snpe.sh"
+PREPARED = "htp"  # what was compiled of the DLC ahead of time: CHIP-DIGEST.bin
 OUTPUT = "output"  # made by the run, one folder a runtime
 
 # in the bundle's host/ folder
@@ -53,6 +54,17 @@ def result_aliases(path: str) -> tuple[str, ...]:
 def output_folder(runtime: str) -> str:
     """A run's output folder, relative to the bundle's folder on the phone."""
     return f"{OUTPUT}/{runtime}"
+
+
+def prepared_for(path: str) -> str | None:
+    """The chip that a file of the device folder was prepared for, by its name; None for other files."""
+    folder, _, name = path.partition("/")
+    return name.partition("-")[0] if folder == PREPARED else None
+
+
+def convert_log(bundle: Path) -> Path:
+    """What the SDK's tools said while the bundle was built: beside it, so that it outlives a failure."""
+    return bundle.with_name(f"{bundle.name}.convert.log")
 
 
 def remote_bundle(bundle_id: str) -> PurePosixPath:

@@ -12,6 +12,7 @@ from bundler.build import BuildRequest, build_bundle
 from bundler.deploy import deploy_bundle
 from bundler.device.server import private_adb_server
 from bundler.fetch import fetch_answers
+from bundler.model.make import Recipe
 from bundler.qa.questions import read_squad
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
 from bundler.soc import Soc
@@ -48,7 +49,9 @@ def take_tour(soc: Soc, progress: Progress) -> Tour:
     """Builds the demo's bundle, runs it on a virtual phone's DSP and CPU, and brings both answers to each question."""
     with tempfile.TemporaryDirectory(prefix="mbqa-demo-") as folder, private_adb_server() as server:
         bundle = Path(folder) / layout.DEFAULT_BUNDLE
-        request = BuildRequest(read_squad(DEMO_QUESTIONS), DEMO_MODEL, DEMO_TOKENIZER, soc)
+        request = BuildRequest(
+            read_squad(DEMO_QUESTIONS), DEMO_MODEL, DEMO_TOKENIZER, soc, recipe=Recipe("fp32", converter="built-in")
+        )
         built = build_bundle(request, bundle, progress)
         with _virtual_phone(soc, Path(folder) / "phone") as phone:
             answers = {}

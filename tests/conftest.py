@@ -9,6 +9,7 @@ import pytest
 from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
 from bundler.device.phone import Phone
+from bundler.model.make import Recipe
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.models import qa_model, write_vocabulary
@@ -43,6 +44,7 @@ def request_for(model_folder: Path) -> BuildRequest:
         model_folder / "model.onnx",
         model_folder / "vocab.txt",
         known_socs()[DEFAULT],
+        recipe=Recipe("fp32", converter="built-in"),
     )
 
 

@@ -11,7 +11,7 @@ ROOT = Path(bundler.__file__).parent
 ALLOWED = {
     "qa": {"errors", "types"},
     "dlc": {"errors", "types"},
-    "model": {"dlc", "errors", "layout", "soc", "types"},
+    "model": {"dlc", "errors", "layout", "qa", "soc", "types"},
     "device": {"bundle", "errors", "layout", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "soc", "types"},
     "bundle": {"errors", "layout", "types"},

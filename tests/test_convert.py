@@ -56,10 +56,9 @@ def test_a_model_that_the_libraries_refuse_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_reads_what_a_model_takes_and_gives(tmp_path: Path) -> None:
-    source = read_onnx(saved(qa_model(length=64), tmp_path))
-    assert source.length == 64
-    assert {spec.name for spec in source.outputs} == {"start_logits", "end_logits"}
-    assert {(spec.name, spec.dtype, spec.shape) for spec in source.inputs} == {
+    inputs, outputs = read_onnx(saved(qa_model(length=64), tmp_path))
+    assert {spec.name for spec in outputs} == {"start_logits", "end_logits"}
+    assert {(spec.name, spec.dtype, spec.shape) for spec in inputs} == {
         ("input_ids", "int32", (1, 64)),
         ("attention_mask", "int32", (1, 64)),
         ("token_type_ids", "int32", (1, 64)),
@@ -78,9 +77,8 @@ def passing(
     ("made", "said"),
     [
         (passing("pixels", INT32, [1, 384]), "takes pixels, not input_ids"),
-        (passing("input_ids", INT64, [1, 384]), "input input_ids is int64, not int32"),
-        (passing("input_ids", FLOAT, [1, 384]), "input input_ids is float32, not int32"),
-        (passing("input_ids", INT32, [1, "length"]), "input input_ids has no fixed shape"),
+        (passing("input_ids", FLOAT, [1, 384]), "input input_ids is float32, not int32 or int64"),
+        (passing("input_ids", INT32, [1, 0]), r"input input_ids has shape"),
         (passing("input_ids", INT32, [4, 384]), r"input input_ids has shape \[4, 384\]"),
         (passing("input_ids", INT32, [384]), r"input input_ids has shape \[384\]"),
         (passing("input_ids", INT32, [1, 384], ("logits",)), r"no output start_logits \(it has logits\)"),

@@ -105,7 +105,7 @@ def test_a_crash_is_an_exit_code_and_the_phone_lives_on(phone: Phone) -> None:
 
 def test_a_file_that_crashes_qualcomms_reader_does_not_crash_the_phone(phone: Phone, bundle: Bundle) -> None:
     """A changed bit of a table's offset sends the reader to memory that is mostly not there: it crashes or refuses."""
-    remote = push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+    remote = push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
     data = bytearray((bundle.path / layout.DEVICE / layout.MODEL).read_bytes())
     data[data.index(b"Gather0\0") + 16] ^= 8
     phone.run(["sh", "-c", f"cat >{remote}/{layout.MODEL}"], doing="x", timeout_s=30, stdin=[bytes(data)])
@@ -152,15 +152,17 @@ def test_a_second_deploy_pushes_nothing(phone: Phone, bundle: Bundle) -> None:
     stages: list[str] = []
     for _ in range(2):
         stages.clear()
-        push_bundle(phone, bundle, free_bytes=None, progress=lambda stage, *_: stages.append(stage))
+        push_bundle(
+            phone, bundle, bundle.device_files, free_bytes=None, progress=lambda stage, *_: stages.append(stage)
+        )
     assert "pushing the bundle" not in stages
 
 
 def test_what_was_damaged_on_the_phone_is_pushed_again(phone: Phone, bundle: Bundle) -> None:
-    remote = push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+    remote = push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
     sh(phone, f"cd {remote} && echo x >>{layout.MODEL} && rm {layout.INPUT_LIST}")
     assert set(damaged_files(phone, remote, bundle.device_files)) == {layout.MODEL, layout.INPUT_LIST}
-    push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+    push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
     assert damaged_files(phone, remote, bundle.device_files) == []
 
 
@@ -168,7 +170,7 @@ def test_no_room_is_said_before_anything_is_pushed(phone: Phone, bundle: Bundle)
     remote = layout.remote_bundle(bundle.id)
     sh(phone, f"mkdir -p {layout.REMOTE_ROOT} && rm -rf {remote}")
     with pytest.raises(PhoneFull, match=r"0\.1 MB are free"):
-        push_bundle(phone, bundle, free_bytes=100_000, progress=quiet)
+        push_bundle(phone, bundle, bundle.device_files, free_bytes=100_000, progress=quiet)
     assert sh(phone, f"ls {layout.REMOTE_ROOT}").split().count(remote.name) == 0
 
 
@@ -189,7 +191,7 @@ def test_a_folder_that_is_a_file_is_said(phone: Phone, bundle: Bundle) -> None:
 
 def test_a_run_that_fails_shows_the_tools_own_line(phone: Phone, request_for: BuildRequest, tmp_path: Path) -> None:
     bundle = build_bundle(request_for, tmp_path / "broken", quiet)
-    remote = push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+    remote = push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
     runner = f"{remote}/{layout.RUNNER}"
     sh(phone, f"sed -i 's/--container model.dlc/--container {layout.INPUT_LIST}/' {runner}")
     log = tmp_path / "log.txt"
@@ -261,10 +263,10 @@ def test_a_phone_without_snpe_net_run_needs_it_in_the_bundle(phone: Phone, bundl
         check_fitness(phone, facts, bundle, "cpu")
 
 
-@pytest.mark.parametrize("soc", ["SM8350", "SM8250"])
-def test_a_chip_without_float16_is_refused_for_dsp(soc: str, bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("soc", "said"), [("SM8350", "does not compute float16"), ("SM8250", "has no HTP")])
+def test_a_chip_that_cannot_is_refused_for_dsp(soc: str, said: str, bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", soc) as phone:
-        with pytest.raises(RuntimeUnsupported, match="does not compute float16"):
+        with pytest.raises(RuntimeUnsupported, match=said):
             deploy(phone, bundle, "dsp")
         assert sh(phone, f"ls {layout.REMOTE_ROOT}") == ""
         deploy(phone, bundle, "cpu")
@@ -312,8 +314,8 @@ def test_genuine_conditions(settings: dict[str, str], bundle: Bundle) -> None:
     with genuine_phone(**settings) as phone:
         if "SIZE" in settings:
             with pytest.raises(PhoneFull):
-                push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+                push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
             assert sh(phone, f"ls {layout.REMOTE_ROOT}") == ""
         else:
-            push_bundle(phone, bundle, free_bytes=None, progress=quiet)
+            push_bundle(phone, bundle, bundle.device_files, free_bytes=None, progress=quiet)
             assert damaged_files(phone, layout.remote_bundle(bundle.id), bundle.device_files) == []

@@ -89,7 +89,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
-    assert run(capfd, "build")["questions"] == 12
+    assert run(capfd, "build", "--precision", "fp32")["questions"] == 12
     assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["runtime"] == runtime
     document = run(capfd, "fetch-answers", *at(phone))
     bundle = read_bundle(here / layout.DEFAULT_BUNDLE)

@@ -21,24 +21,26 @@ CHECK = 'cd "$1" 2>/dev/null && exec sha256sum -c -'  # toybox reads stdin only 
 NAME = 'rm -rf "$2" && mv "$1" "$2"'
 
 
-def push_bundle(phone: Phone, bundle: Bundle, *, free_bytes: int | None, progress: Progress) -> PurePosixPath:
-    """Brings the bundle's device files to the phone, unless they are there already; returns their folder.
+def push_bundle(
+    phone: Phone, bundle: Bundle, files: Mapping[str, FileEntry], *, free_bytes: int | None, progress: Progress
+) -> PurePosixPath:
+    """Brings these of the bundle's device files to the phone, unless they are there already; returns their folder.
 
     Raises:
         PhoneFull, TransferDamaged, PhoneLost, PhoneTooSlow, PhoneRefused
     """
     remote = layout.remote_bundle(bundle.id)
     progress("checking what the phone has", 0, None)
-    if not damaged_files(phone, remote, bundle.device_files):
+    if not damaged_files(phone, remote, files):
         return remote
     draft = remote.with_name(f"{remote.name}.draft")
-    needed = sum(entry.size for entry in bundle.device_files.values())
+    needed = sum(entry.size for entry in files.values())
     if free_bytes is not None and free_bytes < needed + SPARE_BYTES:
         raise PhoneFull(phone.serial, needed + SPARE_BYTES, free_bytes)
     try:
-        _send(phone, bundle, draft, progress)
+        _send(phone, bundle, files, draft, progress)
         progress("checking what arrived", 0, None)
-        damaged = damaged_files(phone, draft, bundle.device_files)
+        damaged = damaged_files(phone, draft, files)
         if damaged:
             raise TransferDamaged(phone.serial, damaged)
         phone.run(["sh", "-c", NAME, "sh", str(draft), str(remote)], doing="naming the bundle", timeout_s=CHECK_S)
@@ -59,12 +61,14 @@ def damaged_files(phone: Phone, remote: PurePosixPath, files: Mapping[str, FileE
     return [name for name in files if name not in whole]
 
 
-def _send(phone: Phone, bundle: Bundle, draft: PurePosixPath, progress: Progress) -> None:
-    total = sum(entry.size for entry in bundle.device_files.values())
+def _send(
+    phone: Phone, bundle: Bundle, files: Mapping[str, FileEntry], draft: PurePosixPath, progress: Progress
+) -> None:
+    total = sum(entry.size for entry in files.values())
 
     def counted() -> Iterator[bytes]:
         sent = 0
-        for piece in tar_stream(bundle.path / layout.DEVICE, bundle.device_files):
+        for piece in tar_stream(bundle.path / layout.DEVICE, files):
             progress("pushing the bundle", min(sent, total), total)
             sent += len(piece)
             yield piece

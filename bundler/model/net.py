@@ -12,14 +12,16 @@ Array = npt.NDArray[Any]
 
 
 class Net:
-    """A model's main graph. Passes change it through the methods here; `to_model` drops what no output needs."""
+    """A model's main graph, a copy. Passes change it through the methods here; `to_model` drops what no output needs.
+
+    Subgraphs of control flow are not looked into.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.inputs = list(model.graph.input)
-        self.outputs = list(model.graph.output)
+        self.inputs = [_copied(value) for value in model.graph.input]
+        self.outputs = [_copied(value) for value in model.graph.output]
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self.nodes: list[onnx.NodeProto] = []
         self._makers: dict[str, onnx.NodeProto] = {}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         self._names = 0
@@ -27,7 +29,7 @@ class Net:
             if each.op_type == "Constant":
                 self.constants[each.output[0]] = _constant(each)
             else:
-                self.insert(each)
+                self.insert(_copied(each))
 
     @property
     def input_names(self) -> list[str]:
@@ -56,21 +58,23 @@ class Net:
 
     def fresh(self, hint: str) -> str:
         """A tensor name that is not in use."""
-        self._names += 1
-        return f"{hint}:{self._names}"
+        while True:
+            self._names += 1
+            name = f"{hint}:{self._names}"
+            if not (name in self.constants or name in self._makers or name in self.input_names):
+                return name
 
     def insert(self, each: onnx.NodeProto) -> str:
-        """Adds a node, in whatever order; returns the name of its first output."""
-        self.nodes.append(each)
-        for name in each.output:
+        """Adds a node, in whatever order; what no output depends on goes. Returns the name of its first output."""
+        for name in filter(None, each.output):
             self._makers[name] = each
         for name in each.input:
             self._readers.setdefault(name, []).append(each)
         return str(each.output[0])
 
     def remove(self, each: onnx.NodeProto) -> None:
-        self.nodes = [other for other in self.nodes if other is not each]
-        for name in each.output:
+        """Takes the node away; nobody may read its outputs any more."""
+        for name in filter(None, each.output):
             del self._makers[name]
         for name in each.input:
             self._forget(name, each)
@@ -132,6 +136,12 @@ class Net:
         if any(each.domain == "com.microsoft" for each in nodes):
             opsets.append(helper.make_opsetid("com.microsoft", 1))
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def _constant(each: onnx.NodeProto) -> Array:

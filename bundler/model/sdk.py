@@ -7,14 +7,12 @@ real SDK.
 
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import NotAnSdk, SdkIncomplete, SdkTooOld
 from bundler.layout import NET_RUN
-from bundler.model.sources import ModelSource
 from bundler.soc import FIRST_HTP, Soc, known_socs
 
 VARIABLES = ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT")
@@ -83,7 +81,7 @@ def open_sdk(root: Path) -> Sdk:
     return sdk
 
 
-def device_parts(sdk: Sdk | Path, chips: Soc | Collection[int] | None = None) -> dict[str, Path]:
+def device_parts(sdk: Sdk, chips: Soc | Collection[int] | None = None) -> dict[str, Path]:
     """Path in the bundle's device folder -> file of the SDK.
 
     chips: one phone's, or the Hexagon versions wanted; None: all that the SDK knows, deploy then leaves out those that
@@ -93,7 +91,6 @@ def device_parts(sdk: Sdk | Path, chips: Soc | Collection[int] | None = None) ->
         NotAnSdk: no SDK, or none for Android; SdkIncomplete: files of it are missing; SdkTooOld: it does not know the
         Hexagon version.
     """
-    sdk = open_sdk(sdk) if isinstance(sdk, Path) else sdk
     if sdk.layout is None:
         raise NotAnSdk(sdk.root, "this SDK has no Android part (bin/aarch64-android*/snpe-net-run)")
     libraries = f"lib/{sdk.layout}"
@@ -122,20 +119,6 @@ def hexagon_of_part(name: str) -> int | None:
 def hexagons_in(names: Iterable[str]) -> set[int]:
     """The Hexagon versions that a bundle's files are for."""
     return {hexagon for name in names if (hexagon := hexagon_of_part(name)) is not None}
-
-
-def convert_by_sdk(sdk: Path, source: ModelSource, dlc: Path) -> None:
-    """Writes the float `dlc` with the SDK's converter; for callers that keep no log.
-
-    Raises:
-        NotAnSdk, SdkIncomplete, VendorToolFailed, VendorToolUnusable: see `convert_with_sdk`.
-    """
-    from bundler.model.vendor import VendorJob, convert_with_sdk
-
-    log = Path(tempfile.mkdtemp(prefix="mbqa-sdk-")) / "converter.log"
-    convert_with_sdk(open_sdk(sdk), VendorJob(source.path, source.inputs, source.outputs), dlc, log)
-    log.unlink()
-    log.parent.rmdir()
 
 
 def _wanted(sdk: Sdk, chips: Soc | Collection[int] | None) -> list[int]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bundler.types import Answer, Question
 
 Floats = npt.NDArray[np.float32]
+MAX_ANSWER_TOKENS = 30  # as the SQuAD models are evaluated
 CANDIDATES = 20  # the best of each window compete; confidence is shared among them
 NULL_TOKEN = 0  # [CLS]: the place to which models trained on SQuAD v2 point for "no answer"
 

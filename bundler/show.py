@@ -1,0 +1,67 @@
+"""What is known of a model, as lines and rows for people."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bundler.bundle import ModelRecord
+from bundler.dlc.encoding import Encoding
+from bundler.dlc.inspect import DlcReport
+
+
+def model_lines(record: ModelRecord) -> Iterator[str]:
+    """How the model became a DLC: sizes before and after, and what a check found."""
+    before = f"{record.float_bytes / 1e6:.1f} MB of float32 weights -> " if record.float_bytes is not None else ""
+    yield f"{record.name}: {before}{record.precision} DLC of {record.dlc_bytes / 1e6:.1f} MB, by {record.converter}"
+    if record.calibration is not None:
+        kept = (
+            f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
+        )
+        yield (
+            f"calibrated on {record.calibration.windows} windows of {record.calibration.questions} questions"
+            f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"
+        )
+    if record.check is not None:
+        check = record.check
+        yield (
+            f"check against float32 on {check.windows} windows (DSP simulator, {record.soc}): {check.equal_answers} of "
+            f"{check.windows} answers equal, correlation {check.correlation:.6f}, {check.sqnr_db:.1f} dB"
+        )
+
+
+def report_rows(dlc: Path, report: DlcReport) -> list[tuple[str, str]]:
+    """The facts of a DLC as a whole."""
+    dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in report.parameter_dtypes.items())
+    return [
+        ("file", f"{dlc}, {report.size_bytes:,} bytes"),
+        ("graph", report.graph),
+        ("precision", report.precision),
+        ("parameters", f"{report.parameters:,} ({dtypes}), {report.parameter_bytes:,} bytes"),
+        ("operators", str(len(report.operators))),
+        ("made by", report.converter),
+        *(("history", " ".join((step.tool, step.version)).strip()) for step in report.history[:-1]),
+        ("prepared caches", ", ".join(report.caches) or "none"),
+    ]
+
+
+def tensor_rows(report: DlcReport) -> list[tuple[str, ...]]:
+    return [
+        (tensor.name, role, tensor.dtype, " x ".join(map(str, tensor.shape)), _encoding(tensor.encoding))
+        for role, tensors in (("input", report.inputs), ("output", report.outputs))
+        for tensor in tensors
+    ]
+
+
+def operator_rows(report: DlcReport) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for op in report.operators:
+        outputs = [f"{name}: {dtype}" for name, dtype in zip(op.outputs, op.dtypes, strict=True)]
+        rows.append((op.type, op.name, ", ".join(op.inputs), ", ".join(outputs)))
+    return rows
+
+
+def _encoding(encoding: Encoding | None) -> str:
+    if encoding is None:
+        return ""
+    scale, offset = encoding.scales[0], encoding.offsets[0]
+    axis = "" if encoding.axis is None else f", and {len(encoding.scales) - 1} more on axis {encoding.axis}"
+    return f"{scale:.6g} * (stored + {offset}){axis}"
