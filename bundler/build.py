@@ -24,7 +24,6 @@ from bundler.bundle import (
     read_bundle,
 )
 from bundler.check import check_dlc
-from bundler.errors import UsageError
 from bundler.model.make import Job, Made, Recipe, make_dlc
 from bundler.model.sdk import device_parts, open_sdk
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
@@ -137,8 +136,6 @@ def _make_model(
 
 def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
     """A DLC as it is."""
-    if request.check or request.recipe.mixed:
-        raise UsageError("--check and --mixed need an ONNX or transformers model", "A DLC is taken as it is.")
     shutil.copyfile(source.path, dlc)
     return ModelRecord(
         source.name, source.precision or "", "as it is", request.chip.name, None, dlc.stat().st_size, None, None, None

@@ -75,8 +75,9 @@ def build(
         Path | None, typer.Option(help="tokenizer.json or vocab.txt. Default: the model's own.")
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Bits of weights and activations: float, or fixed point as in w8a16.")
-    ] = "fp16",
+        Precision | None,
+        typer.Option(help="Bits of weights and activations: float, or fixed point as in w8a16. Default: fp16."),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(help="SQuAD JSON to calibrate fixed point on. Default: a sample of the bundle's own questions."),
@@ -127,6 +128,9 @@ def build(
     from bundler.resources import DEMO_MODEL
     from bundler.show import model_lines
 
+    if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
+        asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
+        raise UsageError(f"{model}: a DLC is taken as it is, without {asked_for}", "Give the model that it came from.")
     asked = _questions(questions, limit, question, context, one_may_be_unanswerable=model is None)
     if unanswerable is not None:
         asked = replace(asked, may_be_unanswerable=unanswerable)
@@ -139,7 +143,7 @@ def build(
         sdk=sdk or sdk_from_environment(),
         overlap=doc_stride,
         length=seq_len,
-        recipe=Recipe(precision, calibration_method, per_channel, mixed, prepare, converter),
+        recipe=Recipe(precision or "fp16", calibration_method, per_channel, mixed, prepare, converter),
         calibration=replace(own, questions=read_squad(calibration), name=calibration.name) if calibration else own,
         check=check,
     )

@@ -10,8 +10,11 @@ from bundler.dlc.inspect import DlcReport
 
 def model_lines(record: ModelRecord) -> Iterator[str]:
     """How the model became a DLC: sizes before and after, and what a check found."""
-    before = f"{record.float_bytes / 1e6:.1f} MB of float32 weights -> " if record.float_bytes is not None else ""
-    yield f"{record.name}: {before}{record.precision} DLC of {record.dlc_bytes / 1e6:.1f} MB, by {record.converter}"
+    after = f"{record.precision} DLC of {record.dlc_bytes / 1e6:.1f} MB"
+    if record.float_bytes is None:
+        yield f"{record.name}: {after}, taken as it is"
+    else:
+        yield f"{record.name}: {record.float_bytes / 1e6:.1f} MB of float32 weights -> {after}, by {record.converter}"
     if record.calibration is not None:
         kept = (
             f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
