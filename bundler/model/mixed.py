@@ -13,6 +13,7 @@ from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 
 SHARE = 0.25  # of the operators may get 16 bits
+PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of SHARE: the one that brings the logits nearest is taken
 BLOCKS = 48  # as many measurements are made, whatever the size of the model
 WINDOWS = 4  # of the calibration windows are enough to tell blocks apart
 
@@ -33,11 +34,17 @@ def choose_wide(
     for number, block in enumerate(blocks):
         progress("measuring operators at fewer bits", number, len(blocks))
         costs.append(measure.noise(replace(scheme, wide=everything - block)) / len(block))
-    room = int(SHARE * len(everything))
+    order = [blocks[index] for index in np.argsort(costs)[::-1]]
+    choices = [_first(order, int(SHARE * part * len(everything))) for part in PARTS]
+    return min(choices, key=lambda wide: measure.noise(replace(scheme, wide=wide)))
+
+
+def _first(blocks: Sequence[frozenset[str]], room: int) -> frozenset[str]:
+    """The first blocks that fit into `room` operators."""
     wide: frozenset[str] = frozenset()
-    for index in np.argsort(costs)[::-1]:
-        if len(wide) + len(blocks[index]) <= room:
-            wide |= blocks[index]
+    for block in blocks:
+        if len(wide) + len(block) <= room:
+            wide |= block
     return wide
 
 

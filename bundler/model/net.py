@@ -129,6 +129,7 @@ class Net:
     def to_model(self) -> onnx.ModelProto:
         """The model, its nodes in topological order, with nothing that no output needs."""
         nodes = self.ordered()
+        _name_apart(nodes)
         used = {name for each in nodes for name in each.input} | set(self.output_names)
         constants = [numpy_helper.from_array(array, name) for name, array in self.constants.items() if name in used]
         graph = helper.make_graph(nodes, "model", self.inputs, self.outputs, constants)
@@ -142,6 +143,15 @@ def _copied(message: Any) -> Any:
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
+
+
+def _name_apart(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Gives nodes that share a name, the empty one included, one of their own."""
+    seen: set[str] = set()
+    for number, each in enumerate(nodes):
+        if not each.name or each.name in seen:
+            each.name = f"{each.output[0]}:node{number}"
+        seen.add(each.name)
 
 
 def _constant(each: onnx.NodeProto) -> Array:
