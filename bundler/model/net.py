@@ -20,7 +20,7 @@ class Net:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.inputs = [_copied(value) for value in model.graph.input]
         self.outputs = [_copied(value) for value in model.graph.output]
-        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.opset = opset_of(model)
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self._makers: dict[str, onnx.NodeProto] = {}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
@@ -139,6 +139,11 @@ class Net:
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators; 0 where the model names none."""
+    return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
+
+
 def _copied(message: Any) -> Any:
     copy = type(message)()
     copy.CopyFrom(message)
@@ -146,10 +151,10 @@ def _copied(message: Any) -> Any:
 
 
 def _name_apart(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Gives nodes that share a name, the empty one included, one of their own."""
+    """Gives nodes that share a name one of their own; the empty name may be shared."""
     seen: set[str] = set()
     for number, each in enumerate(nodes):
-        if not each.name or each.name in seen:
+        if each.name and each.name in seen:
             each.name = f"{each.output[0]}:node{number}"
         seen.add(each.name)
 
