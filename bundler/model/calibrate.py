@@ -35,6 +35,8 @@ class Calibration:
 
 def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
     """The size of the mask that the attention scores of these windows call for."""
+    if not fit.masked_scores:
+        return mask_size([])
     session = runner(fit.model, fit.masked_scores)
     rows = [_rows(session.run(list(fit.masked_scores), dict(feed))) for feed in feeds]
     return mask_size([extremes for each in rows for extremes in each])

@@ -15,7 +15,8 @@ import onnx
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
 from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
-from bundler.model.net import Array, Net, attribute
+from bundler.model.net import Array, Net, attribute, opset_of
+from bundler.model.sources import NEEDED, OUTPUTS, first_line, sizes
 from bundler.types import TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits
@@ -50,9 +51,11 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     Raises:
         ModelInvalid: its opset is too old, its shapes do not follow from `length`, or its mask has no additive meaning.
     """
-    fixed = _at_opset(model, name)
+    fixed = _at_opset(_plain(model), name)
     _fix_shapes(fixed, length)
-    net = Net(simplified(fixed, name))
+    folded = simplified(fixed, name)
+    _refuse_branches(folded, name)
+    net = Net(folded)
     try:
         masked = rewrite_mask(net, length)
     except NoAdditiveMeaning as refused:
@@ -61,8 +64,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     _take_int32(net)
     _merge_views(net)
     fuse_constants(net)
-    fit = onnx.shape_inference.infer_shapes(net.to_model())
-    onnx.checker.check_model(fit)
+    fit = _inferred(net.to_model(), length, name)
     inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in net.inputs)
     outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in net.outputs)
     return FitGraph(name, fit, inputs, outputs, tuple(masked))
@@ -84,7 +86,7 @@ def simplified(model: onnx.ModelProto, name: str = "model") -> onnx.ModelProto:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as refused:  # ONNX Runtime's errors have no common base
-            raise ModelInvalid(name, f"ONNX Runtime refuses it: {_first_line(refused)}") from refused
+            raise ModelInvalid(name, f"ONNX Runtime refuses it: {first_line(refused)}") from refused
         return onnx.load(options.optimized_model_filepath)
 
 
@@ -105,54 +107,97 @@ def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
 
 
 def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:
-    """The largest |difference| of any logit of a real token, and the largest |logit|; feeds are int32 (1, length)."""
+    """The largest |difference| of any logit of a real token, and the largest |logit|; feeds are int32 (1, length).
+
+    NaN where a logit is.
+    """
     names = [spec.name for spec in fit.outputs]
     first, second = runner(original), runner(fit.model)
     dtypes = {value.name: value.type.tensor_type.elem_type for value in original.graph.input}
-    worst = largest = 0.0
+    differences, sizes = [0.0], [0.0]
     for feed in feeds:
         real = feed["attention_mask"][0] == 1 if "attention_mask" in feed else slice(None)
         taken = {name: kind for name, kind in dtypes.items() if name in feed}
         given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in taken.items()}
         for a, b in zip(first.run(names, given), second.run(names, dict(feed)), strict=True):
-            worst = max(worst, float(np.abs(a - b)[0][real].max()))
-            largest = max(largest, float(np.abs(a)[0][real].max()))
-            if np.isnan(a).any():
-                largest = float("nan")
-    return worst, largest
+            differences.append(float(np.abs(a - b)[0][real].max(initial=0)))
+            sizes.append(float(np.abs(a)[0][real].max(initial=0)))
+    return float(np.max(differences)), float(np.max(sizes))
 
 
 def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A copy of the model in OPSET."""
     from onnx import version_converter
 
-    opset = Net(model).opset
+    opset = opset_of(model)
     if opset < OLDEST_OPSET:
         raise ModelInvalid(name, f"its opset {opset} is too old", "Export it again with opset 14 or newer.")
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     if foreign:
         raise ModelInvalid(name, f"holds operators of {foreign[0]}", "Export it without optimization (no -O1 to -O4).")
     if opset == OPSET:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return copy
+        return model
     try:
         return version_converter.convert_version(model, OPSET)
     except Exception as refused:  # the converter's errors have no common base
         hint = "Export it again with opset 14 to 21."
         raise ModelInvalid(
-            name, f"opset {opset} cannot be brought to {OPSET}: {_first_line(refused)}", hint
+            name, f"opset {opset} cannot be brought to {OPSET}: {first_line(refused)}", hint
         ) from refused
 
 
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with its functions inlined, no inputs but those to be fed, and no outputs but the logits."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    if plain.functions:
+        plain = onnx.inliner.inline_local_functions(plain)
+    plain.ir_version = max(plain.ir_version, 4)  # before it, weights had to be among the inputs
+    weights = {tensor.name for tensor in plain.graph.initializer}
+    inputs = [value for value in plain.graph.input if value.name not in weights]
+    outputs = [value for value in plain.graph.output if value.name in OUTPUTS]
+    for field, kept in ((plain.graph.input, inputs), (plain.graph.output, outputs)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in kept]
+        del field[:]
+        field.extend(copies)
+    return plain
+
+
 def _fix_shapes(model: onnx.ModelProto, length: int) -> None:
-    """Inputs and outputs become (1, length); inner shapes are left to be inferred again."""
+    """Inputs become (1, length); all other shapes are left to be inferred again."""
     del model.graph.value_info[:]
-    for value in (*model.graph.input, *model.graph.output):
-        if value.name not in {tensor.name for tensor in model.graph.initializer}:
-            shape = value.type.tensor_type.shape
-            del shape.dim[:]
-            for size in (1, length):
-                shape.dim.add().dim_value = size
+    for value in model.graph.input:
+        del value.type.tensor_type.shape.dim[:]
+        for size in (1, length):
+            value.type.tensor_type.shape.dim.add().dim_value = size
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def _refuse_branches(model: onnx.ModelProto, name: str) -> None:
+    for node in model.graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            raise ModelInvalid(name, f"holds control flow ({node.op_type})", "Export it without branches and loops.")
+
+
+def _inferred(model: onnx.ModelProto, length: int, name: str) -> onnx.ModelProto:
+    """The model with the shape of every tensor."""
+    try:
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        onnx.checker.check_model(model)
+    except Exception as refused:  # the libraries' errors have no common base
+        raise ModelInvalid(name, f"its shapes contradict each other: {first_line(refused)}") from refused
+    shapes = {value.name: sizes(value) for value in (*model.graph.value_info, *model.graph.output)}
+    for node in model.graph.node:
+        for output in filter(None, node.output):
+            if None in shapes.get(output, [None]):
+                what = f"the shape of {output} ({node.op_type}) does not follow from a length of {length} tokens"
+                raise ModelInvalid(name, what, "Export the model with fixed shapes.")
+    for value in model.graph.output:
+        if shapes[value.name] != [1, length]:
+            what = f"output {value.name} has shape {shapes[value.name]} for {length} tokens, not {[1, length]}"
+            raise ModelInvalid(name, what, NEEDED)
+    return model
 
 
 def _take_int32(net: Net) -> None:
@@ -198,7 +243,3 @@ def _identity(net: Net, name: str) -> Any:
 
 def _attributes(each: onnx.NodeProto) -> tuple[bytes, ...]:
     return tuple(sorted(a.SerializeToString(deterministic=True) for a in each.attribute))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from bundler.model.net import Net
 from bundler.model.quantize import Scheme, quantize
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import prepare_context
-from bundler.model.sources import ModelSource, load_onnx
+from bundler.model.sources import ModelSource, first_line, load_onnx
 from bundler.model.vendor import VendorJob, convert_with_sdk
 from bundler.soc import Soc
 from bundler.types import Progress
@@ -29,7 +29,6 @@ Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
 BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
-MASK_WINDOWS = 4  # tell the range of the attention scores well enough where nothing is quantized
 COMPARED_WINDOWS = 2
 TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to the largest where that exceeds 1
 
@@ -89,15 +88,16 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
         NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError
     """
     progress("fitting the model's graph to the HTP", 0, None)
-    fit = fitted(job.source, job.feeds)
-    set_mask_size(fit.model, measure_mask(fit, job.feeds if job.recipe.quantized else job.feeds[:MASK_WINDOWS]))
+    fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     by_sdk = (job.recipe.converter or _default_converter(job.sdk)) == "sdk"
     tool, wide = _by_sdk(job, fit, dlc, progress) if by_sdk else _built_in(job, fit, dlc, progress)
     return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide)
 
 
-def fitted(source: ModelSource, feeds: Sequence[Feed]) -> FitGraph:
+def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:
     """The source's graph, rewritten for the HTP; on the first windows it gives the same logits.
+
+    measure: the mask takes from a score what the windows call for; in float it may be as large as exporters make it.
 
     Raises:
         ModelInvalid
@@ -105,13 +105,18 @@ def fitted(source: ModelSource, feeds: Sequence[Feed]) -> FitGraph:
     original = load_onnx(source.path)
     fit = fit_for_htp(original, source.length, source.name)
     try:
+        if measure:
+            set_mask_size(fit.model, measure_mask(fit, feeds))
         difference, largest = largest_difference(original, fit, feeds[:COMPARED_WINDOWS])
     except Exception as failure:  # ONNX Runtime's errors have no common base
-        said = (str(failure).strip().splitlines() or ["no message"])[0]
-        raise ModelInvalid(source.name, f"does not run with {source.length} tokens: {said}") from failure
+        what = f"does not run with {source.length} tokens: {first_line(failure)}"
+        hint = (
+            "Take the tokenizer that belongs to it (--tokenizer), and a length that it has positions for (--seq-len)."
+        )
+        raise ModelInvalid(source.name, what, hint) from failure
     if not np.isfinite(largest):
         raise ModelInvalid(source.name, "gives logits that are not finite", "Take an undamaged model.")
-    if difference > TOLERANCE * max(1.0, largest):
+    if not difference <= TOLERANCE * max(1.0, largest):
         what = f"rewritten for the HTP its logits differ by {difference:.2g} (the largest is {largest:.3g})"
         raise ModelInvalid(source.name, what, "Please report this model's exporter as a defect of mbqa-bundle.")
     return fit

@@ -112,7 +112,10 @@ def _add_mask(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -
     if found is None:
         raise NoAdditiveMeaning(f"operator {each.op_type} ({each.name}) uses it")
     scores, penalty = found
-    mask = _additive_mask(net, max(meaning.rank, 2), min(penalty, LARGEST_SIZE))
+    size = np.float32(min(penalty, LARGEST_SIZE))
+    if net.constants.get(SIZE, size) != size:
+        raise NoAdditiveMeaning(f"operator {each.op_type} ({each.name}) takes another penalty than those before it")
+    mask = _additive_mask(net, max(meaning.rank, 2), size)
     net.remove(each)
     return net.insert(node("Add", [scores, mask], each.output[0]))
 
@@ -132,12 +135,12 @@ def _scores(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -> 
     return None
 
 
-def _additive_mask(net: Net, rank: int, size: float) -> str:
+def _additive_mask(net: Net, rank: int, size: np.float32) -> str:
     """(1, ..., 1, length) float32: 0 where a token is, -size where padding is."""
     name = f"mask:rank{rank}"
     if net.maker(name) is None:
         if SIZE not in net.constants:
-            net.constants[SIZE] = np.asarray(size, np.float32)
+            net.constants[SIZE] = np.asarray(size)
             net.constants["mask:one"] = np.asarray(1, np.float32)
             net.insert(node("Cast", [MASK], "mask:float", to=onnx.TensorProto.FLOAT))
             net.insert(node("Sub", ["mask:float", "mask:one"], "mask:absent"))

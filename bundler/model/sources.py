@@ -98,7 +98,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # the library raises ValueError, OSError and its own
         raise ModelInvalid(
-            path, f"its external data cannot be read: {_first_line(error)}", "Keep its data files beside the ONNX file."
+            path, f"its external data cannot be read: {first_line(error)}", "Keep its data files beside the ONNX file."
         ) from error
     return model
 
@@ -172,7 +172,7 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
         try:
             value = onnx.numpy_helper.to_array(tensor)
         except ValueError as error:
-            raise ModelInvalid(path, f"weight {tensor.name} is damaged: {_first_line(error)}") from error
+            raise ModelInvalid(path, f"weight {tensor.name} is damaged: {first_line(error)}") from error
         if np.isnan(value).any() or (value.size > 1 and not np.isfinite(value).all()):
             raise ModelInvalid(
                 path, f"weight {tensor.name} is not finite (NaN or infinity)", "Take an undamaged model."
@@ -196,14 +196,13 @@ def _check_length(path: Path, own: int | None, asked: int | None) -> None:
 
 def _fixed_length(path: Path, value: Any) -> int | None:
     """The input's length where it has a fixed one."""
-    kind, dims = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
+    kind = value.type.tensor_type.elem_type
     if kind not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
         raise ModelInvalid(path, f"input {value.name} is {_dtype(kind)}, not int32 or int64", NEEDED)
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
-    if len(sizes) != 2 or sizes[0] not in (1, None) or sizes[1] == 0:
-        shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-        raise ModelInvalid(path, f"input {value.name} has shape {shown}, not (1, length)", NEEDED)
-    return sizes[1]
+    found = sizes(value)
+    if len(found) != 2 or found[0] not in (1, None) or found[1] == 0:
+        raise ModelInvalid(path, f"input {value.name} has shape {_shown(value)}, not (1, length)", NEEDED)
+    return found[1]
 
 
 def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
@@ -211,18 +210,27 @@ def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
     tensor = value.type.tensor_type
     if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
         raise ModelInvalid(path, f"output {value.name} is {_dtype(tensor.elem_type)}, not float32", NEEDED)
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
-    fits = len(sizes) == 2 and all(size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True))
+    found = sizes(value)
+    fits = len(found) == 2 and all(size in (None, wanted) for size, wanted in zip(found, shape, strict=True))
     if tensor.HasField("shape") and not fits:
-        shown = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
-        raise ModelInvalid(path, f"output {value.name} has shape {shown}, not {list(shape)}", NEEDED)
+        raise ModelInvalid(path, f"output {value.name} has shape {_shown(value)}, not {list(shape)}", NEEDED)
+
+
+def sizes(value: Any) -> list[int | None]:
+    """The sizes of a ValueInfoProto's axes; None where the model leaves one open."""
+    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+
+
+def _shown(value: Any) -> list[int | str]:
+    return [dim.dim_value or dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
 
 
 def _dtype(kind: int) -> str:
     return str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if kind else "of no type"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a foreign library says of its failure, for a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
