@@ -53,7 +53,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     """
     fixed = _at_opset(_plain(model), name)
     _fix_shapes(fixed, length)
-    folded = simplified(fixed, name)
+    folded = simplified(fixed, length, name)
     _refuse_branches(folded, name)
     net = Net(folded)
     try:
@@ -70,7 +70,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     return FitGraph(name, fit, inputs, outputs, tuple(masked))
 
 
-def simplified(model: onnx.ModelProto, name: str = "model") -> onnx.ModelProto:
+def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx.ModelProto:
     """The model after ONNX Runtime's basic optimizations: constants folded, LayerNorm, Gelu and Gemm recognised.
 
     Raises:
@@ -86,7 +86,9 @@ def simplified(model: onnx.ModelProto, name: str = "model") -> onnx.ModelProto:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as refused:  # ONNX Runtime's errors have no common base
-            raise ModelInvalid(name, f"ONNX Runtime refuses it: {first_line(refused)}") from refused
+            hint = "Give the number of tokens that it takes with --seq-len, or export it again."
+            what = f"ONNX Runtime refuses it with {length} tokens: {first_line(refused)}"
+            raise ModelInvalid(name, what, hint) from refused
         return onnx.load(options.optimized_model_filepath)
 
 

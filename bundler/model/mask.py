@@ -90,9 +90,12 @@ def _evaluate(net: Net, names: list[str], mask: Array) -> list[Array]:
     pruned = Net(part).to_model()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(pruned.SerializeToString(), options, providers=["CPUExecutionProvider"])
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    computed: list[Array] = session.run(names, {MASK: mask.astype(dtype)})
+    try:
+        session = onnxruntime.InferenceSession(pruned.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        computed: list[Array] = session.run(names, {MASK: mask.astype(dtype)})
+    except Exception as refused:  # ONNX Runtime's errors have no common base
+        raise NoAdditiveMeaning(f"it cannot be computed: {refused}".splitlines()[0]) from refused
     return computed
 
 

@@ -92,7 +92,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except DecodeError as error:
         raise ModelInvalid(path, "is no ONNX file, or it was cut short") from error
-    if not model.graph.output:
+    if not model.graph.output or not _names_are_text(model.graph):
         raise ModelInvalid(path, "is no ONNX file, or it was cut short")
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -179,6 +179,13 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
             )
 
 
+def _names_are_text(graph: onnx.GraphProto) -> bool:
+    """protobuf gives bytes where a name is no UTF-8."""
+    named = (*graph.input, *graph.output, *graph.node, *graph.initializer)
+    tensors = (name for node in graph.node for name in (node.op_type, node.domain, *node.input, *node.output))
+    return all(isinstance(name, str) for name in (*(each.name for each in named), *tensors))
+
+
 def _check_names(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     if "input_ids" not in inputs or not set(inputs) <= set(KNOWN_INPUTS):
         raise ModelInvalid(path, f"takes {', '.join(inputs) or 'nothing'}, not {', '.join(KNOWN_INPUTS)}", NEEDED)
@@ -226,7 +233,8 @@ def _shown(value: Any) -> list[int | str]:
 
 
 def _dtype(kind: int) -> str:
-    return str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if kind else "of no type"
+    known = kind in onnx.TensorProto.DataType.values() and kind != onnx.TensorProto.UNDEFINED
+    return str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if known else "of no known type"
 
 
 def first_line(error: Exception) -> str:
