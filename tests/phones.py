@@ -16,7 +16,7 @@ from bundler.virtual.phones import start_phone, stop_phone
 PHONE_SH = Path(__file__).resolve().parents[2] / "shared" / "tools" / "phone.sh"
 GENUINE_BASE = Path("/var/tmp/phones")
 BUILD_S = 600  # the first start builds adbd and toybox
-GENUINE_NUMBER = 8
+GENUINE_NUMBER = int(os.environ.get("MBQA_GENUINE_NUMBER", "8"))  # two test runs at once need two phones
 
 
 def why_no_genuine_phone() -> str | None:
