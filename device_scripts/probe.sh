@@ -1,22 +1,82 @@
 #!/system/bin/sh
 # Says what a deploy must know of the phone, one KEY=VALUE a line. Plain POSIX sh; runs under mksh with toybox's tools.
-#   probe.sh FOLDER      FOLDER: where bundles will lie; it is made, and the free space of its file system is told
+#   probe.sh FOLDER      FOLDER: where bundles will lie; it is made, and what the tools can do is tried in it
 # Fed to `sh -s` on standard input, so nothing has to be pushed first.
-folder=$1
-echo "soc=$(getprop ro.soc.model)"
-echo "platform=$(getprop ro.board.platform)"
-echo "abi=$(getprop ro.product.cpu.abi)"
-echo "model=$(getprop ro.product.model)"
-echo "android=$(getprop ro.build.version.release)"
-echo "net_run=$(command -v snpe-net-run)"
-if mkdir -p "$folder" && [ -w "$folder" ]; then
-  echo "writable=yes"
-fi
-# the last line of df: FILESYSTEM 1K-BLOCKS USED AVAILABLE USE% MOUNTED-ON
-df -k "$folder" | {
-  last=
-  while read -r line; do last=$line; done
-  # shellcheck disable=SC2086  # split into the columns
-  set -- $last
-  echo "free_kb=${4:-}"
+# A tool that is missing or refuses is a value that is missing: that is no failure, and what could hang has a limit.
+
+main() {
+  folder=$1
+  echo "clock=$(date +%s)"
+  echo "soc=$(getprop ro.soc.model)"
+  echo "platform=$(getprop ro.board.platform)"
+  echo "abi=$(getprop ro.product.cpu.abi)"
+  echo "model=$(getprop ro.product.model)"
+  echo "android=$(getprop ro.build.version.release)"
+  echo "net_run=$(command -v snpe-net-run)"
+  if mkdir -p "$folder" && [ -w "$folder" ]; then
+    echo "writable=yes"
+  fi
+  exec 2>/dev/null # what mkdir says is the last that anybody wants to hear
+  free_space
+  try_tools
+  try setsid setsid true
+  echo "selinux=$(limited getenforce)"
+  battery
+  thermal_zones
 }
+
+# the last line of df: FILESYSTEM 1K-BLOCKS USED AVAILABLE USE% MOUNTED-ON
+free_space() {
+  df -k "$folder" | {
+    last=
+    while read -r line; do last=$line; done
+    # shellcheck disable=SC2086  # split into the columns
+    set -- $last
+    echo "free_kb=${4:-}"
+  }
+}
+
+# whether programs run in the folder, and what the tools can do, found by trying them on a line of text
+try_tools() {
+  scratch=$folder/.probe.$$
+  trap 'cd / && rm -rf "$scratch"' EXIT
+  trap 'exit 1' HUP INT TERM
+  mkdir -p "$scratch/out" && cd "$scratch" && echo mbqa >a && echo '#!/system/bin/sh' >run && chmod 700 run || return
+  try runs_programs ./run
+  tar -c -z -f - a | tar -x -z -f - -C out
+  try tar_gzip grep -q -x mbqa out/a
+  gzip -c <a | gzip -dc >b
+  try gzip grep -q -x mbqa b
+  sha256sum a >sum
+  try sha256sum grep -q '^1a126e54223e3f77c6ed8363b2c22a04107ade6837dff442e888839f1dfc6ff0  a' sum
+}
+
+battery() {
+  limited dumpsys battery | while read -r key value _; do
+    case $key in
+    level:) echo "battery_percent=$value" ;;
+    temperature:) echo "battery_tenths=$value" ;;
+    esac
+  done
+}
+
+thermal_zones() {
+  for zone in /sys/class/thermal/thermal_zone*; do
+    type='' temperature=''
+    read -r type <"$zone/type" && read -r temperature <"$zone/temp" && echo "zone=$temperature $type"
+  done
+}
+
+# try KEY COMMAND...: KEY=yes where COMMAND succeeds, KEY=no where it fails
+try() {
+  key=$1
+  shift
+  if "$@" >&2; then echo "$key=yes"; else echo "$key=no"; fi
+}
+
+limited() {
+  if command -v timeout >&2; then timeout 5 "$@"; else "$@"; fi
+}
+
+main "$@" </dev/null # standard input is this script
+exit 0

@@ -1,5 +1,8 @@
-"""What a phone is: one round trip with device_scripts/probe.sh."""
+"""What a phone is and can do: one round trip with device_scripts/probe.sh."""
 
+import re
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bundler import layout
@@ -9,11 +12,18 @@ from bundler.resources import DEVICE_SCRIPTS
 from bundler.soc import Soc, find_soc
 
 PROBE_S = 30.0
+PROCESSORS = re.compile(r"cpu|gpu|nsp|npu|dsp", re.IGNORECASE)  # other zones tell volts, amperes and charge too
+SILLY_CELSIUS = 150  # a sensor that is off says 0, -274000 or 2147483647
 
 
 @dataclass(frozen=True)
 class PhoneFacts:
-    """What the phone says of itself; `net_run` is the snpe-net-run on its PATH, empty where there is none."""
+    """What the phone says of itself. None, and an empty text, stand for what it does not tell.
+
+    net_run: the snpe-net-run on its PATH; runs_programs: whether programs run in its folder for bundles; tar_gzip:
+    `tar -c -z` and `tar -x -z`; gzip: `gzip -c` and `gzip -dc`; hottest_celsius: the hottest of its processors' thermal
+    zones; clock_skew_s: how far its clock is ahead of ours; selinux: Enforcing, Permissive or Disabled.
+    """
 
     soc_model: str
     abi: str
@@ -21,10 +31,21 @@ class PhoneFacts:
     android: str
     free_bytes: int | None
     net_run: str
+    platform: str = ""
+    runs_programs: bool | None = None
+    tar_gzip: bool | None = None
+    gzip: bool | None = None
+    sha256sum: bool | None = None
+    setsid: bool | None = None
+    selinux: str = ""
+    battery_percent: int | None = None
+    battery_celsius: float | None = None
+    hottest_celsius: float | None = None
+    clock_skew_s: int | None = None
 
     @property
     def soc(self) -> Soc | None:
-        return find_soc(self.soc_model)
+        return find_soc(self.soc_model, self.platform)
 
 
 def probe(phone: Phone) -> PhoneFacts:
@@ -34,18 +55,53 @@ def probe(phone: Phone) -> PhoneFacts:
         PhoneRefused: its storage cannot be written; PhoneLost, PhoneTooSlow
     """
     script = (DEVICE_SCRIPTS / "probe.sh").read_bytes()
-    doing = "looking at the phone"
+    began, doing = time.time(), "looking at the phone"
     done = phone.run(["sh", "-s", str(layout.REMOTE_ROOT)], doing=doing, timeout_s=PROBE_S, stdin=[script])
-    pairs = (line.partition("=") for line in done.stdout.decode(errors="replace").splitlines())
-    values = {key: value.strip() for key, _, value in pairs}
-    if values.get("writable") != "yes":
+    said = done.stdout.decode(errors="replace")
+    facts = read_facts(said, began)
+    if "writable=yes" not in said.splitlines():
         raise PhoneRefused(phone.serial, f"making {layout.REMOTE_ROOT}", done.message)
-    free_kb = values.get("free_kb", "")
+    return facts
+
+
+def read_facts(said: str, now: float) -> PhoneFacts:
+    """The facts in what probe.sh said; `now` is our own clock when it was asked."""
+    lines = [(key, value.strip()) for key, _, value in (line.partition("=") for line in said.splitlines())]
+    values = dict(reversed(lines))  # the first of a key counts
+    free_kb, clock = (_whole(values.get(key)) for key in ("free_kb", "clock"))
+    tenths = _whole(values.get("battery_tenths"))
     return PhoneFacts(
         soc_model=values.get("soc") or values.get("platform") or "unknown SoC",
         abi=values.get("abi", ""),
         model=values.get("model", ""),
         android=values.get("android", ""),
-        free_bytes=int(free_kb) * 1024 if free_kb.isdigit() else None,
+        free_bytes=None if free_kb is None else free_kb * 1024,
         net_run=values.get("net_run", ""),
+        platform=values.get("platform", ""),
+        runs_programs=_tried(values.get("runs_programs")),
+        tar_gzip=_tried(values.get("tar_gzip")),
+        gzip=_tried(values.get("gzip")),
+        sha256sum=_tried(values.get("sha256sum")),
+        setsid=_tried(values.get("setsid")),
+        selinux=values.get("selinux", ""),
+        battery_percent=_whole(values.get("battery_percent")),
+        battery_celsius=None if tenths is None else tenths / 10,
+        hottest_celsius=_hottest(value for key, value in lines if key == "zone"),
+        clock_skew_s=None if clock is None else round(clock - now),
     )
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else None
+
+
+def _tried(text: str | None) -> bool | None:
+    return {"yes": True, "no": False}.get(text or "")
+
+
+def _hottest(zones: Iterable[str]) -> float | None:
+    """Of lines such as `45600 cpu-0-0-usr`: millidegrees, on some old phones degrees."""
+    told = (zone.partition(" ") for zone in zones)
+    values = [_whole(value) for value, _, kind in told if PROCESSORS.search(kind)]
+    celsius = [value / 1000 if value >= 1000 else float(value) for value in values if value is not None]
+    return max((value for value in celsius if 0 < value < SILLY_CELSIUS), default=None)
