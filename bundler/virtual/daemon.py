@@ -14,7 +14,7 @@ from bundler.soc import Soc, known_socs
 from bundler.virtual import adbd, net_run, shell
 from bundler.virtual.machine import Machine
 from bundler.virtual.phones import RECORD
-from bundler.virtual.shell.tools.processes import running
+from bundler.virtual.proc import running
 from bundler.virtual.storage import Storage
 
 STORAGE = "storage"

@@ -10,10 +10,18 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from bundler.virtual import proc
+
 WRITABLE = "/data/local/tmp"
 DEVICES = {"/dev/null": Path("/dev/null"), "/dev/zero": Path("/dev/zero"), "/dev/urandom": Path("/dev/urandom")}
 FOLDERS = ("data/local/tmp", "dev", "proc", "sdcard", "system/bin", "system/lib64", "vendor/lib64")
 MAX_LINKS = 40
+SENSORS = {
+    "thermal_zone0": ("cpu-0-0-0", 41_300),
+    "thermal_zone1": ("nsp-0", 39_800),
+    "thermal_zone2": ("skin", 31_200),
+}
+"""The temperatures that the phone can be asked for, in thousandths of a degree."""
 
 
 class Storage:
@@ -23,11 +31,17 @@ class Storage:
         self.root = root.resolve()
 
     def create(self, programs: Iterable[str] = ()) -> None:
-        """Makes the folders that every phone has, and an entry in /system/bin for each program."""
+        """Makes the folders that every phone has, and an entry in /system/bin for each program, and boots."""
         for folder in FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for device in DEVICES:
             (self.root / device[1:]).touch()
+        for number, (kind, temperature) in enumerate(SENSORS.items()):
+            zone = self.root / f"sys/class/thermal/thermal_zone{number}"
+            zone.mkdir(parents=True, exist_ok=True)
+            (zone / "type").write_text(f"{kind}\n", encoding="ascii")
+            (zone / "temp").write_text(f"{temperature}\n", encoding="ascii")
+        proc.boot(self.root)
         for program in programs:
             entry = self.root / "system/bin" / program
             if not entry.exists():
@@ -80,4 +94,6 @@ class Storage:
             return DEVICES[resolved]
         if write and not (resolved == WRITABLE or resolved.startswith(WRITABLE + "/")):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        if resolved.startswith("/proc"):
+            resolved = proc.up_to_date(self.root, resolved)
         return self.root / resolved[1:]

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bundler.virtual import proc
 from bundler.virtual.machine import Machine, Process, Program
 from bundler.virtual.shell.tools import TOOLS
 from bundler.virtual.shell.tools.base import Context, Failure, NotRunnable, Tool, complain
 
 SHELLS = ("sh", "mksh")
 BIN = "/system/bin"
+SHELL = f"{BIN}/sh"
 ELF = b"\x7fELF"
 INTERNAL_ERROR = 125
 MISSING = "No such file or directory"
@@ -114,6 +116,14 @@ def execute(argv: Sequence[str], process: Process) -> int:
         NotRunnable: if there is nothing to run.
     """
     found, path = find(argv[0], process)
+    proc.note(process.machine.storage.root, [SHELL, path, *argv[1:]] if isinstance(found, Script) else argv)
+    try:
+        return _execute(found, path, argv, process)
+    finally:
+        proc.forget(process.machine.storage.root)
+
+
+def _execute(found: Found, path: str, argv: Sequence[str], process: Process) -> int:
     if isinstance(found, Script):
         from bundler.virtual.shell.main import shell_tool
 

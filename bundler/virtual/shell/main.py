@@ -5,15 +5,15 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bundler.virtual import proc
 from bundler.virtual.machine import Machine, Process
 from bundler.virtual.shell.interpreter import Interpreter
-from bundler.virtual.shell.launch import BIN
+from bundler.virtual.shell.launch import BIN, SHELL
 from bundler.virtual.shell.parser import Parser
 from bundler.virtual.shell.state import OPTIONS, OTHER_OPTIONS, State
 from bundler.virtual.shell.tools.base import Context, Failure, complain
 
 DEFAULTS = {"PATH": BIN, "HOME": "/data/local/tmp", "TMPDIR": "/data/local/tmp"}
-SHELL = f"{BIN}/sh"
 
 
 def run(command: str | None, machine: Machine, env: Mapping[str, str]) -> int:
@@ -24,11 +24,14 @@ def run(command: str | None, machine: Machine, env: Mapping[str, str]) -> int:
     _settle(machine)
     argv = ["sh"] if command is None else ["sh", "-c", command]
     process = Process(machine, "/", DEFAULTS | dict(env))
+    proc.note(machine.storage.root, [SHELL, *argv[1:]])
     try:
         return _shell(argv, process, SHELL) & 0xFF
     except Exception as error:
         complain("sh", f"internal error: {type(error).__name__}: {error}")
         return 125
+    finally:
+        proc.forget(machine.storage.root)
 
 
 def _settle(machine: Machine) -> None:

@@ -1,6 +1,7 @@
 """The command-line tools of the phone: toybox's, as far as scripts use them. One function a tool."""
 
 from bundler.virtual.shell.tools import (
+    android,
     archive,
     arithmetic,
     bytewise,
@@ -23,8 +24,8 @@ from bundler.virtual.shell.tools import (
 )
 from bundler.virtual.shell.tools.base import Tool
 
-MODULES = (archive, arithmetic, bytewise, checksums, compress, copying, differing, fields, files, finding, grep)
-MORE = (launching, listing, paths, processes, sed, system, testing, text)
+MODULES = (android, archive, arithmetic, bytewise, checksums, compress, copying, differing, fields, files, finding)
+MORE = (grep, launching, listing, paths, processes, sed, system, testing, text)
 TOOLS: dict[str, Tool] = {name: tool for module in (*MODULES, *MORE) for name, tool in module.TOOLS.items()}
 
 IN_PROCESS: dict[str, Tool] = {**testing.TOOLS, "kill": processes.kill, "realpath": paths.realpath}

@@ -1,82 +1,22 @@
-"""The phone's processes: ps, pidof, pgrep, pkill, kill. Those of the host are neither seen nor reached.
-
-A process is the phone's if its working folder on the host is the phone's storage: each session is started there and
-nothing on the phone can change it.
-"""
+"""The phone's processes: ps, pidof, pgrep, pkill, kill. Those of the host are neither seen nor reached."""
 
 import os
 import re
 import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
+from bundler.virtual.proc import belongs, command_line, running
 from bundler.virtual.shell.control import SIGNALS, signal_name, signal_number
 from bundler.virtual.shell.tools.base import Context, Failure, Tool, parse
 
-PROC = Path("/proc")
 COLUMNS = {"USER": 12, "PID": 5, "PPID": 5, "PGID": 5, "SID": 5, "VSZ": 10, "RSS": 6, "WCHAN": 10, "ADDR": 8, "S": 1}
 
 
-@dataclass(frozen=True)
-class Running:
-    """A process of the phone."""
-
-    pid: int
-    parent: int
-    group: int
-    session: int
-    state: str
-    memory_kb: int
-
-
-def running(root: Path) -> Iterator[Running]:
-    """The processes of the phone whose storage is at `root`, ended ones left out. None where the host has no /proc."""
-    for folder in sorted(PROC.glob("[0-9]*"), key=lambda f: int(f.name)) if PROC.is_dir() else ():
-        if belongs(int(folder.name), root):
-            try:
-                fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                pages = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") // 1024
-                yield Running(int(folder.name), int(fields[1]), int(fields[2]), int(fields[3]), fields[0], pages)
-
-
-def belongs(pid: int, root: Path) -> bool:
-    """Whether the process is one of the phone's whose storage is at `root`: forked from this program, and living there.
-
-    The place alone would not do: a person's own shell may stand in that folder.
-    """
-    if not sys.platform.startswith("linux"):
-        return _group_belongs(pid)
-    try:
-        if (PROC / str(pid) / "cwd").readlink() != root:
-            return False
-        return (PROC / str(pid) / "cmdline").read_bytes() == (PROC / "self/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _group_belongs(pid: int) -> bool:
-    """Without /proc: only processes that have this session's parent, or this session."""
-    try:
-        return os.getsid(pid) == os.getsid(0) or os.getpgid(pid) != os.getpgid(os.getppid())
-    except OSError:
-        return False
-
-
 def names(context: Context) -> dict[int, str]:
-    """What each process was started as, as far as this one can tell."""
-    result: dict[int, str] = {}
-    for process in running(context.machine.storage.root):
-        try:
-            result[process.pid] = (PROC / str(process.pid) / "comm").read_text(errors="replace").strip()
-        except OSError:
-            continue
-    return result
+    """The program that each process runs."""
+    root = context.machine.storage.root
+    return {process.pid: command_line(root, process.pid)[0].rpartition("/")[2] for process in running(root)}
 
 
 def ps(argv: Sequence[str], context: Context) -> int:
@@ -105,6 +45,7 @@ def ps(argv: Sequence[str], context: Context) -> int:
             "ADDR": "0",
             "S": process.state,
         }
+        values["ARGS"] = values["CMDLINE"] = " ".join(command_line(context.machine.storage.root, process.pid))
         name = known.get(process.pid, "sh")
         cells = [values.get(c, name).rjust(COLUMNS.get(c, 0)) if c != "USER" else "shell".ljust(12) for c in columns]
         context.out.line(" ".join(cells).rstrip())
@@ -179,12 +120,15 @@ def _send(pid: int, number: int, context: Context) -> None:
 
 
 def pkill(argv: Sequence[str], context: Context) -> int:
-    """`pkill` and `pgrep [-fxl] name`: by the name that ps shows."""
+    """`pkill` and `pgrep [-fxl] name`: by the name that ps shows, or the whole command line."""
     options = parse(argv, "fxlnoL9", "s", minimum=1)
     chosen = signal_number(options.value("s", "9" if "9" in options else "TERM")) or signal.SIGTERM
     pattern = re.compile(options.operands[0])
     matched = pattern.fullmatch if "x" in options else pattern.search
-    found = [pid for pid, name in names(context).items() if matched(name) and pid != os.getpid()]
+    known = names(context)
+    if "f" in options:
+        known = {pid: " ".join(command_line(context.machine.storage.root, pid)) for pid in known}
+    found = [pid for pid, name in known.items() if matched(name) and pid != os.getpid()]
     for pid in found:
         if context.name == "pgrep":
             context.out.line(str(pid))
