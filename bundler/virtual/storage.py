@@ -16,11 +16,7 @@ WRITABLE = "/data/local/tmp"
 DEVICES = {"/dev/null": Path("/dev/null"), "/dev/zero": Path("/dev/zero"), "/dev/urandom": Path("/dev/urandom")}
 FOLDERS = ("data/local/tmp", "dev", "proc", "sdcard", "system/bin", "system/lib64", "vendor/lib64")
 MAX_LINKS = 40
-SENSORS = {
-    "thermal_zone0": ("cpu-0-0-0", 41_300),
-    "thermal_zone1": ("nsp-0", 39_800),
-    "thermal_zone2": ("skin", 31_200),
-}
+SENSORS = {"cpu-0-0-0": 41_300, "nsphvx-0": 39_800, "skin-therm": 31_200}
 """The temperatures that the phone can be asked for, in thousandths of a degree."""
 
 
