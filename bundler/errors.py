@@ -294,8 +294,10 @@ class NoNetRun(PhoneError):
 
 
 class RuntimeUnsupported(PhoneError):
-    def __init__(self, serial: str, soc: str, reason: str, hint: str = "Use --runtime cpu or gpu.") -> None:
-        super().__init__(f"phone {serial} ({soc}): no DSP run possible: {reason}", hint)
+    def __init__(
+        self, serial: str, soc: str, reason: str, hint: str = "Use --runtime cpu or gpu.", runtime: str = "dsp"
+    ) -> None:
+        super().__init__(f"phone {serial} ({soc}): no {runtime.upper()} run possible: {reason}", hint)
 
 
 class VirtualPhoneFailed(PhoneError):
@@ -304,12 +306,26 @@ class VirtualPhoneFailed(PhoneError):
 
 
 class RunFailed(BundlerError):
+    """`line`, `cause` and `remedy`: the line of the log that explains it, where one does (device/explain.py)."""
+
     exit_code = 6
 
-    def __init__(self, serial: str, exit_status: int, lines: Sequence[str], log: Path) -> None:
-        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no message")
+    def __init__(
+        self,
+        serial: str,
+        exit_status: int,
+        lines: Sequence[str],
+        log: Path,
+        *,
+        line: str = "",
+        cause: str = "",
+        remedy: str = "",
+    ) -> None:
+        errors = (said for said in reversed(lines) if "error" in said.lower())
+        said = line or next(errors, lines[-1] if lines else "no message")
         super().__init__(
-            f"phone {serial}: snpe-net-run ended with exit code {exit_status}: {said}", f"The whole log is in {log}."
+            f"phone {serial}: snpe-net-run ended with exit code {exit_status}: {said}",
+            " ".join(filter(None, (cause, remedy, f"The whole log is in {log}."))),
         )
 
 

@@ -8,6 +8,7 @@ main() {
   folder=$1
   echo "clock=$(date +%s)"
   echo "soc=$(getprop ro.soc.model)"
+  echo "soc_maker=$(getprop ro.soc.manufacturer)"
   echo "platform=$(getprop ro.board.platform)"
   echo "abi=$(getprop ro.product.cpu.abi)"
   echo "model=$(getprop ro.product.model)"

@@ -19,6 +19,7 @@ from tests.phones import genuine_phone, why_no_genuine_phone
 SAID = """\
 clock=1700000000
 soc=SM8750-AC
+soc_maker=QTI
 platform=sun
 abi=arm64-v8a
 model=A phone = a model
@@ -50,7 +51,8 @@ def sh(phone: Phone, script: str) -> str:
 def test_a_phone_tells_what_it_is_and_can_do(phone: Phone) -> None:
     facts = probe(phone)
     assert facts.soc is not None
-    assert (facts.soc.name, facts.soc.hexagon, facts.platform) == ("SM8650", 75, "pineapple")
+    assert (facts.soc.name, facts.soc.hexagon) == ("SM8650", 75)
+    assert (facts.soc_maker, facts.platform) == ("QTI", "pineapple")
     assert (facts.abi, facts.android) == ("arm64-v8a", "14")
     assert facts.free_bytes is not None
     assert facts.free_bytes > 1 << 20
@@ -93,6 +95,7 @@ def test_every_fact_is_read() -> None:
         android="15",
         free_bytes=100 << 30,  # more than mksh could count in bytes
         net_run="",
+        soc_maker="QTI",
         platform="sun",
         runs_programs=True,
         tar_gzip=True,

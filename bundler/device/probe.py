@@ -31,6 +31,7 @@ class PhoneFacts:
     android: str
     free_bytes: int | None
     net_run: str
+    soc_maker: str = ""
     platform: str = ""
     runs_programs: bool | None = None
     tar_gzip: bool | None = None
@@ -77,6 +78,7 @@ def read_facts(said: str, now: float) -> PhoneFacts:
         android=values.get("android", ""),
         free_bytes=None if free_kb is None else free_kb * 1024,
         net_run=values.get("net_run", ""),
+        soc_maker=values.get("soc_maker", ""),
         platform=values.get("platform", ""),
         runs_programs=_tried(values.get("runs_programs")),
         tar_gzip=_tried(values.get("tar_gzip")),
