@@ -1,0 +1,97 @@
+"""Whether a phone can run a bundle, on which runtime, and which of its files it needs: asked before any push."""
+
+import re
+
+from bundler import layout
+from bundler.bundle import Bundle, FileEntry
+from bundler.device.phone import Phone
+from bundler.device.probe import PhoneFacts
+from bundler.errors import NoNetRun, PhoneRefused, RuntimeUnsupported
+from bundler.model.sdk import hexagon_of_part, hexagons_in
+from bundler.types import Runtime
+
+ABI = "arm64-v8a"  # SNPE has had no 32-bit Android programs since 2.11
+QUALCOMM = re.compile(r"qti|qualcomm", re.IGNORECASE)  # ro.soc.manufacturer of a Snapdragon
+
+
+def choose_runtime(
+    phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, fallback: Runtime | None
+) -> Runtime:
+    """The runtime, or the fallback where there is one and the phone does not have the runtime for this bundle.
+
+    Raises:
+        RuntimeUnsupported: it does not have it, and there is no fallback.
+    """
+    refusal = why_not(phone_serial, facts, bundle, runtime)
+    if refusal is None:
+        return runtime
+    if fallback is None or why_not(phone_serial, facts, bundle, fallback):
+        raise refusal
+    return fallback
+
+
+def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> None:
+    """Refuses what cannot work.
+
+    Raises:
+        PhoneRefused: the phone runs no program of ours; NoNetRun, RuntimeUnsupported
+    """
+    brings_programs = layout.NET_RUN in bundle.device_files
+    if facts.runs_programs is False:
+        raise PhoneRefused(
+            phone.serial,
+            f"running a program in {layout.REMOTE_ROOT}",
+            "the phone forbids it there (a file system mounted noexec, or a policy of its owner's)",
+            "See `adb shell mount` and the phone's device policy; take a phone whose /data/local/tmp runs programs.",
+        )
+    if not facts.net_run and not brings_programs:
+        raise NoNetRun(phone.serial)
+    if brings_programs and facts.abi not in ("", ABI):
+        raise PhoneRefused(
+            phone.serial,
+            "running the bundle's programs",
+            f"they are for {ABI}, and the phone's Android is {facts.abi}",
+            f"Take a phone with a 64-bit Android ({ABI}): Qualcomm's SDK has nothing for others since 2.11.",
+        )
+    refusal = why_not(phone.serial, facts, bundle, runtime)
+    if refusal:
+        raise refusal
+
+
+def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> RuntimeUnsupported | None:
+    """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where nobody knows the chip."""
+    if runtime == "cpu":
+        return None
+    if facts.soc_maker and not QUALCOMM.search(facts.soc_maker):
+        reason = f"it is a chip of {facts.soc_maker}, and SNPE's GPU and DSP runtimes are for Qualcomm's only"
+        return RuntimeUnsupported(phone_serial, facts.soc_model, reason, "Use --runtime cpu.", runtime)
+    soc = facts.soc
+    if runtime == "gpu" or soc is None:
+        return None
+    if not soc.has_htp:
+        reason = f"its Hexagon v{soc.hexagon} has no HTP, the tensor processor that such models need"
+        return RuntimeUnsupported(phone_serial, soc.name, reason)
+    precision = bundle.manifest.model.precision
+    if not soc.takes(precision):
+        lacks = "float16" if precision.startswith("fp") else "weights of 16 bits"
+        reason = f"its Hexagon v{soc.hexagon} does not compute {lacks}, and the bundle's model is {precision}"
+        hint = "Use --runtime cpu or gpu, or build with --precision w8a16."
+        return RuntimeUnsupported(phone_serial, soc.name, reason, hint)
+    brought = hexagons_in(bundle.device_files)
+    if brought and soc.hexagon not in brought:
+        has = ", ".join(f"v{hexagon}" for hexagon in sorted(brought))
+        reason = f"its Hexagon is v{soc.hexagon}, and the bundle has the libraries for {has}"
+        return RuntimeUnsupported(phone_serial, soc.name, reason, f"Build with --soc {soc.name}.")
+    return None
+
+
+def files_for(bundle: Bundle, facts: PhoneFacts) -> dict[str, FileEntry]:
+    """The bundle's device files without those for other Hexagon versions and other chips."""
+    soc = facts.soc
+    if soc is None:
+        return bundle.device_files
+    return {
+        name: entry
+        for name, entry in bundle.device_files.items()
+        if hexagon_of_part(name) in (None, soc.hexagon) and layout.prepared_for(name) in (None, soc.name)
+    }
