@@ -24,8 +24,9 @@ from bundler.bundle import (
     read_bundle,
 )
 from bundler.check import check_dlc
-from bundler.model.make import Job, Made, Recipe, make_dlc
-from bundler.model.sdk import device_parts, open_sdk
+from bundler.model.make import PRECISIONS, Job, Made, Recipe, make_dlc
+from bundler.model.sdk import Sdk, device_parts, open_sdk
+from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
@@ -73,8 +74,12 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
     """Writes the bundle `out`; on any failure nothing of it is left.
 
     Raises:
-        InputError: questions or model refused; MissingHere: no converter, no room.
+        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
     """
+    if request.check:
+        check_simulated(request.chip, request.recipe.precision)
+    sdk = open_sdk(request.sdk) if request.sdk is not None else None
+    parts = device_parts(sdk, request.soc) if sdk is not None else {}
     with tempfile.TemporaryDirectory(prefix="mbqa-build-") as folder, drafting(out) as draft:
         work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
         for made in (device, host):
@@ -87,9 +92,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         windows = _write_inputs(draft, source, sample.watch(windower.windows(request.questions.questions)))
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
-        record = _make_model(request, source, sample.features, device, work, out, progress)
-        if request.sdk is not None:
-            _copy_parts(device, device_parts(open_sdk(request.sdk), request.soc))
+        record = _make_model(request, sdk, source, sample.features, device, work, out, progress)
+        _copy_parts(device, parts)
         _write_scripts(device, source, windows)
         _write_questions(host, request.questions)
         progress("checking the bundle", 0, None)
@@ -99,8 +103,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
 
 
 def _make_model(
-    request: BuildRequest, source: ModelSource, sample: list[Feature], device: Path, work: Path, out: Path,
-    progress: Progress,
+    request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], device: Path, work: Path,
+    out: Path, progress: Progress,
 ) -> ModelRecord:  # fmt: skip
     """Writes the DLC; returns what the manifest tells of it."""
     dlc, recipe = device / layout.MODEL, request.recipe
@@ -112,7 +116,7 @@ def _make_model(
         source=source,
         recipe=recipe,
         soc=request.chip,
-        sdk=open_sdk(request.sdk) if request.sdk else None,
+        sdk=sdk,
         feeds=feeds,
         calibration_list=_write_calibration(work, names, sample),
         work=work,
@@ -135,8 +139,12 @@ def _make_model(
 
 
 def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
-    """A DLC as it is."""
+    """A DLC as it is, and what is prepared of it."""
     shutil.copyfile(source.path, dlc)
+    if request.recipe.prepare:
+        known = source.precision in PRECISIONS
+        check_simulated(request.chip, source.precision if known and source.precision else "w8a8")
+        prepare_context(dlc, request.chip)
     return ModelRecord(
         source.name, source.precision or "", "as it is", request.chip.name, None, dlc.stat().st_size, None, None, None
     )

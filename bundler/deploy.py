@@ -69,8 +69,10 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
     if not soc.has_htp:
         reason = f"its Hexagon v{soc.hexagon} has no HTP, the tensor processor that such models need"
         raise RuntimeUnsupported(phone.serial, soc.name, reason)
-    if not soc.takes_float16 and bundle.manifest.model.precision.startswith("fp"):
-        reason = f"its Hexagon v{soc.hexagon} does not compute float16, and the bundle's model is float"
+    precision = bundle.manifest.model.precision
+    if not soc.takes(precision):
+        lacks = "float16" if precision.startswith("fp") else "weights of 16 bits"
+        reason = f"its Hexagon v{soc.hexagon} does not compute {lacks}, and the bundle's model is {precision}"
         hint = "Use --runtime cpu or gpu, or build with --precision w8a16."
         raise RuntimeUnsupported(phone.serial, soc.name, reason, hint)
     if brought and soc.hexagon not in brought:

@@ -8,17 +8,16 @@ from bundler.resources import SOCS
 
 FIRST_HTP = 68  # Hexagon versions below have no tensor processor
 FIRST_FLOAT16 = 69  # SM8350's, SM7350's and SM7325's HTP computes no float16
-SIMULATED = (
-    "SM8550",
-    "SM8650",
-    "SM8750",
-)  # the chips whose float graphs libQnnHtp.so's simulator ran (FACTS: measured)
+FIRST_WIDE_WEIGHTS = 73  # before, libQnnHtp.so says of weights of 16 bits: "expected >= 73"
 DEFAULT = "SM8650"
 
 
 @dataclass(frozen=True)
 class Soc:
-    """A chip; `sure` is H (the vendor says so) or M (one third-party source), `source` names entries of socs.json."""
+    """A chip; `sure` is H (the vendor says so) or M (one third-party source), `source` names entries of socs.json.
+
+    `simulated`: the precisions that the simulator of its HTP was seen to compute (socs.json says by which wheel).
+    """
 
     name: str
     market: str
@@ -29,6 +28,7 @@ class Soc:
     sure: str = "H"
     source: str = ""
     float16: bool | None = None  # where the chip differs from its Hexagon version's rule
+    simulated: str = ""
 
     @property
     def has_htp(self) -> bool:
@@ -39,11 +39,27 @@ class Soc:
     def takes_float16(self) -> bool:
         return self.hexagon >= FIRST_FLOAT16 if self.float16 is None else self.float16
 
+    def takes(self, precision: str) -> bool:
+        """Whether its HTP computes models of a precision such as fp16 or w8a8."""
+        if not self.has_htp:
+            return False
+        if precision.startswith("fp"):
+            return self.takes_float16
+        return self.hexagon >= FIRST_WIDE_WEIGHTS or not precision.startswith("w16")
+
 
 @cache
 def known_socs() -> dict[str, Soc]:
     """Name -> Soc, in the order of the table."""
     return {entry["name"]: Soc(**entry) for entry in json.loads(SOCS.read_text(encoding="utf-8"))["socs"]}
+
+
+def judge_for(soc: Soc, precision: str) -> Soc:
+    """The chip whose HTP judges a model's operators: `soc`, or the default one where `soc` has none for the precision.
+
+    A DLC is the same for every chip, and a phone's CPU and GPU take any.
+    """
+    return soc if soc.takes(precision) else known_socs()[DEFAULT]
 
 
 def find_soc(model: str, platform: str = "") -> Soc | None:

@@ -71,13 +71,12 @@ class HtpNetwork:
         precision_config = qnn.Config(0, C.addressof(precision))
         configs = qnn.pointer_list(precision_config)
         name = read_graph(path).name  # configurations are given by the graph's name
+        chosen = qnn.GraphConfigInfo(1, name.encode(), C.addressof(configs))
         self._dlc = qnn.Dlc(path)
-        return self._dlc.compose(
-            self._interface,
-            self._backend,
-            self._context,
-            qnn.GraphConfigInfo(1, name.encode(), C.addressof(configs)),
-        )
+        try:
+            return self._dlc.compose(self._interface, self._backend, self._context, chosen)
+        except DlcInvalid as refused:  # what was read above is a graph: it is the chip that lacks something of it
+            raise DlcInvalid(path, "the HTP refuses it: it does not take an operator at this precision") from refused
 
     def _restore(self, prepared: Path) -> qnn.GraphInfo:
         """The graph in a context made earlier."""

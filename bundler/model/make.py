@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 
-from bundler.errors import ModelInvalid, NoConverter, UsageError
+from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
@@ -19,10 +19,10 @@ from bundler.model.mixed import choose_wide
 from bundler.model.net import Net
 from bundler.model.quantize import Scheme, quantize
 from bundler.model.sdk import CONVERTERS, Sdk
-from bundler.model.simulate import prepare_context
+from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, first_line, load_onnx
 from bundler.model.vendor import VendorJob, convert_with_sdk
-from bundler.soc import Soc
+from bundler.soc import Soc, judge_for
 from bundler.types import Progress
 
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
@@ -85,11 +85,13 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
 
     Raises:
         ModelInvalid, OperatorUnsupported, VendorToolFailed: the model is refused.
-        NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError
+        NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError, SocUnfit
     """
+    by_sdk = (job.recipe.converter or _default_converter(job.sdk)) == "sdk"
+    if not by_sdk:
+        _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
-    by_sdk = (job.recipe.converter or _default_converter(job.sdk)) == "sdk"
     tool, wide = _by_sdk(job, fit, dlc, progress) if by_sdk else _built_in(job, fit, dlc, progress)
     return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide)
 
@@ -131,11 +133,19 @@ def _default_converter(sdk: Sdk | None) -> Converter:
     return "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
 
 
+def _check_chip(recipe: Recipe, soc: Soc) -> None:
+    if recipe.prepare:
+        check_simulated(soc, recipe.precision)
+    if recipe.mixed and recipe.precision == "w8a16" and soc.has_htp and not soc.takes("w16a16"):
+        what = "its HTP takes no weights of 16 bits, which --mixed gives some operators"
+        raise SocUnfit(soc.name, soc.market, what, "Leave --mixed out.")
+
+
 def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
     """By the libraries of the onnxruntime-qnn wheel; returns their name, and how many operators are kept at 16 bits."""
     graph, wide = _at_precision(job, fit, progress)
     progress("converting the model to a DLC", 0, None)
-    _convert(job, graph, dlc)
+    _convert(job, graph, dlc, job.recipe.precision)
     if job.recipe.prepare:
         progress(f"preparing the DLC for {job.soc.name}", 0, None)
         prepare_context(dlc, job.soc)
@@ -149,7 +159,7 @@ def _at_precision(job: Job, fit: FitGraph, progress: Progress) -> tuple[onnx.Mod
     if recipe.precision == "fp16":
         return in_float16(fit), 0
     progress("checking every operator against the HTP", 0, None)
-    _convert(job, fit.model, job.work / "float.dlc")  # refuses before the long part begins
+    _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(fit, job.feeds, recipe.method)
     scheme = Scheme(*BITS[recipe.precision], per_channel=recipe.per_channel)
@@ -160,10 +170,10 @@ def _at_precision(job: Job, fit: FitGraph, progress: Progress) -> tuple[onnx.Mod
     return quantize(fit, calibration, scheme).model, len(scheme.wide)
 
 
-def _convert(job: Job, graph: onnx.ModelProto, dlc: Path) -> None:
+def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
     path = job.work / "graph.onnx"
     path.write_bytes(graph.SerializeToString())
-    onnx_to_dlc(path, dlc, job.soc, name=job.source.name)
+    onnx_to_dlc(path, dlc, judge_for(job.soc, precision), name=job.source.name)
 
 
 def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bundler.dlc.htp import context_name
 from bundler.dlc.qnn import library_folder
 from bundler.errors import DlcInvalid, SocUnfit
-from bundler.soc import SIMULATED, Soc
+from bundler.soc import Soc, known_socs
 from bundler.types import Progress
 
 PREPARE_S = 900.0
@@ -34,7 +34,7 @@ def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[dict[str, Any]], progr
     """The outputs of the DLC, float32 (1, length) by name, for each feed of int32 (1, length) arrays.
 
     Raises:
-        DlcInvalid: the HTP refuses it; SocUnfit: the chip has no simulator; NoConverter: the libraries are not here.
+        DlcInvalid: the HTP refuses it; NoConverter: the libraries are not here.
     """
     with tempfile.TemporaryDirectory(prefix="mbqa-htp-") as name:
         folder = Path(name)
@@ -58,7 +58,7 @@ def prepare_context(dlc: Path, soc: Soc) -> Path:
     """Compiles the DLC for the chip; the result lies beside it, under a name that ties it to the DLC's content.
 
     Raises:
-        DlcInvalid: the HTP refuses it; SocUnfit: no simulator compiles for the chip; NoConverter
+        DlcInvalid: the HTP refuses it; NoConverter
     """
     with dlc.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -69,12 +69,20 @@ def prepare_context(dlc: Path, soc: Soc) -> Path:
     return out
 
 
+def check_simulated(soc: Soc, precision: str) -> None:
+    """Raises SocUnfit where the simulator of the chip's HTP was not seen to compute this precision."""
+    if precision in soc.simulated.split():
+        return
+    others = [name for name, other in known_socs().items() if precision in other.simulated.split()]
+    near = sorted(others, key=lambda name: abs(known_socs()[name].hexagon - soc.hexagon))[:4]
+    what = f"its HTP takes no {precision}" if not soc.takes(precision) else f"no simulator of its HTP runs {precision}"
+    hint = f"Build for {' or '.join(near)} (--soc), at another precision, or without --check and --prepare."
+    raise SocUnfit(soc.name, soc.market, what, hint)
+
+
 def _work(dlc: Path, soc: Soc, task: dict[str, Any], folder: Path, limit_s: float, tell: Any) -> None:
     """Runs the child to its end."""
     library_folder()
-    if soc.name not in SIMULATED:
-        hint = f"Build for one of {', '.join(SIMULATED)} (--soc), or without --check and --prepare."
-        raise SocUnfit(soc.name, soc.market, "the wheel's libraries do not simulate its HTP", hint)
     task = {**task, "dlc": str(dlc.absolute()), "soc_model": soc.qnn_id}
     (folder / "task.json").write_text(json.dumps(task))
     command = [sys.executable, "-P", "-m", "bundler.model.simulate", str(folder)]

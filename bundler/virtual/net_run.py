@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from bundler.soc import FIRST_HTP, SIMULATED, Soc, find_soc
+from bundler.soc import Soc, find_soc
 from bundler.virtual.machine import Process
 from bundler.virtual.net_files import Files, NetRunError, Session, World, error_line
 
@@ -211,14 +211,14 @@ def _sha256(path: Path) -> str:
 def _htp(model: str) -> Soc:
     """The chip, where its DSP can be simulated."""
     soc = find_soc(model)
-    if soc is None or soc.hexagon < FIRST_HTP:
+    if soc is None or not soc.has_htp:
         raise NetRunError(
             "DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP\n"
             "DspTransport failed,cannot open session, error 0xffffffff\n"
             "The selected runtime is not available on this platform. "
             "Continue anyway to observe the failure at network creation time."
         )
-    if soc.name not in SIMULATED:
+    if not soc.simulated:
         raise NetRunError(error_line(900, f"no simulator for the DSP of {soc.name}", "Dsp Runtime"))
     return soc
 
