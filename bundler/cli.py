@@ -331,7 +331,7 @@ def _shown(answer: "Answer") -> str:
 def _server(host: str | None, port: int | None) -> "AdbServer":
     from bundler.device.phone import AdbServer
 
-    return AdbServer(host, port)
+    return AdbServer.at(host, port)
 
 
 def _soc(name: str) -> soc.Soc:

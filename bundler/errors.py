@@ -30,6 +30,8 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- PhoneNotReady
 |  +- PhoneLost
 |  +- PhoneTooSlow
+|  +- PhoneBusy
+|  +- TimeUp
 |  +- PhoneRefused
 |  +- PhoneFull
 |  +- TransferDamaged
@@ -257,6 +259,23 @@ class PhoneTooSlow(PhoneError):
     def __init__(self, serial: str, doing: str, seconds: float) -> None:
         super().__init__(
             f"phone {serial}: no end of {doing} within {seconds:g} s", "Check the phone, or raise --timeout."
+        )
+
+
+class PhoneBusy(PhoneError):
+    def __init__(self, serial: str, runtime: str) -> None:
+        super().__init__(
+            f"phone {serial}: another run of this bundle is going on there, on the {runtime}",
+            "Wait for it with `mbqa-bundle fetch-answers`, or end it with `mbqa-bundle stop`.",
+        )
+
+
+class TimeUp(PhoneError):
+    def __init__(self, doing: str, seconds: float) -> None:
+        super().__init__(
+            f"{seconds:g} s are over (--timeout), while {doing}",
+            "What runs on a phone goes on there: come back with `mbqa-bundle fetch-answers`, or end it with"
+            " `mbqa-bundle stop`.",
         )
 
 

@@ -1,22 +1,22 @@
 """A phone over adb: commands with exit codes, streams and deadlines. The only module that talks to adbutils.
 
-Commands go through adbutils' transport as shell_v2 streams, which carry standard input and output and the exit code;
-see SHELL PROTOCOL in AOSP's shell_service.h. Everything foreign is turned into our own errors here.
+Commands go through adbutils' transport as shell_v2 streams (shell_stream.py). Everything foreign is turned into our own
+errors here.
 """
 
 import io
 import os
-import selectors
 import shlex
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import adbutils
 
+from bundler.device.limits import Halted, Limit, Patience
+from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
 from bundler.errors import (
     NoAdb,
     NoPhone,
@@ -26,13 +26,14 @@ from bundler.errors import (
     PhoneTooSlow,
     SeveralPhones,
     UnknownPhone,
+    UsageError,
 )
 
 READY = "device"
-STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
-CHUNK = 65536
-CONNECT_S = 20.0
+DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
+HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
+PORT_VARIABLE = "ANDROID_ADB_SERVER_PORT"
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 
@@ -73,10 +74,25 @@ def without_twins(phones: Sequence[Attached]) -> list[Attached]:
 class AdbServer:
     """The adb server at host:port; started where nothing answers, as adb itself does."""
 
-    def __init__(self, host: str | None = None, port: int | None = None) -> None:
-        self.host = host or os.environ.get("ANDROID_ADB_SERVER_HOST", "127.0.0.1")
-        self.port = port or int(os.environ.get("ANDROID_ADB_SERVER_PORT", "5037"))
-        self._client = adbutils.AdbClient(self.host, self.port, socket_timeout=CONNECT_S)
+    def __init__(self, host: str, port: int, patience: Patience | None = None) -> None:
+        self.host, self.port = host, port
+        self.patience = patience or Patience()
+        self._client = adbutils.AdbClient(self.host, self.port, socket_timeout=self.patience.answer_s)
+
+    @classmethod
+    def at(cls, host: str | None = None, port: int | None = None) -> "AdbServer":
+        """The server that adb itself would take: as given, as the environment says, or the default one.
+
+        Raises:
+            UsageError: a variable holds no port.
+        """
+        socket_spec = os.environ.get("ADB_SERVER_SOCKET", "").removeprefix("tcp:")
+        given_host, _, given_port = socket_spec.rpartition(":")
+        host = host or given_host or next((os.environ[name] for name in HOST_VARIABLES if os.environ.get(name)), "")
+        text = given_port or os.environ.get(PORT_VARIABLE) or str(DEFAULT_PORT)
+        if port is None and not (text.isdigit() and 0 < int(text) < 65536):
+            raise UsageError(f"{PORT_VARIABLE} or ADB_SERVER_SOCKET: {text!r} is no port", "Give a port number.")
+        return cls(host or LOCAL_HOSTS[0], port or int(text))
 
     def attached(self) -> list[Attached]:
         """The phones that the server knows.
@@ -87,8 +103,10 @@ class AdbServer:
         with self._reaching():
             return without_twins([Attached(info.serial, info.state) for info in self._client.list()])
 
-    def find(self, serial: str | None = None) -> "Phone":
+    def find(self, serial: str | None = None, limit: Limit | None = None) -> "Phone":
         """The phone with this serial, or the only one. A network address not yet known is connected to.
+
+        `limit` is that of all that will be done with it.
 
         Raises:
             NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady
@@ -108,7 +126,7 @@ class AdbServer:
             raise UnknownPhone(serial, sorted(states))
         if states[serial] != READY:
             raise PhoneNotReady(serial, states[serial])
-        return Phone(self, serial)
+        return Phone(self, serial, limit or Limit())
 
     def _connect(self, address: str, *, stale: bool) -> None:
         """Tries; whether it worked, the list of phones says (`adb connect` reports success in many words)."""
@@ -116,9 +134,14 @@ class AdbServer:
             try:
                 if stale:
                     self._client.disconnect(address)
-                self._client.connect(address, timeout=CONNECT_S)
+                self._client.connect(address, timeout=self.patience.answer_s)
             except adbutils.AdbTimeout:
                 return
+
+    def reconnect(self, serial: str) -> None:
+        """Where the serial is a network address, connects anew: adb may not have noticed that the phone was away."""
+        if ":" in serial:
+            self._connect(serial, stale=True)
 
     def stop(self) -> None:
         """Ends the server."""
@@ -132,7 +155,7 @@ class AdbServer:
             NoAdb; PhoneLost: the phone is gone or refuses.
         """
         with self._reaching():
-            connection = self._client.make_connection(timeout=CONNECT_S)
+            connection = self._client.make_connection(timeout=self.patience.answer_s)
         try:
             connection.send_command(f"host:transport:{serial}")
             connection.check_okay()
@@ -156,7 +179,7 @@ class AdbServer:
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
-            probe.settimeout(CONNECT_S)
+            probe.settimeout(self.patience.answer_s)
             return probe.connect_ex((self.host, self.port)) == 0
 
     def _start(self) -> None:
@@ -164,17 +187,18 @@ class AdbServer:
         if self.host not in LOCAL_HOSTS:
             raise ConnectionError("nothing listens there")
         command = [adbutils.adb_path(), "-P", str(self.port), "start-server"]
-        started = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_S, check=False)
+        started = subprocess.run(command, capture_output=True, text=True, timeout=self.patience.answer_s, check=False)
         if started.returncode != 0:
             raise ConnectionError((started.stderr.strip().splitlines() or ["adb start-server failed"])[-1])
 
 
 class Phone:
-    """One phone that is ready for commands."""
+    """One phone that is ready for commands, all of them within one limit."""
 
-    def __init__(self, server: AdbServer, serial: str) -> None:
+    def __init__(self, server: AdbServer, serial: str, limit: Limit) -> None:
         self.server = server
         self.serial = serial
+        self.limit = limit
 
     def run(
         self,
@@ -182,6 +206,7 @@ class Phone:
         *,
         doing: str,
         timeout_s: float,
+        stall_s: float = float("inf"),
         stdin: Iterable[bytes] = (),
         on_stdout: Callable[[bytes], object] | None = None,
         check: bool = True,
@@ -189,18 +214,25 @@ class Phone:
         """Runs a command. `stdin` is streamed to it; stdout goes to `on_stdout` as it comes, else into the result.
 
         Raises:
-            PhoneTooSlow: it has not ended after `timeout_s`; PhoneLost: the connection broke;
-            PhoneRefused: it failed, where `check`.
+            PhoneTooSlow: it has not ended after `timeout_s`; PhoneLost: the connection broke, or nothing has moved for
+            `stall_s`; PhoneRefused: it failed, where `check`; TimeUp, Halted: the phone's limit.
         """
         command = shlex.join(argv)
         if len(command.encode()) > COMMAND_LIMIT:
             raise ValueError(f"command of {len(command)} characters: send a script on stdin instead")
+        self.limit.check(doing)
         collected = io.BytesIO()
         connection = self.server.open(self.serial, f"shell,v2,raw:{command}")
+        stream = ShellStream(connection, stdin, on_stdout or collected.write)
         try:
-            exit_code, stderr = _ShellStream(connection, stdin, on_stdout or collected.write).pump(timeout_s)
+            exit_code, stderr = stream.pump(min(timeout_s, self.limit.left_s), stall_s, self.limit.halt)
         except TimeoutError as error:
+            self.limit.check(doing)
             raise PhoneTooSlow(self.serial, doing, timeout_s) from error
+        except Stalled as error:
+            raise PhoneLost(self.serial, doing, f"no data for {stall_s:g} s") from error
+        except InterruptedError as error:
+            raise Halted from error
         except LinkBroken as error:
             raise PhoneLost(self.serial, doing, str(error)) from error
         finally:
@@ -209,91 +241,3 @@ class Phone:
         if check and exit_code != 0:
             raise PhoneRefused(self.serial, doing, done.message)
         return done
-
-
-class LinkBroken(Exception):
-    """The connection to the phone failed; what a callback of the caller's raises is no such failure."""
-
-
-class _ShellStream:
-    """Both directions of one shell_v2 stream: packets of a type byte, a little-endian length and data."""
-
-    def __init__(self, connection: socket.socket, stdin: Iterable[bytes], on_stdout: Callable[[bytes], object]) -> None:
-        self._connection, self._on_stdout = connection, on_stdout
-        self._pieces = self._packets(stdin)
-        self._outgoing = memoryview(b"")
-        self._incoming = bytearray()
-        self._stderr = bytearray()
-        self._exit_code: int | None = None
-
-    @staticmethod
-    def _packets(stdin: Iterable[bytes]) -> Iterator[bytes]:
-        for data in stdin:
-            for start in range(0, len(data), CHUNK):
-                piece = data[start : start + CHUNK]
-                yield bytes((STDIN, *len(piece).to_bytes(4, "little"))) + piece
-        yield bytes((CLOSE_STDIN, 0, 0, 0, 0))
-
-    def pump(self, timeout_s: float) -> tuple[int, bytes]:
-        """Carries data both ways until the command ends; returns its exit code and stderr.
-
-        Raises:
-            TimeoutError, LinkBroken
-        """
-        deadline = time.monotonic() + timeout_s
-        self._connection.setblocking(False)
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            writing = True
-            while self._exit_code is None:
-                left = deadline - time.monotonic()
-                ready = selector.select(left) if left > 0 else []
-                if not ready:
-                    raise TimeoutError
-                events = ready[0][1]
-                if events & selectors.EVENT_READ:
-                    self._receive()
-                elif events & selectors.EVENT_WRITE and not self._send():
-                    writing = False
-                if not writing:
-                    selector.modify(self._connection, selectors.EVENT_READ)
-        return self._exit_code, bytes(self._stderr)
-
-    def _send(self) -> bool:
-        """Sends what the connection takes; False when all of stdin has gone."""
-        if not self._outgoing:
-            self._outgoing = memoryview(next(self._pieces, b""))
-            if not self._outgoing:
-                return False
-        try:
-            self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
-        except OSError as error:
-            raise LinkBroken(str(error)) from error
-        return True
-
-    def _receive(self) -> None:
-        try:
-            data = self._connection.recv(1 << 20)
-        except OSError as error:
-            raise LinkBroken(str(error)) from error
-        if not data:
-            raise LinkBroken("the phone closed the session without an exit code")
-        self._incoming += data
-        view, at = memoryview(self._incoming), 0
-        while len(view) - at >= 5:
-            end = at + 5 + int.from_bytes(view[at + 1 : at + 5], "little")
-            if end > len(view):
-                break
-            self._packet(view[at], bytes(view[at + 5 : end]))
-            at = end
-        view.release()
-        del self._incoming[:at]
-
-    def _packet(self, kind: int, data: bytes) -> None:
-        if kind == STDOUT:
-            self._on_stdout(data)
-        elif kind == STDERR:
-            self._stderr += data
-        elif kind == EXIT:
-            self._exit_code = data[0]

@@ -1,0 +1,117 @@
+"""One shell_v2 stream: standard input and output and the exit code of a command on the phone, over a socket.
+
+See SHELL PROTOCOL in AOSP's shell_service.h: packets of a type byte, a little-endian length and data. Knows nothing of
+adb servers and serials. adbutils reads such a stream whole and has no standard input for it.
+"""
+
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
+LARGEST_PACKET = 1 << 20
+LARGEST_READ = 1 << 20
+WAKE_S = 0.25  # how often a waiting stream looks whether it is to give up
+
+
+class LinkBroken(Exception):
+    """The connection to the phone failed; what a callback of the caller's raises is no such failure."""
+
+
+class Stalled(Exception):
+    """Nothing has moved for as long as the caller allows."""
+
+
+class ShellStream:
+    """Both directions of one stream."""
+
+    def __init__(self, connection: socket.socket, stdin: Iterable[bytes], on_stdout: Callable[[bytes], object]) -> None:
+        self._connection, self._on_stdout = connection, on_stdout
+        self._pieces = self._packets(stdin)
+        self._outgoing = memoryview(b"")
+        self._incoming = bytearray()
+        self._stderr = bytearray()
+        self._exit_code: int | None = None
+
+    @staticmethod
+    def _packets(stdin: Iterable[bytes]) -> Iterator[bytes]:
+        for data in stdin:
+            for start in range(0, len(data), LARGEST_PACKET):
+                piece = data[start : start + LARGEST_PACKET]
+                yield b"".join((bytes((STDIN,)), len(piece).to_bytes(4, "little"), piece))
+        yield bytes((CLOSE_STDIN, 0, 0, 0, 0))
+
+    def pump(self, timeout_s: float, stall_s: float, halt: threading.Event) -> tuple[int, bytes]:
+        """Carries data both ways until the command ends; returns its exit code and stderr.
+
+        Raises:
+            TimeoutError: after `timeout_s`; Stalled: nothing moved for `stall_s`; InterruptedError: `halt` was set;
+            LinkBroken
+        """
+        deadline, moved = time.monotonic() + timeout_s, time.monotonic()
+        self._connection.setblocking(False)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            writing = True
+            while self._exit_code is None:
+                ready = selector.select(WAKE_S)
+                now = time.monotonic()
+                if halt.is_set():
+                    raise InterruptedError
+                if now > deadline:
+                    raise TimeoutError
+                if not ready and now > moved + stall_s:
+                    raise Stalled
+                if not ready:
+                    continue
+                moved = now
+                if ready[0][1] & selectors.EVENT_READ:
+                    self._receive()
+                elif not self._send():
+                    writing = False
+                if not writing:
+                    selector.modify(self._connection, selectors.EVENT_READ)
+        return self._exit_code, bytes(self._stderr)
+
+    def _send(self) -> bool:
+        """Sends what the connection takes; False when all of stdin has gone."""
+        if not self._outgoing:
+            self._outgoing = memoryview(next(self._pieces, b""))
+            if not self._outgoing:
+                return False
+        try:
+            self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
+        return True
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(LARGEST_READ)
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
+        if not data:
+            raise LinkBroken("the phone closed the session without an exit code")
+        self._incoming += data
+        view, at = memoryview(self._incoming), 0
+        try:
+            while len(view) - at >= 5:
+                end = at + 5 + int.from_bytes(view[at + 1 : at + 5], "little")
+                if end > len(view):
+                    break
+                self._packet(view[at], bytes(view[at + 5 : end]))
+                at = end
+        finally:
+            view.release()
+        del self._incoming[:at]
+
+    def _packet(self, kind: int, data: bytes) -> None:
+        if kind == STDOUT:
+            self._on_stdout(data)
+        elif kind == STDERR:
+            self._stderr += data
+        elif kind == EXIT:
+            self._exit_code = data[0] if data else 255
