@@ -3,28 +3,29 @@
     python -m benchmarks.accuracy                      measures what is missing, then writes the tables
     python -m benchmarks.accuracy --styles shipped --dsp 24 --cpu 24 --out /tmp/table.md
 
-Run at the repository's root. Each cell that was measured is a line of --results: stopped, it goes on where it was.
-The styles but "shipped" need torch, "newest" onnxscript too; what cannot be made here is left out and said so.
+Run at the repository's root. Each cell that was measured is a line of --results: stopped, it goes on where it was, and
+the page holds the cells of --styles. The styles but "shipped" need torch, "newest" onnxscript too; what cannot be made
+here is left out and said so.
 """
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
 from benchmarks import cells
 from benchmarks.cells import Exam, dlc_logits, draw_questions, grade, make_dlc
+from benchmarks.tables import Cell, page
 from bundler import resources
 from bundler.model.make import Recipe
 from bundler.types import RUNTIMES, Runtime
 
 MAIN = "shipped"
-STYLES = (MAIN, "ours", "optimum", "optimum_inf", "newest_sdpa")
+STYLES = (MAIN, "ours", "optimum", "optimum_inf", "newest_sdpa")  # tables.py tells what they are
 SDPA = ("optimum_inf", "newest_sdpa")  # exports of a model with this attention
 RECIPES = {
     "fp32": Recipe("fp32"),
@@ -47,26 +48,6 @@ FEWER = {  # questions on the DSP's simulator, which computes float32 in float16
     "w8a8 --method percentile": 3,
 }
 SLOW = ("fp16", "w16a16")  # of the other styles half as many questions
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One measurement."""
-
-    style: str
-    precision: str
-    runtime: Runtime
-    dlc_bytes: int
-    grade: cells.Grade
-    seconds: float
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> "Cell":
-        fields = json.loads(line)
-        return cls(**{**fields, "grade": cells.Grade(**fields["grade"])})
 
 
 def say(text: str) -> None:
@@ -139,22 +120,6 @@ def _measured(style: str, model: Path, name: str, runtime: Runtime, exam: Exam, 
     return Cell(style, name, runtime, dlc.stat().st_size, rounded, round(time.monotonic() - begun, 1))
 
 
-def table(found: list[Cell]) -> str:
-    """Markdown: a row a precision and runtime."""
-    rows = [
-        "| precision | runtime | questions | correlation | SQNR | answers equal to float32's | exact match (float32) |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    order = list(RECIPES)
-    for cell in sorted(found, key=lambda cell: (order.index(cell.precision), RUNTIMES.index(cell.runtime))):
-        g = cell.grade
-        rows.append(
-            f"| {cell.precision} | {cell.runtime} | {g.questions} | {g.correlation:.6f} | {g.sqnr_db:.1f} dB "
-            f"| {g.equal / g.questions:.1%} | {g.right / g.questions:.1%} ({g.right_in_float32 / g.questions:.1%}) |"
-        )
-    return "\n".join(rows) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--styles", nargs="+", choices=STYLES, default=STYLES)
@@ -167,8 +132,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/precisions.md"))
     options = parser.parse_args()
     options.results = options.results or options.work / "cells.jsonl"
-    found = measure(options)
-    say(table(found))
+    command = " ".join(["python -m benchmarks.accuracy", *sys.argv[1:]])
+    options.out.write_text(page(measure(options), command, list(RECIPES)), encoding="utf-8")
+    say(f"wrote {options.out}")
 
 
 if __name__ == "__main__":
