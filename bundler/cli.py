@@ -131,6 +131,10 @@ def build(
     if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
         asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
         raise UsageError(f"{model}: a DLC is taken as it is, without {asked_for}", "Give the model that it came from.")
+    fixed_point = {"--calibration": calibration, "--per-channel": per_channel, "--mixed": mixed}
+    unused = [option for option, value in fixed_point.items() if value and precision in (None, "fp16", "fp32")]
+    if unused:
+        raise UsageError(f"{unused[0]} is for fixed point", "Add --precision w8a16, w16a16 or w8a8.")
     asked = _questions(questions, limit, question, context, one_may_be_unanswerable=model is None)
     if unanswerable is not None:
         asked = replace(asked, may_be_unanswerable=unanswerable)

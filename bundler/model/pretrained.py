@@ -42,7 +42,7 @@ def load_model(folder: Path) -> Any:
     Raises:
         ModelInvalid: there are no weights, damaged ones, or none for the head that answers; ExtraMissing.
     """
-    _check_weights(folder)
+    check_weights(folder)
     torch, transformers = import_libraries()
     try:
         model, report = transformers.AutoModelForQuestionAnswering.from_pretrained(
@@ -94,8 +94,12 @@ def import_libraries() -> tuple[Any, Any]:
     return torch, transformers
 
 
-def _check_weights(folder: Path) -> None:
-    """That there is a file of weights, and not Git LFS's stand-in for one."""
+def check_weights(folder: Path) -> None:
+    """Refuses a folder without a file of weights, or with Git LFS's stand-in for one.
+
+    Raises:
+        ModelInvalid, FileUnreadable
+    """
     names = sorted(path.name for path in folder.iterdir())
     found = [name for pattern in (SAFETENSORS, PICKLES) for name in names if pattern.fullmatch(name)]
     if not found:

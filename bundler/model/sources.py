@@ -130,22 +130,30 @@ def read_onnx(path: Path, length: int | None = None) -> tuple[tuple[TensorSpec, 
 
 
 def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progress: Progress) -> ModelSource:
+    """A transformers model as an ONNX file; what is wrong with it is told before torch is loaded or weights come."""
     from bundler.model.export import export_model
     from bundler.model.hub import local_folder
+    from bundler.model.pretrained import check_config, check_weights, read_config
     from bundler.model.tokenizers import tokenizer_of
 
     if not 0 < length <= LARGEST_LENGTH:
         raise UsageError(f"--seq-len {length}: not from 1 to {LARGEST_LENGTH}")
-    folder = local_folder(model, progress)
+    folder, is_here = local_folder(model, progress, weights=False), Path(model).is_dir()
+    check_config(folder, read_config(folder), length)
+    if is_here:
+        check_weights(folder)
     words = tokenizer or tokenizer_of(folder, work, progress)
     path = work / "exported.onnx"
-    export_model(folder, path, length, progress)
+    export_model(model, path, length, progress)
     inputs, outputs = read_onnx(path, length)
-    return ModelSource(Path(model).name if Path(model).is_dir() else model, path, words, inputs, outputs)
+    return ModelSource(Path(model).resolve().name if is_here else model, path, words, inputs, outputs)
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir())
+    try:
+        return any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir())
+    except OSError as error:
+        raise FileUnreadable(folder, error.strerror or str(error)) from error
 
 
 def _read_dlc(path: Path, tokenizer: Path, length: int | None) -> ModelSource:
