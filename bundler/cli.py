@@ -261,11 +261,17 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
 
     from bundler.doctor import examine
 
-    console = Console(as_json=as_json)
-    findings = examine(_server(adb_host, adb_port))
+    from bundler.doctor_phones import examine_phones, phone_rows
+    console, server = Console(as_json=as_json), _server(adb_host, adb_port)
+    findings, phones = examine(server), examine_phones(server)
     rows = [("ok" if f.ok else "missing" if f.needed else "-", f.what, f.found, f.remedy) for f in findings]
     console.table(("", "what", "found", "remedy"), rows)
-    console.document([asdict(finding) for finding in findings])
+    if phones:
+        console.table(("phone", *(phone.serial for phone in phones)), phone_rows(phones))
+    else:
+        console.say("no phone is attached: plug one in with USB debugging on, or `mbqa-bundle phone start`")
+    here = [asdict(finding) for finding in findings]
+    console.document({"here": here, "phones": [phone.to_json() for phone in phones]})
     if not all(finding.ok or not finding.needed for finding in findings):
         raise typer.Exit(4)
 

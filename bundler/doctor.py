@@ -1,13 +1,12 @@
-"""What is here and what is missing: Python parts, Qualcomm's libraries, adb, the phones."""
+"""What is here and what is missing on this machine; the phones are in doctor_phones.py."""
 
 import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bundler.device.phone import READY, AdbServer
-from bundler.device.probe import probe
+from bundler.device.phone import AdbServer
 from bundler.dlc.qnn import library_folder
-from bundler.errors import BundlerError, PhoneNotReady
+from bundler.errors import BundlerError
 from bundler.model.sdk import device_parts, open_sdk, sdk_from_environment
 from bundler.resources import DEMO_MODEL, TEMPLATES
 
@@ -27,8 +26,8 @@ class Finding:
 
 
 def examine(server: AdbServer) -> list[Finding]:
-    """Looks at everything; a lack is a finding, never an error."""
-    return [*_packages(), _libraries(), _sdk(), _shipped(), *_phones(server)]
+    """Looks at everything on this machine; a lack is a finding, never an error."""
+    return [*_packages(), _libraries(), _sdk(), _shipped(), _adb(server)]
 
 
 def _packages() -> Iterator[Finding]:
@@ -69,29 +68,9 @@ def _shipped() -> Finding:
     return Finding("demo model and templates", ok, str(DEMO_MODEL.parent), "" if ok else "Install mbqa-bundle again.")
 
 
-def _phones(server: AdbServer) -> Iterator[Finding]:
+def _adb(server: AdbServer) -> Finding:
     try:
-        attached = server.attached()
+        server.attached()
     except BundlerError as error:
-        yield Finding("adb server", False, str(error), error.hint)
-        return
-    yield Finding("adb server", True, f"{server.host}:{server.port}")
-    if not attached:
-        remedy = "Attach one with USB debugging on, or start a virtual one: mbqa-bundle phone start."
-        yield Finding("phone", False, "none attached", remedy, needed=False)
-    for phone in attached:
-        what = f"phone {phone.serial}"
-        if phone.state != READY:
-            yield Finding(what, False, phone.state, PhoneNotReady(phone.serial, phone.state).hint, needed=False)
-            continue
-        try:
-            facts = probe(server.find(phone.serial))
-        except BundlerError as error:
-            yield Finding(what, False, str(error), error.hint, needed=False)
-            continue
-        hexagon = f"Hexagon v{facts.soc.hexagon}" if facts.soc else "Hexagon version not known"
-        free = "free space not known" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB free"
-        net_run = f"snpe-net-run at {facts.net_run}" if facts.net_run else "no snpe-net-run on its PATH"
-        yield Finding(
-            what, True, f"{facts.soc_model}, {hexagon}, {facts.abi}, Android {facts.android}, {free}, {net_run}"
-        )
+        return Finding("adb server", False, str(error), error.hint)
+    return Finding("adb server", True, f"{server.host}:{server.port}")

@@ -234,18 +234,24 @@ class UnknownPhone(PhoneError):
 
 
 class PhoneNotReady(PhoneError):
+    """`state` is adb's word for it, which may go on with a reason: no permissions (user in plugdev group; ...)."""
+
     REMEDIES: ClassVar[dict[str, str]] = {
-        "unauthorized": "Unlock the phone and tap 'Allow USB debugging', then run the command again.",
-        "authorizing": "Unlock the phone and tap 'Allow USB debugging', then run the command again.",
+        "unauthorized": "Unlock the phone and tap 'Allow USB debugging' (always), then run the command again.",
+        "authorizing": "Wait a moment; if it stays, unlock the phone and tap 'Allow USB debugging'.",
         "offline": "Replug the cable (or `adb disconnect` and `adb connect`), then run the command again.",
-        "no permissions": "Give your user access to the USB device (udev rules), or restart adb as root.",
+        "connecting": "Wait a moment, then run the command again.",
+        "detached": "Run `adb attach` with its serial, then run the command again.",
+        "no permissions": "Give your user access to the USB device (udev rules: Debian has them in the package"
+        " android-sdk-platform-tools-common), replug the phone and run `adb kill-server`.",
         "recovery": "Reboot the phone into Android: `adb reboot`.",
+        "rescue": "Reboot the phone into Android: `adb reboot`.",
         "sideload": "Reboot the phone into Android: `adb reboot`.",
         "bootloader": "Reboot the phone into Android: `fastboot reboot`.",
     }
 
     def __init__(self, serial: str, state: str) -> None:
-        super().__init__(f"phone {serial} is {state}", self.REMEDIES.get(state))
+        super().__init__(f"phone {serial} is {state}", self.REMEDIES.get(state.partition(" (")[0].strip()))
 
 
 class PhoneLost(PhoneError):

@@ -1,7 +1,5 @@
 """Whether a phone can run a bundle, on which runtime, and which of its files it needs: asked before any push."""
 
-import re
-
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry
 from bundler.device.phone import Phone
@@ -11,7 +9,6 @@ from bundler.model.sdk import hexagon_of_part, hexagons_in
 from bundler.types import Runtime
 
 ABI = "arm64-v8a"  # SNPE has had no 32-bit Android programs since 2.11
-QUALCOMM = re.compile(r"qti|qualcomm", re.IGNORECASE)  # ro.soc.manufacturer of a Snapdragon
 
 
 def choose_runtime(
@@ -62,7 +59,7 @@ def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runti
     """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where nobody knows the chip."""
     if runtime == "cpu":
         return None
-    if facts.soc_maker and not QUALCOMM.search(facts.soc_maker):
+    if not facts.is_qualcomm:
         reason = f"it is a chip of {facts.soc_maker}, and SNPE's GPU and DSP runtimes are for Qualcomm's only"
         return RuntimeUnsupported(phone_serial, facts.soc_model, reason, "Use --runtime cpu.", runtime)
     soc = facts.soc

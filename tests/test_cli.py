@@ -227,9 +227,10 @@ def test_doctor_names_what_is_missing(capfd: pytest.CaptureFixture[str], adb: tu
             assert main(["doctor", *options, "--json"]) == 0
     finally:
         stop_phone(phone)
-    findings = {finding["what"]: finding for finding in json.loads(capfd.readouterr().out)}
+    document = json.loads(capfd.readouterr().out)
+    findings = {finding["what"]: finding for finding in document["here"]}
     assert findings["package numpy"]["ok"]
-    assert "SM8650, Hexagon v75" in findings[f"phone {phone.serial}"]["found"]
+    assert [(p["serial"], p["state"], p["hexagon"]) for p in document["phones"]] == [(phone.serial, "ready", 75)]
     assert not findings["Qualcomm's SDK (for a real phone)"]["ok"]
     assert main(["doctor", *NO_ADB]) == 4
 

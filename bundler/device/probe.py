@@ -12,6 +12,7 @@ from bundler.resources import DEVICE_SCRIPTS
 from bundler.soc import Soc, find_soc
 
 PROBE_S = 30.0
+QUALCOMM = re.compile(r"qti|qualcomm", re.IGNORECASE)  # ro.soc.manufacturer of a Snapdragon
 PROCESSORS = re.compile(r"cpu|gpu|nsp|npu|dsp", re.IGNORECASE)  # other zones tell volts, amperes and charge too
 SILLY_CELSIUS = 150  # a sensor that is off says 0, -274000 or 2147483647
 
@@ -47,6 +48,11 @@ class PhoneFacts:
     @property
     def soc(self) -> Soc | None:
         return find_soc(self.soc_model, self.platform)
+
+    @property
+    def is_qualcomm(self) -> bool:
+        """Whether the chip is Qualcomm's; so it is taken to be where the phone (before Android 12) does not tell."""
+        return not self.soc_maker or bool(QUALCOMM.search(self.soc_maker))
 
 
 def probe(phone: Phone) -> PhoneFacts:

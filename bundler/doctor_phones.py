@@ -1,0 +1,126 @@
+"""The phones that adb knows, as `doctor` shows them: their states and remedies, and what the probe tells of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bundler.device.phone import READY, AdbServer, Attached
+from bundler.device.probe import PhoneFacts, probe
+from bundler.errors import BundlerError, PhoneNotReady
+
+PRECISIONS = ("fp16", "w8a16", "w16a16", "w8a8")
+CLOCK_FAR_OFF_S = 60  # nothing depends on it but the times in the phone's logs
+ROWS = (
+    "state",
+    "remedy",
+    "model",
+    "chip",
+    "Hexagon",
+    "runtimes",
+    "Android",
+    "ABI",
+    "free",
+    "runs programs",
+    "snpe-net-run",
+    "tools",
+    "SELinux",
+    "temperature",
+    "battery",
+    "clock",
+)
+
+
+@dataclass(frozen=True)
+class PhoneFinding:
+    """A phone that adb knows. `state` is "ready", adb's word for another state, or why it cannot be looked at."""
+
+    serial: str
+    state: str
+    facts: PhoneFacts | None = None
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """With the Hexagon version, which the facts only imply."""
+        soc = self.facts.soc if self.facts else None
+        return {**asdict(self), "hexagon": soc.hexagon if soc else None}
+
+
+def examine_phones(server: AdbServer) -> list[PhoneFinding]:
+    """Looks at every phone that adb knows, in whatever state; a phone that cannot be used is a finding too."""
+    try:
+        attached = server.attached()
+    except BundlerError:
+        return []  # which `examine` has told
+    return [_phone(server, phone) for phone in attached]
+
+
+def _phone(server: AdbServer, phone: Attached) -> PhoneFinding:
+    if phone.state != READY:
+        return PhoneFinding(phone.serial, phone.state, remedy=PhoneNotReady(phone.serial, phone.state).hint)
+    try:
+        facts = probe(server.find(phone.serial))
+    except BundlerError as error:
+        return PhoneFinding(phone.serial, str(error), remedy=error.hint)
+    remedy = "" if facts.runs_programs is not False else "Programs must run in /data/local/tmp: take another phone."
+    return PhoneFinding(phone.serial, "ready", facts, remedy)
+
+
+def phone_rows(phones: Sequence[PhoneFinding]) -> list[tuple[str, ...]]:
+    """A row a fact, a column a phone; what a phone does not tell is empty."""
+    columns = [_cells(phone) for phone in phones]
+    return [(what, *(column.get(what, "") for column in columns)) for what in ROWS]
+
+
+def _cells(phone: PhoneFinding) -> dict[str, str]:
+    facts = phone.facts
+    if facts is None:
+        return {"state": phone.state, "remedy": phone.remedy}
+    return {
+        "state": phone.state,
+        "remedy": phone.remedy,
+        "model": facts.model,
+        "chip": f"{facts.soc.name}, {facts.soc.market}" if facts.soc else f"{facts.soc_model} (not known here)",
+        "Hexagon": f"v{facts.soc.hexagon}" if facts.soc else "",
+        "runtimes": _runtimes(facts),
+        "Android": facts.android,
+        "ABI": facts.abi,
+        "free": "" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB",
+        "runs programs": {True: "yes", False: "no", None: ""}[facts.runs_programs],
+        "snpe-net-run": facts.net_run or "none, the bundle must bring it",
+        "tools": _lacks(facts),
+        "SELinux": facts.selinux,
+        "temperature": "" if facts.hottest_celsius is None else f"{facts.hottest_celsius:.0f} °C",
+        "battery": _battery(facts),
+        "clock": _clock(facts),
+    }
+
+
+def _runtimes(facts: PhoneFacts) -> str:
+    """What SNPE can use on the chip, as far as the table of chips knows."""
+    if not facts.is_qualcomm:
+        return "cpu"
+    if facts.soc is None:
+        return "cpu, gpu, dsp not known"
+    taken = [precision for precision in PRECISIONS if facts.soc.takes(precision)]
+    return f"cpu, gpu, dsp ({', '.join(taken)})" if taken else "cpu, gpu"
+
+
+def _lacks(facts: PhoneFacts) -> str:
+    tried = {"tar -z": facts.tar_gzip, "gzip": facts.gzip, "sha256sum": facts.sha256sum, "setsid": facts.setsid}
+    lacking = [tool for tool, works in tried.items() if works is False]
+    return f"without {', '.join(lacking)}" if lacking else "complete"
+
+
+def _battery(facts: PhoneFacts) -> str:
+    parts = (
+        "" if facts.battery_percent is None else f"{facts.battery_percent} %",
+        "" if facts.battery_celsius is None else f"{facts.battery_celsius:.1f} °C",
+    )
+    return ", ".join(filter(None, parts))
+
+
+def _clock(facts: PhoneFacts) -> str:
+    skew = facts.clock_skew_s
+    if skew is None or abs(skew) < CLOCK_FAR_OFF_S:
+        return "" if skew is None else "right"
+    return f"{abs(skew)} s {'ahead' if skew > 0 else 'behind'}"
