@@ -13,6 +13,7 @@ from bundler import __version__, layout, soc
 from bundler.console import Console, show_error
 from bundler.errors import BundlerError, HostStorageFailed, UsageError
 from bundler.types import Runtime
+from bundler.virtual import faults
 
 if TYPE_CHECKING:
     from bundler.device.phone import AdbServer
@@ -260,8 +261,8 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
     from dataclasses import asdict
 
     from bundler.doctor import examine
-
     from bundler.doctor_phones import examine_phones, phone_rows
+
     console, server = Console(as_json=as_json), _server(adb_host, adb_port)
     findings, phones = examine(server), examine_phones(server)
     rows = [("ok" if f.ok else "missing" if f.needed else "-", f.what, f.found, f.remedy) for f in findings]
@@ -276,10 +277,13 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
         raise typer.Exit(4)
 
 
-@phone_app.command("start")
+@phone_app.command("start", epilog=faults.as_text())
 def phone_start(
     chip: SocOption = soc.DEFAULT,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 5555,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Let it misbehave; repeatable. The faults are below.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start a virtual phone in the background."""
@@ -290,7 +294,7 @@ def phone_start(
     root = default_state_root()
     root.mkdir(parents=True, exist_ok=True)
     state = root / str(port) if port else Path(tempfile.mkdtemp(prefix="free-", dir=root))
-    phone = start_phone(_soc(chip), port, state)
+    phone = start_phone(_soc(chip), port, state, faults=fault or ())
     console = Console(as_json=as_json)
     console.say(f"virtual {phone.soc} is up: mbqa-bundle deploy --device {phone.serial}")
     console.document(_phone_json(phone))

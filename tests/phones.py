@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def why_no_genuine_phone() -> str | None:
 
 
 @contextmanager
-def virtual_phone(folder: Path, soc: str = "SM8650") -> Iterator[Phone]:
-    """A virtual phone at an adb server of its own."""
-    phone = start_phone(known_socs()[soc], 0, folder)
+def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ()) -> Iterator[Phone]:
+    """A virtual phone, misbehaving in this way, at an adb server of its own."""
+    phone = start_phone(known_socs()[soc], 0, folder, faults=faults)
     try:
         with private_adb_server() as server:
             yield server.find(phone.serial)

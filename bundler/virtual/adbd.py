@@ -1,265 +1,56 @@
-"""The adb daemon of a virtual phone: adb's transport protocol on a TCP port of this computer.
+"""The adb daemon of a virtual phone, on a TCP port of this computer: its connections, its state, its restarts.
 
-Knows packets, the handshake and streams with their flow control; what a stream is for is the sessions' business.
 It has one thread, because it forks.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Coroutine
-from typing import Literal
 
 from bundler.virtual.children import Reaper, hold_standard_streams
+from bundler.virtual.connection import ClientStream, Connection
+from bundler.virtual.faults import Faults, State
+from bundler.virtual.life import CUT, RESTART
+from bundler.virtual.link import Link
 from bundler.virtual.machine import Machine
-from bundler.virtual.sessions import RunShell, Service, Session, start
+from bundler.virtual.proc import end_all
+from bundler.virtual.sessions import MuteSession, RunShell, Service, Session, start
 
-VERSION = 0x01000001
-VERSION_WITHOUT_CHECKSUM = 0x01000001
-MAX_PAYLOAD = 1024 * 1024
-MAX_UNREAD = 4 * MAX_PAYLOAD
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
-AUTH_TOKEN, AUTH_SIGNATURE = 1, 2
-
-State = Literal["device", "unauthorized", "offline"]
-"""What the phone looks like in `adb devices`: usable, its owner has not allowed this computer, it never answers."""
-
-_HEADER = struct.Struct("<6I")
-_COMMANDS = {
-    int.from_bytes(name, "little"): name.decode() for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE")
-}
-_NUMBERS = {name: number for number, name in _COMMANDS.items()}
+AWAY_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class ProtocolError(Exception):
-    """What came is no adb packet, or one that no client in its right mind sends."""
-
-
-class ClientStream:
-    """One stream of a connection, with what the client wrote and the session has not read yet."""
-
-    def __init__(self, connection: "Connection", local: int, remote: int) -> None:
-        self.max_payload = connection.max_payload
-        self.remote = remote
-        self._connection = connection
-        self._local = local
-        self._inbox: asyncio.Queue[bytearray | None] = asyncio.Queue()
-        self._unread = 0
-        self._taken = asyncio.Event()
-        self._closed = asyncio.Event()
-        self._turn = asyncio.Lock()
-
-    async def read(self) -> bytearray | None:
-        """What the client wrote next; None once it has closed the stream and all was read."""
-        payload = await self._inbox.get()
-        self._unread -= len(payload or b"")
-        return payload
-
-    async def acknowledge(self) -> None:
-        """Lets the client write its next packet."""
-        if not self._closed.is_set():
-            await self._connection.send("OKAY", self._local, self.remote)
-
-    async def write(self, *parts: bytes | memoryview) -> None:
-        """Sends one packet and waits until the client has taken it; does nothing on a closed stream."""
-        async with self._turn:
-            if self._closed.is_set():
-                return
-            self._taken.clear()
-            await self._connection.send("WRTE", self._local, self.remote, *parts)
-            await self._taken.wait()
-
-    async def wait_closed(self) -> None:
-        """Returns once the client has closed the stream, or its connection has ended."""
-        await self._closed.wait()
-
-    def on_data(self, payload: bytearray) -> None:
-        """Takes a packet of the client's for the session to read."""
-        self._unread += len(payload)
-        if self._unread > MAX_UNREAD:
-            raise ProtocolError("data without waiting for acknowledgement")
-        self._inbox.put_nowait(payload)
-
-    def on_taken(self) -> None:
-        """The client has taken our last packet."""
-        self._taken.set()
-
-    def on_closed(self) -> None:
-        """The client reads and writes no more."""
-        self._closed.set()
-        self._taken.set()
-        self._inbox.put_nowait(None)
-
-
-class Connection:
-    """One adb server (or other client) on its TCP connection, with the streams that it has open."""
-
-    def __init__(self, sock: socket.socket, daemon: "Daemon") -> None:
-        self.max_payload = MAX_PAYLOAD
-        self._sock = sock
-        self._daemon = daemon
-        self._loop = asyncio.get_running_loop()
-        self._sending = asyncio.Lock()
-        self._version = VERSION
-        self._online = False
-        self._streams: dict[int, ClientStream] = {}
-        self._last_id = 0
-
-    async def run(self) -> None:
-        """Serves the connection until the client closes it or says something that makes no sense."""
-        try:
-            while True:
-                await self._handle(*await self._receive())
-        except ProtocolError as error:
-            log.warning("connection closed: %s", error)
-        except (OSError, EOFError):
-            pass
-        finally:
-            self._close_streams()
-            self._sock.close()
-
-    async def send(self, command: str, arg0: int, arg1: int, *parts: bytes | memoryview) -> None:
-        """Sends a packet; on a broken connection nothing, `run` then learns of it."""
-        number = _NUMBERS[command]
-        length = sum(len(part) for part in parts)
-        check = 0 if self._version >= VERSION_WITHOUT_CHECKSUM else sum(sum(part) for part in parts) & 0xFFFFFFFF
-        header = _HEADER.pack(number, arg0, arg1, length, check, number ^ 0xFFFFFFFF)
-        async with self._sending:
-            try:
-                await self._send_all(header, *parts)
-            except OSError:
-                self._abandon()
-            except asyncio.CancelledError:
-                self._abandon()  # half a packet may have left
-                raise
-
-    async def _send_all(self, *parts: bytes | memoryview) -> None:
-        try:
-            sent = self._sock.sendmsg(parts)
-        except BlockingIOError:
-            sent = 0
-        for part in parts:
-            if sent < len(part):
-                await self._loop.sock_sendall(self._sock, memoryview(part)[sent:])
-            sent = max(0, sent - len(part))
-
-    def _abandon(self) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    async def _receive(self) -> tuple[str, int, int, bytearray]:
-        number, arg0, arg1, length, check, magic = _HEADER.unpack(await self._receive_exactly(_HEADER.size))
-        if magic != number ^ 0xFFFFFFFF:
-            raise ProtocolError(f"bad magic {magic:#010x} for command {number:#010x}")
-        if number not in _COMMANDS:
-            raise ProtocolError(f"unknown command {number:#010x}")
-        if length > MAX_PAYLOAD:
-            raise ProtocolError(f"{length} bytes in a packet")
-        payload = await self._receive_exactly(length)
-        command = _COMMANDS[number]
-        version = min(VERSION, arg0) if command == "CNXN" else self._version
-        if version < VERSION_WITHOUT_CHECKSUM and check != sum(payload) & 0xFFFFFFFF:
-            raise ProtocolError(f"wrong checksum in {command}")
-        return command, arg0, arg1, payload
-
-    async def _receive_exactly(self, size: int) -> bytearray:
-        data = bytearray(size)
-        left = memoryview(data)
-        while left:
-            got = await self._loop.sock_recv_into(self._sock, left)
-            if not got:
-                raise EOFError
-            left = left[got:]
-        return data
-
-    async def _handle(self, command: str, arg0: int, arg1: int, payload: bytearray) -> None:
-        if self._daemon.state == "offline":
-            return
-        if command == "CNXN":
-            await self._connect(arg0, arg1)
-        elif command == "AUTH":
-            if arg0 == AUTH_SIGNATURE and not self._online:
-                await self._ask_for_key()  # no key is known: the client tries its next one, then offers one
-        elif not self._online or not arg0:
-            return
-        elif command == "OPEN":
-            if not arg1:
-                await self._open(arg0, os.fsdecode(bytes(payload).rstrip(b"\0")))
-        else:
-            await self._pass_to_stream(command, arg0, arg1, payload)
-
-    async def _connect(self, version: int, max_payload: int) -> None:
-        self._close_streams()
-        if self._daemon.state == "unauthorized":
-            await self._ask_for_key()
-            return
-        self.max_payload = max(64, min(max_payload, MAX_PAYLOAD))
-        self._version = min(version, VERSION)
-        self._online = True
-        await self.send("CNXN", VERSION, MAX_PAYLOAD, self._daemon.banner())
-
-    async def _ask_for_key(self) -> None:
-        await self.send("AUTH", AUTH_TOKEN, 0, os.urandom(20))
-
-    async def _open(self, remote: int, name: str) -> None:
-        service = Service.parse(name)
-        if service is None:
-            await self.send("CLSE", 0, remote)
-            return
-        self._last_id += 1
-        stream = ClientStream(self, self._last_id, remote)
-        try:
-            session = self._daemon.start(service, stream)
-        except OSError as error:
-            log.warning("cannot start %s: %s", service.kind, error)
-            await self.send("CLSE", 0, remote)
-            return
-        self._streams[self._last_id] = stream
-        await self.send("OKAY", self._last_id, remote)
-        self._daemon.spawn(self._serve(session, self._last_id, stream))
-
-    async def _serve(self, session: Session, local: int, stream: ClientStream) -> None:
-        try:
-            await session.run()
-        finally:
-            if self._streams.pop(local, None):
-                stream.on_closed()
-                await self.send("CLSE", local, stream.remote)
-
-    async def _pass_to_stream(self, command: str, remote: int, local: int, payload: bytearray) -> None:
-        stream = self._streams.get(local)
-        if stream is None or stream.remote != remote:
-            if command == "OKAY":
-                await self.send("CLSE", local, remote)
-        elif command == "WRTE":
-            stream.on_data(payload)
-        elif command == "OKAY":
-            stream.on_taken()
-        else:
-            del self._streams[local]
-            stream.on_closed()
-            await self.send("CLSE", local, remote)
-
-    def _close_streams(self) -> None:
-        for stream in self._streams.values():
-            stream.on_closed()
-        self._streams.clear()
-
-
 class Daemon:
-    """What all connections share: the phone, its children, and the tasks that run for them."""
+    """What all connections share: the phone, its link, its children, and the tasks that run for them."""
 
-    def __init__(self, machine: Machine, state: State, run_shell: RunShell, reaper: Reaper) -> None:
-        self.state = state
+    def __init__(self, machine: Machine, run_shell: RunShell, reaper: Reaper) -> None:
+        self.state: State = "device"
+        self.link = Link(machine.faults, self.cut)
         self._machine = machine
         self._run_shell = run_shell
         self._reaper = reaper
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._restart = asyncio.Event()
+        self._shells = 0
+        self._begin_in_state(machine.faults)
+
+    def _begin_in_state(self, faults: Faults) -> None:
+        states: tuple[State, ...] = ("unauthorized", "offline")
+        for state in states:
+            for fault in faults.of(state):
+                self.state = state
+                if fault.values:
+                    asyncio.get_running_loop().call_later(float(fault.values[0]), self._become_usable)
+
+    def _become_usable(self) -> None:
+        self.state = "device"
+        for connection in self._connections:
+            self.spawn(connection.greet())
 
     def banner(self) -> bytes:
         """How the phone introduces itself."""
@@ -267,22 +58,35 @@ class Daemon:
         facts = [f"{name}={self._machine.properties.get(name, '')}" for name in names]
         return os.fsencode(f"device::{';'.join(facts)};features={','.join(FEATURES)}")
 
-    def start(self, service: Service, stream: ClientStream) -> Session:
+    def start(self, service: Service, stream: ClientStream) -> Session | MuteSession:
         """Forks a service's process.
 
         Raises:
             OSError: no process or no file descriptors are to be had.
         """
-        return Session(service, stream, start(service, self._machine, self._run_shell, self._reaper))
+        if service.kind != "sync":
+            number, self._shells = self._shells, self._shells + 1
+            if any(fault.number in (None, number) for fault in self._machine.faults.of("mute-shell")):
+                return MuteSession(stream)
+        return Session(service, stream, start(service, self._machine, self._run_shell, self._reaper), self.link)
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs `work` beside all else until the daemon ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finish)
+        return task
 
-    async def accept(self, listener: socket.socket) -> None:
-        """Takes connections until cancelled."""
+    async def live(self, listener: socket.socket) -> None:
+        """Takes connections until the phone is to restart."""
+        self._restart.clear()
+        accepting = asyncio.create_task(self._accept(listener))
+        try:
+            await self._restart.wait()
+        finally:
+            accepting.cancel()
+
+    async def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 sock, _ = await asyncio.get_running_loop().sock_accept(listener)
@@ -291,7 +95,31 @@ class Daemon:
                 await asyncio.sleep(0.1)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.spawn(Connection(sock, self).run())
+            self.spawn(self._serve(Connection(sock, self)))
+
+    async def _serve(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    def cut(self) -> None:
+        """Breaks all connections; new ones are taken."""
+        log.info("the link is cut")
+        for connection in self._connections:
+            connection.abandon()
+
+    def restart(self) -> None:
+        """Has `live` return."""
+        self._restart.set()
+
+    async def go_down(self) -> None:
+        """Ends all that runs on the phone, without a word to its clients."""
+        log.info("the phone restarts")
+        self.cut()
+        end_all(self._machine.storage.root)
+        await self.close()
 
     async def close(self) -> None:
         """Ends all connections and hangs up on all processes that are not detached."""
@@ -307,12 +135,7 @@ class Daemon:
 
 
 async def serve(
-    machine: Machine,
-    port: int,
-    *,
-    ready: Callable[[int], None],
-    state: State = "device",
-    run_shell: RunShell | None = None,
+    machine: Machine, port: int, *, ready: Callable[[int], None], run_shell: RunShell | None = None
 ) -> None:
     """Serves `machine` as an adb device on 127.0.0.1 until cancelled; `ready` gets the port (0 asks for any free one).
 
@@ -324,13 +147,26 @@ async def serve(
 
         run_shell = shell.run
     hold_standard_streams()
-    reaper = Reaper(asyncio.get_running_loop())
-    daemon = Daemon(machine, state, run_shell, reaper)
+    loop = asyncio.get_running_loop()
+    reaper = Reaper(loop)
+    daemon = Daemon(machine, run_shell, reaper)
+    loop.add_signal_handler(CUT, daemon.cut)
+    loop.add_signal_handler(RESTART, daemon.restart)
     try:
-        with socket.create_server(("127.0.0.1", port)) as listener:
-            listener.setblocking(False)
-            ready(listener.getsockname()[1])
-            await daemon.accept(listener)
+        while True:
+            with socket.create_server(("127.0.0.1", port)) as listener:
+                listener.setblocking(False)
+                port = listener.getsockname()[1]
+                ready(port)
+                await daemon.live(listener)
+            await daemon.go_down()
+            await asyncio.sleep(_away_s(machine.faults))
+            machine.storage.boot()
     finally:
         await daemon.close()
         reaper.close()
+
+
+def _away_s(faults: Faults) -> float:
+    """How long a restart takes."""
+    return next((float(fault.values[1]) for fault in faults.of("restart") if len(fault.values) > 1), AWAY_S)

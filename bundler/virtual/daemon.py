@@ -1,26 +1,27 @@
-"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC PORT ADB_STATE`."""
+"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC PORT [FAULT...]`."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import cast
 
 from bundler.soc import Soc, known_socs
 from bundler.virtual import adbd, net_run, shell
+from bundler.virtual.faults import Faults, parse_faults
+from bundler.virtual.life import Life
 from bundler.virtual.machine import Machine
 from bundler.virtual.phones import RECORD
-from bundler.virtual.proc import running
+from bundler.virtual.proc import end_all
 from bundler.virtual.storage import Storage
 
 STORAGE = "storage"
+LIFE = "life"
 
 
-def machine(soc: Soc, storage: Storage, serial: str) -> Machine:
+def machine(soc: Soc, storage: Storage, serial: str, faults: Faults, life: Life) -> Machine:
     """A phone with this chip, as its properties tell."""
     properties = {
         "ro.boot.qemu": "0",
@@ -40,12 +41,12 @@ def machine(soc: Soc, storage: Storage, serial: str) -> Machine:
         "ro.soc.model": soc.name,
         "sys.boot_completed": "1",
     }
-    return Machine(storage, properties, {net_run.NAME: net_run.program})
+    return Machine(storage, properties, {net_run.NAME: net_run.program}, faults, life)
 
 
-async def _live(state: Path, soc: Soc, port: int, adb_state: adbd.State) -> None:
+async def _live(state: Path, soc: Soc, port: int, faults: Faults) -> None:
     storage = Storage(state / STORAGE)
-    phone = machine(soc, storage, f"virtual-{soc.name}")
+    phone = machine(soc, storage, f"virtual-{soc.name}", faults, Life(state / LIFE))
     storage.create(shell.names(phone))
 
     def ready(port: int) -> None:
@@ -54,7 +55,7 @@ async def _live(state: Path, soc: Soc, port: int, adb_state: adbd.State) -> None
         draft.write_text(json.dumps(record), encoding="utf-8")
         draft.rename(state / RECORD)
 
-    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, state=adb_state))
+    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -63,12 +64,10 @@ async def _live(state: Path, soc: Soc, port: int, adb_state: adbd.State) -> None
     except asyncio.CancelledError:
         pass
     finally:
-        for process in running(storage.root):  # jobs that were detached end with the phone too
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        end_all(storage.root)  # jobs that were detached end with the phone too
         (state / RECORD).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_live(Path(sys.argv[1]), known_socs()[sys.argv[2]], int(sys.argv[3]), cast(adbd.State, sys.argv[4])))
+    asyncio.run(_live(Path(sys.argv[1]), known_socs()[sys.argv[2]], int(sys.argv[3]), parse_faults(sys.argv[4:])))

@@ -1,8 +1,10 @@
-"""What a virtual phone is made of, whoever runs on it: a disk, properties and programs. Knows nothing of adb."""
+"""What a virtual phone is made of, whoever runs on it: a disk, properties, programs, faults. Knows nothing of adb."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bundler.virtual.faults import Faults
+from bundler.virtual.life import Life
 from bundler.virtual.storage import Storage
 
 
@@ -21,8 +23,13 @@ Program = Callable[[Sequence[str], Process], int]
 
 @dataclass(frozen=True)
 class Machine:
-    """A virtual phone's disk, its properties (as getprop answers) and its programs beside the shell's own tools."""
+    """A virtual phone's disk, its properties (as getprop answers) and its programs beside the shell's own tools.
+
+    `faults` are how it misbehaves; those that happen once need a `life` to remember it.
+    """
 
     storage: Storage
     properties: Mapping[str, str]
     programs: Mapping[str, Program] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
+    life: Life | None = None

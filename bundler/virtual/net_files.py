@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from bundler.dlc.execute import Network
     from bundler.types import TensorSpec
+    from bundler.virtual.run_faults import RunFaults
 
 
 class NetRunError(Exception):
@@ -26,11 +27,12 @@ def error_line(code: int, message: str, component: str) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """How the program reaches files, and the chip it runs on."""
+    """How the program reaches files, the chip it runs on, and what shall go wrong, if anything."""
 
     read: Callable[[str], Path]
     write: Callable[[str], Path]
     soc_model: Callable[[], str]
+    faults: "RunFaults | None" = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,12 @@ class Session:
                 wrong = f"A buffer of {files.fixed_bits} bit does not fit output tensor {name} ({held})"
                 raise NetRunError(error_line(207, wrong, "Dl System"))
 
-    def infer(self, entries: Sequence[tuple[str, str]], result: str) -> None:
+    def infer(self, entries: Sequence[tuple[str, str]], result: str) -> list[Path]:
+        """Computes one inference; gives the output files.
+
+        Raises:
+            NetRunError: its inputs are not the network's; OSError: an output cannot be written.
+        """
         names = [spec.name for spec in self._network.inputs]
         feed = {}
         for position, (given, path) in enumerate(entries):
@@ -67,10 +74,13 @@ class Session:
         if missing:
             raise NetRunError(error_line(206, f"Input tensor {missing[0]} has no file in the input list", "Dl System"))
         outputs = self._network.execute(feed)
+        files = []
         for name in self._outputs:
             target = self._world.write(f"{result}/{name}.raw")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self._stored(self._specs[name], outputs[name]).tobytes())
+            files.append(target)
+        return files
 
     def _read(self, spec: "TensorSpec", path: str) -> "npt.NDArray[np.generic]":
         """A raw input file's values: real ones, or the integers of an input that is not quantized."""

@@ -20,6 +20,8 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from bundler.soc import Soc, find_soc
 from bundler.virtual.machine import Process
 from bundler.virtual.net_files import Files, NetRunError, Session, World, error_line
+from bundler.virtual.net_timed import TimedSession
+from bundler.virtual.run_faults import RunFaults
 
 if TYPE_CHECKING:
     from bundler.dlc.execute import Network
@@ -153,15 +155,22 @@ def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
     session = _open(arguments, world, listing, out)
     for number, entries in enumerate(listing.inferences):
         print("Processing DNN input(s):", *(path for _, path in entries), sep="\n", file=out, flush=True)
-        session.infer(entries, f"{arguments.output_dir}/Result_{number}")
+        if world.faults:
+            world.faults.begin()
+        files = session.infer(entries, f"{arguments.output_dir}/Result_{number}")
+        if world.faults:
+            world.faults.finish(files)
 
 
-def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: IO[str]) -> Session:
+def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: IO[str]) -> Session | TimedSession:
     from bundler.errors import DlcInvalid, NoConverter
 
     runtime, files = _runtime(arguments), _files(arguments)
     if not world.read(arguments.container).is_file():
         raise NetRunError(f"Failed to open container: {arguments.container}")
+    wanted = [name for name in arguments.set_output_tensors.split(",") if name] or list(listing.outputs)
+    if world.faults and world.faults.time_s is not None:
+        return TimedSession(wanted, world, world.faults.time_s)
     try:
         network = _network(runtime, arguments.container, world, out)
     except DlcInvalid as error:
@@ -173,7 +182,6 @@ def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: 
     except NoConverter as error:
         raise NetRunError(error_line(500, f"Host runtime target is not available. {error}", "Host Runtime")) from error
     available = [spec.name for spec in network.outputs]
-    wanted = [name for name in arguments.set_output_tensors.split(",") if name] or list(listing.outputs)
     unknown = [name for name in wanted if name not in available]
     if unknown:
         raise NetRunError(error_line(108, f"Output tensor {unknown[0]} is not in the network", "Dl Config"))
@@ -238,6 +246,7 @@ def program(argv: Sequence[str], process: Process) -> int:
         read=lambda path: machine.storage.host(path, process.cwd),
         write=lambda path: machine.storage.host(path, process.cwd, write=True),
         soc_model=lambda: machine.properties.get("ro.soc.model", ""),
+        faults=RunFaults(machine.faults, machine.life, machine.storage.root) if machine.life else None,
     )
     with _own_stdout() as out:
         return run(argv, world, out)

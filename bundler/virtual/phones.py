@@ -8,15 +8,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bundler.errors import VirtualPhoneFailed
 from bundler.soc import Soc
-
-if TYPE_CHECKING:
-    from bundler.virtual.adbd import State
+from bundler.virtual.faults import State, parse_faults
 
 HOST = "127.0.0.1"
 RECORD = "phone.json"  # in the state folder while the phone lives
@@ -46,14 +44,18 @@ def default_state_root() -> Path:
     return Path(base) / "mbqa-bundle" / "phones"
 
 
-def start_phone(soc: Soc, port: int, state: Path, *, adb_state: "State" = "device") -> VirtualPhone:
+def start_phone(
+    soc: Soc, port: int, state: Path, *, faults: Sequence[str] = (), adb_state: State = "device"
+) -> VirtualPhone:
     """Starts a phone in the background and waits until it answers; port 0 takes a free one.
 
-    `adb_state` is how `adb devices` is to show it.
+    `faults` are how it misbehaves (see faults.py); `adb_state` is how `adb devices` is to show it, if for ever.
 
     Raises:
-        VirtualPhoneFailed: the port is in use, or the phone does not come up.
+        UsageError: a fault that is none; VirtualPhoneFailed: the port is in use, or the phone does not come up.
     """
+    specs = [*faults, *([adb_state] if adb_state != "device" else [])]
+    parse_faults(specs)
     if not sys.platform.startswith(("linux", "darwin")):
         raise VirtualPhoneFailed(f"does not run on {sys.platform}", "Use Linux, or attach a real phone.")
     if port and _answers(port):
@@ -62,7 +64,7 @@ def start_phone(soc: Soc, port: int, state: Path, *, adb_state: "State" = "devic
         )
     state.mkdir(parents=True, exist_ok=True)
     (state / RECORD).unlink(missing_ok=True)
-    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, str(port), adb_state]
+    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, str(port), *specs]
     pid = _spawn([sys.executable, *command], state / LOG)
     deadline = time.monotonic() + START_S
     ended = False

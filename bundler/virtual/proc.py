@@ -8,6 +8,7 @@ nothing on the phone can change it) and it was forked from this program. Process
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 import uuid
@@ -17,6 +18,7 @@ from pathlib import Path
 
 HOST = Path("/proc")
 BOOT_ID = "sys/kernel/random/boot_id"
+KILL_ROUNDS = 100
 SHELL = ("/system/bin/sh",)
 
 
@@ -70,6 +72,17 @@ def _group_belongs(pid: int) -> bool:
         return os.getsid(pid) == os.getsid(0) or os.getpgid(pid) != os.getpgid(os.getppid())
     except OSError:
         return False
+
+
+def end_all(root: Path) -> None:
+    """Kills all processes of the phone, also those that are born meanwhile."""
+    for _ in range(KILL_ROUNDS):
+        found = list(running(root))
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        if not found:
+            return
 
 
 def boot(root: Path) -> None:

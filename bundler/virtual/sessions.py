@@ -12,9 +12,10 @@ import termios
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fcntl import ioctl
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from bundler.virtual.children import Child, Reaper, fork_child
+from bundler.virtual.link import Data, Link, LinkCut
 from bundler.virtual.machine import Machine
 from bundler.virtual.sync import serve_sync
 
@@ -38,7 +39,7 @@ class Stream(Protocol):
     async def acknowledge(self) -> None:
         """Tells the client that what was read last is dealt with, so that it may write more."""
 
-    async def write(self, *parts: bytes | memoryview) -> None:
+    async def write(self, *parts: Data) -> None:
         """Hands `parts` to the client and waits until it has taken them; does nothing on a closed stream."""
 
     async def wait_closed(self) -> None:
@@ -147,10 +148,11 @@ class FrameReader:
 class Session:
     """Carries data between a client's stream and a child until the child has ended or the client has gone."""
 
-    def __init__(self, service: Service, stream: Stream, child: Child) -> None:
+    def __init__(self, service: Service, stream: Stream, child: Child, link: Link) -> None:
         self._service = service
         self._stream = stream
         self._child = child
+        self._link = link
         self._frames = FrameReader()
         self._was_sent = False
 
@@ -176,10 +178,10 @@ class Session:
             self._child.close()
 
     async def _carry_output(self) -> None:
-        outputs = [self._pump(self._child.stdout, STDOUT)]
-        if self._child.stderr >= 0:
-            outputs.append(self._pump(self._child.stderr, STDERR))
-        await asyncio.gather(*outputs)
+        async with asyncio.TaskGroup() as pumps:  # where one ends by a broken link, so do all
+            pumps.create_task(self._pump(self._child.stdout, STDOUT))
+            if self._child.stderr >= 0:
+                pumps.create_task(self._pump(self._child.stderr, STDERR))
         code = await self._child.exited
         if self._service.framed:
             await self._stream.write(_FRAME.pack(EXIT, 1), bytes([code]))
@@ -196,10 +198,17 @@ class Session:
                 return
             if not size:
                 return
+            data, broken = self._link.outward.carry(room[:size])
             if self._service.framed:
-                await self._stream.write(_FRAME.pack(kind, size), room[:size])
+                await self._stream.write(_FRAME.pack(kind, len(data)), data)
             else:
-                await self._stream.write(room[:size])
+                await self._stream.write(data)
+            if broken:
+                self._break_link()
+
+    def _break_link(self) -> NoReturn:
+        self._link.cut()
+        raise LinkCut
 
     async def _feed_input(self) -> None:
         while (payload := await self._stream.read()) is not None:
@@ -224,7 +233,8 @@ class Session:
 
     async def _write_stdin(self, data: bytes | bytearray) -> None:
         """Writes all to the child; what a child that has closed its standard input is sent goes nowhere."""
-        left = memoryview(data)
+        arrived, broken = self._link.inward.carry(data)
+        left = memoryview(arrived)
         while left and self._child.stdin >= 0:
             try:
                 left = left[os.write(self._child.stdin, left) :]
@@ -232,6 +242,19 @@ class Session:
                 await _writable(self._child.stdin)
             except OSError:
                 self._child.close_stdin()
+        if broken:
+            self._break_link()
+
+
+class MuteSession:
+    """A session that never answers."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def run(self) -> None:
+        """Ends with the client."""
+        await self._stream.wait_closed()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -37,11 +37,15 @@ class Storage:
             zone.mkdir(parents=True, exist_ok=True)
             (zone / "type").write_text(f"{kind}\n", encoding="ascii")
             (zone / "temp").write_text(f"{temperature}\n", encoding="ascii")
-        proc.boot(self.root)
+        self.boot()
         for program in programs:
             entry = self.root / "system/bin" / program
             if not entry.exists():
                 entry.touch(mode=0o755)
+
+    def boot(self) -> None:
+        """Has the phone begin anew: no processes, another boot id."""
+        proc.boot(self.root)
 
     def resolve(self, path: str, cwd: str = "/", *, follow: bool = True) -> str:
         """The phone's canonical absolute path of `path`; the last link is followed where `follow`.

@@ -1,6 +1,6 @@
 """A virtual phone's daemon in a process of its own, and the genuine adb with a server of its own to talk to it.
 
-Run as a program, this file is that process: `conftest.py ROOT PORT_FILE STATE SHELL`.
+Run as a program, this file is that process: `conftest.py ROOT PORT_FILE SHELL [FAULT...]`.
 """
 
 import asyncio
@@ -12,16 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar
 
 import adbutils
 import pytest
 
 from bundler.virtual import adbd
 from bundler.virtual import shell as shell_package
+from bundler.virtual.faults import parse_faults
 from bundler.virtual.machine import Machine
 from bundler.virtual.storage import Storage
 
@@ -50,16 +51,16 @@ def broken_shell(command: str | None, machine: Machine, env: Mapping[str, str]) 
 SHELLS = {"host": host_shell, "broken": broken_shell, "own": None}
 
 
-async def _serve(root: Path, port_file: Path, state: adbd.State, shell: str) -> None:
+async def _serve(root: Path, port_file: Path, shell: str, faults: Sequence[str]) -> None:
     def ready(port: int) -> None:
         draft = port_file.with_suffix(".draft")
         draft.write_text(str(port))
         draft.rename(port_file)
 
     storage = Storage(root)
-    machine = Machine(storage, PROPERTIES)
+    machine = Machine(storage, PROPERTIES, faults=parse_faults(faults))
     storage.create(shell_package.names(machine))
-    serving = adbd.serve(machine, 0, ready=ready, state=state, run_shell=SHELLS[shell])
+    serving = adbd.serve(machine, 0, ready=ready, run_shell=SHELLS[shell])
     task = asyncio.ensure_future(serving)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
@@ -110,13 +111,13 @@ def daemons(folder: Path) -> Iterator[StartDaemon]:
     """Starts daemons on request; all of them have ended at the end."""
     running: list[Daemon] = []
 
-    def start(state: adbd.State = "device", shell: str = "host") -> Daemon:
+    def start(*faults: str, shell: str = "host") -> Daemon:
         here = folder / f"phone{len(running)}"
         here.mkdir()
         port_file, log = here / "port", here / "log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, __file__, str(here / "root"), str(port_file), state, shell],
+                [sys.executable, __file__, str(here / "root"), str(port_file), shell, *faults],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -238,4 +239,4 @@ def adb(any_adb: Adb, phone: Daemon) -> Adb:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), cast(adbd.State, sys.argv[3]), sys.argv[4]))
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]))

@@ -1,0 +1,273 @@
+"""One adb connection of a virtual phone: adb's packets, the handshake and streams with their flow control.
+
+What a stream is for is the sessions' business; what all connections share is the daemon's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from bundler.virtual.link import SLICE, Data, Way
+from bundler.virtual.sessions import MuteSession, Service, Session
+
+if TYPE_CHECKING:
+    from bundler.virtual.adbd import Daemon
+
+VERSION = 0x01000001
+VERSION_WITHOUT_CHECKSUM = 0x01000001
+MAX_PAYLOAD = 1024 * 1024
+MAX_UNREAD = 4 * MAX_PAYLOAD
+FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
+AUTH_TOKEN, AUTH_SIGNATURE = 1, 2
+
+_HEADER = struct.Struct("<6I")
+_COMMANDS = {
+    int.from_bytes(name, "little"): name.decode() for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE")
+}
+_NUMBERS = {name: number for number, name in _COMMANDS.items()}
+
+log = logging.getLogger(__name__)
+
+
+class ProtocolError(Exception):
+    """What came is no adb packet, or one that no client in its right mind sends."""
+
+
+class ClientStream:
+    """One stream of a connection, with what the client wrote and the session has not read yet."""
+
+    def __init__(self, connection: "Connection", local: int, remote: int) -> None:
+        self.max_payload = connection.max_payload
+        self.remote = remote
+        self._connection = connection
+        self._local = local
+        self._inbox: asyncio.Queue[bytearray | None] = asyncio.Queue()
+        self._unread = 0
+        self._taken = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def read(self) -> bytearray | None:
+        """What the client wrote next; None once it has closed the stream and all was read."""
+        payload = await self._inbox.get()
+        self._unread -= len(payload or b"")
+        return payload
+
+    async def acknowledge(self) -> None:
+        """Lets the client write its next packet."""
+        if not self._closed.is_set():
+            await self._connection.send("OKAY", self._local, self.remote)
+
+    async def write(self, *parts: Data) -> None:
+        """Sends one packet and waits until the client has taken it; does nothing on a closed stream."""
+        async with self._turn:
+            if self._closed.is_set():
+                return
+            self._taken.clear()
+            await self._connection.send("WRTE", self._local, self.remote, *parts)
+            await self._taken.wait()
+
+    async def wait_closed(self) -> None:
+        """Returns once the client has closed the stream, or its connection has ended."""
+        await self._closed.wait()
+
+    def on_data(self, payload: bytearray) -> None:
+        """Takes a packet of the client's for the session to read."""
+        self._unread += len(payload)
+        if self._unread > MAX_UNREAD:
+            raise ProtocolError("data without waiting for acknowledgement")
+        self._inbox.put_nowait(payload)
+
+    def on_taken(self) -> None:
+        """The client has taken our last packet."""
+        self._taken.set()
+
+    def on_closed(self) -> None:
+        """The client reads and writes no more."""
+        self._closed.set()
+        self._taken.set()
+        self._inbox.put_nowait(None)
+
+
+class Connection:
+    """One adb server (or other client) on its TCP connection, with the streams that it has open."""
+
+    def __init__(self, sock: socket.socket, daemon: "Daemon") -> None:
+        self.max_payload = MAX_PAYLOAD
+        self._sock = sock
+        self._daemon = daemon
+        self._loop = asyncio.get_running_loop()
+        self._sending = asyncio.Lock()
+        self._version = VERSION
+        self._online = False
+        self._hello: tuple[int, int] | None = None
+        self._streams: dict[int, ClientStream] = {}
+        self._last_id = 0
+
+    async def run(self) -> None:
+        """Serves the connection until the client closes it or says something that makes no sense."""
+        try:
+            while True:
+                await self._handle(*await self._receive())
+        except ProtocolError as error:
+            log.warning("connection closed: %s", error)
+        except (OSError, EOFError):
+            pass
+        finally:
+            self._close_streams()
+            self._sock.close()
+
+    async def send(self, command: str, arg0: int, arg1: int, *parts: Data) -> None:
+        """Sends a packet; on a broken connection nothing, `run` then learns of it."""
+        number = _NUMBERS[command]
+        length = sum(len(part) for part in parts)
+        check = 0 if self._version >= VERSION_WITHOUT_CHECKSUM else sum(sum(part) for part in parts) & 0xFFFFFFFF
+        header = _HEADER.pack(number, arg0, arg1, length, check, number ^ 0xFFFFFFFF)
+        if self._daemon.link.outward.slow:  # its sender may be cancelled meanwhile, but what is under way arrives
+            await asyncio.shield(self._daemon.spawn(self._send_packet(header, *parts)))
+        else:
+            await self._send_packet(header, *parts)
+
+    async def _send_packet(self, *parts: Data) -> None:
+        async with self._sending:
+            try:
+                await self._send_all(*parts)
+            except OSError:
+                self.abandon()
+            except asyncio.CancelledError:
+                self.abandon()  # half a packet may have left
+                raise
+
+    async def _send_all(self, *parts: Data) -> None:
+        if self._daemon.link.outward.slow:
+            await self._send_slowly(b"".join(parts), self._daemon.link.outward)
+            return
+        try:
+            sent = self._sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        for part in parts:
+            if sent < len(part):
+                await self._loop.sock_sendall(self._sock, memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
+
+    async def _send_slowly(self, packet: bytes, way: Way) -> None:
+        for start in range(0, len(packet), SLICE):
+            piece = packet[start : start + SLICE]
+            await way.take_time(len(piece))
+            await self._loop.sock_sendall(self._sock, piece)
+
+    def abandon(self) -> None:
+        """Breaks the connection, whatever is on its way."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    async def _receive(self) -> tuple[str, int, int, bytearray]:
+        number, arg0, arg1, length, check, magic = _HEADER.unpack(await self._receive_exactly(_HEADER.size))
+        if magic != number ^ 0xFFFFFFFF:
+            raise ProtocolError(f"bad magic {magic:#010x} for command {number:#010x}")
+        if number not in _COMMANDS:
+            raise ProtocolError(f"unknown command {number:#010x}")
+        if length > MAX_PAYLOAD:
+            raise ProtocolError(f"{length} bytes in a packet")
+        payload = await self._receive_exactly(length)
+        command = _COMMANDS[number]
+        version = min(VERSION, arg0) if command == "CNXN" else self._version
+        if version < VERSION_WITHOUT_CHECKSUM and check != sum(payload) & 0xFFFFFFFF:
+            raise ProtocolError(f"wrong checksum in {command}")
+        return command, arg0, arg1, payload
+
+    async def _receive_exactly(self, size: int) -> bytearray:
+        data = bytearray(size)
+        left = memoryview(data)
+        way = self._daemon.link.inward
+        while left:
+            got = await self._loop.sock_recv_into(self._sock, left[:SLICE] if way.slow else left)
+            await way.take_time(got)
+            if not got:
+                raise EOFError
+            left = left[got:]
+        return data
+
+    async def _handle(self, command: str, arg0: int, arg1: int, payload: bytearray) -> None:
+        if command == "CNXN":
+            self._hello = arg0, arg1
+            self._online = False
+            self._close_streams()
+            await self.greet()
+        elif self._daemon.state == "offline":
+            return
+        elif command == "AUTH":
+            if arg0 == AUTH_SIGNATURE and not self._online:
+                await self._ask_for_key()  # no key is known: the client tries its next one, then offers one
+        elif not self._online or not arg0:
+            return
+        elif command == "OPEN":
+            if not arg1:
+                await self._open(arg0, os.fsdecode(bytes(payload).rstrip(b"\0")))
+        else:
+            await self._pass_to_stream(command, arg0, arg1, payload)
+
+    async def greet(self) -> None:
+        """Answers a client that has introduced itself as the phone's state demands; again where that has changed."""
+        if self._hello is None or self._online or self._daemon.state == "offline":
+            return
+        if self._daemon.state == "unauthorized":
+            await self._ask_for_key()
+            return
+        version, max_payload = self._hello
+        self.max_payload = max(64, min(max_payload, MAX_PAYLOAD))
+        self._version = min(version, VERSION)
+        self._online = True
+        await self.send("CNXN", VERSION, MAX_PAYLOAD, self._daemon.banner())
+
+    async def _ask_for_key(self) -> None:
+        await self.send("AUTH", AUTH_TOKEN, 0, os.urandom(20))
+
+    async def _open(self, remote: int, name: str) -> None:
+        service = Service.parse(name)
+        if service is None:
+            await self.send("CLSE", 0, remote)
+            return
+        self._last_id += 1
+        stream = ClientStream(self, self._last_id, remote)
+        try:
+            session = self._daemon.start(service, stream)
+        except OSError as error:
+            log.warning("cannot start %s: %s", service.kind, error)
+            await self.send("CLSE", 0, remote)
+            return
+        self._streams[self._last_id] = stream
+        await self.send("OKAY", self._last_id, remote)
+        self._daemon.spawn(self._serve(session, self._last_id, stream))
+
+    async def _serve(self, session: Session | MuteSession, local: int, stream: ClientStream) -> None:
+        try:
+            await session.run()
+        finally:
+            if self._streams.pop(local, None):
+                stream.on_closed()
+                await self.send("CLSE", local, stream.remote)
+
+    async def _pass_to_stream(self, command: str, remote: int, local: int, payload: bytearray) -> None:
+        stream = self._streams.get(local)
+        if stream is None or stream.remote != remote:
+            if command == "OKAY":
+                await self.send("CLSE", local, remote)
+        elif command == "WRTE":
+            stream.on_data(payload)
+        elif command == "OKAY":
+            stream.on_taken()
+        else:
+            del self._streams[local]
+            stream.on_closed()
+            await self.send("CLSE", local, remote)
+
+    def _close_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.on_closed()
+        self._streams.clear()

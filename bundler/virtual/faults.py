@@ -1,0 +1,147 @@
+"""How a virtual phone misbehaves: the faults, and the specs `NAME:NUMBER` in which they are asked for.
+
+N counts from 0 over the phone's whole life, from its start to its stop: inferences and shell sessions; BYTES are of the
+data of all sessions, without adb's packet headers. A fault happens once in that life where its description says no
+other. Knows what faults there are, not how they come about.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bundler.errors import UsageError
+
+ALWAYS = "always"
+
+State = Literal["device", "unauthorized", "offline"]
+"""What a phone looks like in `adb devices`: usable, its owner has not allowed this computer, it never answers."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault. `form` is how it is written: words in capitals stand for values, those in [] may be missing."""
+
+    form: str
+    description: str
+
+    @property
+    def name(self) -> str:
+        return self.form.partition(":")[0].partition("[")[0]
+
+    @property
+    def parameters(self) -> list[str]:
+        return re.findall(r":([A-Za-z_-]+)", self.form)
+
+    @property
+    def needed(self) -> int:
+        """How many parameters there are at least."""
+        return self.form.partition("[")[0].count(":")
+
+
+KINDS = (
+    Kind("cut-in:BYTES", "the adb connections are closed once so many bytes have come from the host"),
+    Kind("cut-out:BYTES", "the same once so many bytes have gone to the host"),
+    Kind("cut-run:N", "the adb connections are closed when snpe-net-run begins its inference N"),
+    Kind("flip-in:BYTES", "one bit of the byte at this place of the data from the host is changed on the way"),
+    Kind("flip-out:BYTES", "the same in the data to the host"),
+    Kind("slow:BYTES_PER_S", "a slow link: so many bytes a second each way, always"),
+    Kind("disk:BYTES", "the disk of /data/local/tmp takes so many more bytes of files, then it is full; always"),
+    Kind("kill-run:N", "SIGKILL for snpe-net-run and its whole session when inference N begins"),
+    Kind("restart:N[:SECONDS]", "the phone restarts when inference N begins: its storage stays; away for 1 s"),
+    Kind("run-fail:N[:always]", "snpe-net-run fails at inference N with an error line (always: and ever after)"),
+    Kind("run-crash:N[:always]", "snpe-net-run dies of SIGSEGV at inference N"),
+    Kind("run-short:N[:always]", "the first output file of inference N is cut to half its size"),
+    Kind("run-nan:N[:always]", "the first value of inference N's first output file is not a number"),
+    Kind(
+        "run-time:MS", "snpe-net-run takes this time an inference and does not compute: NOT the model's answers; always"
+    ),
+    Kind("unauthorized[:SECONDS]", "not allowed by its owner, for this time or for ever"),
+    Kind("offline[:SECONDS]", "answers nothing, for this time or for ever"),
+    Kind("mute-shell[:N]", "shell session N, or each one, is opened and never answers"),
+    Kind("lacks:TOOL[-OPTION]", "the phone's tools lack this one, or this option of it (lacks:tar-z); always"),
+    Kind("clock:SECONDS", "the phone's clock is ahead by this, or behind if negative; always"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that was asked for."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int | None:
+        """The first parameter as a whole number, None without one."""
+        return int(float(self.values[0])) if self.values else None
+
+    @property
+    def always(self) -> bool:
+        """Whether it goes on happening from its number on."""
+        return ALWAYS in self.values
+
+    def __str__(self) -> str:
+        return ":".join((self.name, *self.values))
+
+
+@dataclass(frozen=True)
+class Faults:
+    """All faults of a phone."""
+
+    faults: tuple[Fault, ...] = ()
+
+    def of(self, *names: str) -> list[Fault]:
+        """Those of these kinds."""
+        return [fault for fault in self.faults if fault.name in names]
+
+    def numbers(self, name: str) -> list[int]:
+        """The numbers of those of this kind that have one, rising."""
+        return sorted(number for fault in self.of(name) if (number := fault.number) is not None)
+
+    def number(self, name: str) -> int | None:
+        """The number of the one of this kind; None without one."""
+        return next(iter(self.numbers(name)), None)
+
+    def lacks(self, tool: str, option: str = "") -> bool:
+        """Whether the phone's tools lack this one, or this option of it."""
+        wanted = f"{tool}-{option}" if option else tool
+        return any(fault.values[0] == wanted for fault in self.of("lacks"))
+
+
+def as_text() -> str:
+    """All faults, each with what it does, as paragraphs for `--help`."""
+    return "\n\n".join(["Faults:", *(f"{kind.form} - {kind.description}" for kind in KINDS)])
+
+
+def parse_faults(specs: Sequence[str]) -> Faults:
+    """The faults that `specs` ask for.
+
+    Raises:
+        UsageError: there is no such fault, or its parameters are wrong; the hint lists all.
+    """
+    return Faults(tuple(_parse(spec) for spec in specs))
+
+
+def _parse(spec: str) -> Fault:
+    name, *values = spec.split(":")
+    kind = next((kind for kind in KINDS if kind.name == name), None)
+    if kind is None:
+        raise UsageError(f"--fault {spec}: no such fault", f"Faults: {', '.join(kind.form for kind in KINDS)}.")
+    if not kind.needed <= len(values) <= len(kind.parameters):
+        raise UsageError(f"--fault {spec}: wrong number of parameters", f"It is written {kind.form}.")
+    for parameter, value in zip(kind.parameters, values, strict=False):
+        if not _fits(parameter, value):
+            raise UsageError(f"--fault {spec}: {value!r} is no {parameter}", f"It is written {kind.form}.")
+    return Fault(name, tuple(values))
+
+
+def _fits(parameter: str, value: str) -> bool:
+    match parameter:
+        case "TOOL":
+            return re.fullmatch("[a-z0-9_]+(-[A-Za-z0-9])?", value) is not None
+        case "SECONDS":
+            return re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", value) is not None
+        case "always":
+            return value == ALWAYS
+    return re.fullmatch("[0-9]{1,15}", value) is not None

@@ -1,0 +1,64 @@
+"""The link between a virtual phone and its host, as far as it is faulty: it breaks, changes a bit, or is slow.
+
+Counts the data of all sessions together, from the phone's start. Knows nothing of adb's packets.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from bundler.virtual.faults import Faults
+
+FLIPPED_BIT = 1
+SLICE = 16 * 1024
+
+Data = bytes | bytearray | memoryview
+
+
+class LinkCut(Exception):
+    """The link broke while a session's data went over it."""
+
+
+class Way:
+    """One direction."""
+
+    def __init__(self, cuts: Sequence[int], flips: Sequence[int], bytes_per_s: int | None) -> None:
+        self.slow = bytes_per_s is not None
+        self._cuts, self._flips = list(cuts), list(flips)
+        self._bytes_per_s = bytes_per_s or 1
+        self._carried = 0
+        self._free_at = 0.0
+
+    def carry(self, data: Data) -> tuple[Data, bool]:
+        """What arrives of a session's data, and whether the link breaks behind it."""
+        start, end = self._carried, self._carried + len(data)
+        broken = bool(self._cuts) and end >= self._cuts[0]
+        if broken:
+            end = max(self._cuts.pop(0), start)
+            data = data[: end - start]
+        self._carried = end
+        here = bisect_left(self._flips, end)
+        if here:
+            changed = bytearray(data)
+            for position in self._flips[:here]:
+                changed[position - start] ^= FLIPPED_BIT
+            del self._flips[:here]
+            data = changed
+        return data, broken
+
+    async def take_time(self, size: int) -> None:
+        """Waits as long as so many bytes take, with those before them."""
+        if self.slow:
+            now = asyncio.get_running_loop().time()
+            self._free_at = max(self._free_at, now) + size / self._bytes_per_s
+            await asyncio.sleep(self._free_at - now)
+
+
+class Link:
+    """Both directions, as seen from the phone; `cut` breaks it."""
+
+    def __init__(self, faults: Faults, cut: Callable[[], None]) -> None:
+        rate = faults.number("slow")
+        self.inward = Way(faults.numbers("cut-in"), faults.numbers("flip-in"), rate)
+        self.outward = Way(faults.numbers("cut-out"), faults.numbers("flip-out"), rate)
+        self.cut = cut

@@ -1,0 +1,68 @@
+"""The faults of snpe-net-run on the virtual phone: what happens to a run at the inferences that they name."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bundler.virtual.faults import Fault, Faults
+from bundler.virtual.life import CUT, RESTART, Life
+from bundler.virtual.net_files import NetRunError, error_line
+from bundler.virtual.proc import running
+
+DEATH_S = 30.0
+NAN = b"\0\0\xc0\x7f"
+
+
+class RunFaults:
+    """What befalls the inferences of one run of snpe-net-run."""
+
+    def __init__(self, faults: Faults, life: Life, root: Path) -> None:
+        self._faults, self._life, self._root = faults, life, root
+        self._number = 0
+        self.time_s = None if (ms := faults.number("run-time")) is None else ms / 1000
+
+    def begin(self) -> None:
+        """Called when an inference begins; may never come back.
+
+        Raises:
+            NetRunError: the run fails here.
+        """
+        self._number = self._life.count("inference")
+        if self._due("cut-run"):
+            self._life.tell(CUT)
+        if self._due("restart"):
+            self._life.tell(RESTART)
+            time.sleep(DEATH_S)
+        if self._due("kill-run"):
+            _kill_session(self._root)
+        if self._due("run-crash"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self._due("run-fail"):
+            raise NetRunError(error_line(402, "Graph execution failed on the backend. error code=6031", "Dsp Runtime"))
+
+    def finish(self, outputs: Sequence[Path]) -> None:
+        """Called when the inference's output files are written."""
+        if self._due("run-short"):
+            os.truncate(outputs[0], outputs[0].stat().st_size // 2)
+        if self._due("run-nan"):
+            with outputs[0].open("r+b") as file:
+                file.write(NAN)
+
+    def _due(self, name: str) -> bool:
+        return any(self._happens(fault) for fault in self._faults.of(name))
+
+    def _happens(self, fault: Fault) -> bool:
+        if fault.always:
+            return self._number >= (fault.number or 0)
+        return self._number == fault.number and self._life.once(str(fault))
+
+
+def _kill_session(root: Path) -> None:
+    """Ends this process and all of its session at once, without a word."""
+    session = os.getsid(0)
+    for process in running(root):
+        if process.session == session and process.pid != os.getpid():
+            os.kill(process.pid, signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)

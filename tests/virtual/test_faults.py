@@ -1,0 +1,294 @@
+"""Each fault of the virtual phone, as the genuine adb sees it."""
+
+import contextlib
+import math
+import re
+import subprocess
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bundler.errors import UsageError
+from bundler.soc import known_socs
+from bundler.virtual.faults import KINDS, Faults, parse_faults
+from bundler.virtual.link import Way
+from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
+from tests.virtual.conftest import Adb, wait_for
+
+DOCS = Path(__file__).parents[2] / "docs/virtual-phone.md"
+INPUTS = 3
+RUN = "cd /data/local/tmp; snpe-net-run --container m.dlc --input_list list --set_output_tensors start,end"
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A running phone with faults, and adb for it."""
+
+    phone: VirtualPhone
+    adb: Adb
+
+    @property
+    def tmp(self) -> Path:
+        """The host's folder that is the phone's /data/local/tmp."""
+        return self.phone.state / "storage/data/local/tmp"
+
+    def sh(self, script: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        return self.adb.run("shell", "-T", script, stdin=stdin)
+
+    def connect(self) -> "Faulty":
+        """Connects anew, until that works."""
+
+        def works() -> bool:
+            self.adb.run("disconnect", self.phone.serial)
+            self.adb.run("connect", self.phone.serial)
+            return self.state() == "device"
+
+        wait_for(works)
+        return self
+
+    def state(self) -> str:
+        """What `adb devices` says of it."""
+        found = re.search(rf"^{self.phone.serial}\t(\w+)$", self.adb.text("devices"), re.MULTILINE)
+        return found[1] if found else ""
+
+    def with_inputs(self) -> "Faulty":
+        """Puts something there that snpe-net-run reads."""
+        (self.tmp / "m.dlc").write_bytes(b"PK")
+        for number in range(INPUTS):
+            (self.tmp / f"in{number}").write_bytes(bytes([number]) * 16)
+        (self.tmp / "list").write_text("".join(f"ids:=in{number}\n" for number in range(INPUTS)))
+        return self
+
+    def outputs(self) -> dict[str, bytes]:
+        """The output files that there are."""
+        folder = self.tmp / "output"
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.raw"))}
+
+
+Start = Callable[..., Faulty]
+
+
+@pytest.fixture
+def start(any_adb: Adb, tmp_path: Path) -> Iterator[Start]:
+    """Starts phones with the faults given, connected unless `connect` is False; all end with the test."""
+    phones: list[VirtualPhone] = []
+
+    def begin(*faults: str, connect: bool = True) -> Faulty:
+        phone = start_phone(known_socs()["SM8650"], 0, tmp_path / f"phone{len(phones)}", faults=faults)
+        phones.append(phone)
+        faulty = Faulty(phone, Adb(any_adb.port, any_adb.home, phone.serial))
+        return faulty.connect().with_inputs() if connect else faulty
+
+    try:
+        yield begin
+    finally:
+        for phone in phones:
+            any_adb.run("disconnect", phone.serial)
+            stop_phone(phone)
+
+
+class TestSpecs:
+    @pytest.mark.parametrize("spec", ["bla", "cut-in", "cut-in:x", "cut-in:-1", "cut-in:1:2", "run-fail:1:never", ""])
+    def test_a_bad_one_is_refused(self, spec: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            parse_faults([spec])
+        assert spec in str(caught.value)
+        assert "cut-in:BYTES" in caught.value.hint or "run-fail:N[:always]" in caught.value.hint
+
+    def test_all_forms_can_be_parsed(self) -> None:
+        examples = {"TOOL": "tar", "always": "always"}
+        for kind in KINDS:
+            specs = [":".join((kind.name, *(examples.get(p, "7") for p in kind.parameters)))]
+            specs.append(":".join((kind.name, *(examples.get(p, "7") for p in kind.parameters[: kind.needed]))))
+            assert [str(fault) for fault in parse_faults(specs).faults] == specs
+
+    def test_the_documents_list_them(self) -> None:
+        rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+        assert rows == [(kind.form, kind.description) for kind in KINDS]
+
+    def test_none_is_no_fault(self) -> None:
+        assert parse_faults([]) == Faults()
+
+
+class TestRuns:
+    def test_time_and_made_up_answers(self, start: Start) -> None:
+        phone = start("run-time:100")
+        begin = time.monotonic()
+        assert phone.sh(RUN).returncode == 0
+        assert 0.3 <= time.monotonic() - begin < 3
+        outputs = phone.outputs()
+        assert sorted(outputs) == sorted(f"Result_{n}/{name}.raw" for n in range(INPUTS) for name in ("start", "end"))
+        assert len(set(outputs.values())) == len(outputs)
+        assert all(len(data) == 16 and all(abs(value) <= 8 for value in array("f", data)) for data in outputs.values())
+        assert phone.sh(RUN).returncode == 0
+        assert phone.outputs() == outputs
+
+    def test_failure(self, start: Start) -> None:
+        phone = start("run-time:0", "run-fail:1")
+        failed = phone.sh(RUN)
+        assert failed.returncode == 1
+        assert re.match(rb"error_code=\d+; error_message=.*; error_component=.*; line_no=\d+; ", failed.stderr)
+        assert {name[:8] for name in phone.outputs()} == {"Result_0"}
+        assert phone.sh(RUN).returncode == 0
+
+    def test_failure_for_ever(self, start: Start) -> None:
+        phone = start("run-time:0", "run-fail:3:always")
+        assert [phone.sh(RUN).returncode for _ in range(3)] == [0, 1, 1]
+
+    def test_crash(self, start: Start) -> None:
+        phone = start("run-time:0", "run-crash:2")
+        crashed = phone.sh(f"{RUN}; exit $?")
+        assert crashed.returncode == 139
+        assert {name[:8] for name in phone.outputs()} == {"Result_0", "Result_1"}
+        assert phone.sh(RUN).returncode == 0
+
+    def test_short_file(self, start: Start) -> None:
+        phone = start("run-time:0", "run-short:1")
+        assert phone.sh(RUN).returncode == 0
+        assert [name for name, data in phone.outputs().items() if len(data) != 16] == ["Result_1/start.raw"]
+
+    def test_not_a_number(self, start: Start) -> None:
+        phone = start("run-time:0", "run-nan:1")
+        assert phone.sh(RUN).returncode == 0
+        bad = [name for name, data in phone.outputs().items() for value in array("f", data) if math.isnan(value)]
+        assert bad == ["Result_1/start.raw"]
+
+    def test_killed_with_the_script_that_runs_it(self, start: Start) -> None:
+        phone = start("run-time:0", "kill-run:1")
+        (phone.tmp / "job.sh").write_text(f"{RUN}\necho $? >ended\n")
+        phone.sh("cd /data/local/tmp; setsid sh job.sh </dev/null >/dev/null 2>&1 & echo $! >/data/local/tmp/pid")
+        wait_for(lambda: phone.sh("kill -0 $(cat /data/local/tmp/pid)").returncode)
+        assert {name[:8] for name in phone.outputs()} == {"Result_0"}
+        assert not (phone.tmp / "ended").exists()
+        assert phone.sh(RUN).returncode == 0
+
+
+class TestCuts:
+    def test_while_data_comes(self, start: Start) -> None:
+        phone = start("cut-in:1000000")
+        data = bytes(3_000_000)
+        assert phone.sh("cat >/data/local/tmp/data", data).returncode != 0
+        wait_for(lambda: (phone.tmp / "data").stat().st_size <= 1_000_000)
+        assert phone.connect().sh("cat >/data/local/tmp/data", data).returncode == 0
+        assert (phone.tmp / "data").read_bytes() == data
+
+    def test_while_data_goes(self, start: Start) -> None:
+        phone = start("cut-out:1000000")
+        (phone.tmp / "data").write_bytes(bytes(3_000_000))
+        cut = phone.sh("cat /data/local/tmp/data")
+        assert cut.returncode != 0
+        assert len(cut.stdout) == 1_000_000
+        assert len(phone.connect().sh("cat /data/local/tmp/data").stdout) == 3_000_000
+
+    def test_while_a_file_is_pushed(self, start: Start, tmp_path: Path) -> None:
+        phone = start("cut-in:500000")
+        (tmp_path / "file").write_bytes(bytes(2_000_000))
+        assert phone.adb.run("push", tmp_path / "file", "/data/local/tmp/file").returncode != 0
+        assert phone.connect().adb.run("push", tmp_path / "file", "/data/local/tmp/file").returncode == 0
+        assert (phone.tmp / "file").stat().st_size == 2_000_000
+
+    def test_while_it_runs(self, start: Start) -> None:
+        phone = start("run-time:50", "cut-run:1")
+        assert phone.sh(f"setsid sh -c '{RUN}; echo $? >ended' >/dev/null 2>&1 </dev/null & sleep 20").returncode != 0
+        wait_for((phone.tmp / "ended").exists)
+        assert phone.connect().sh("cat /data/local/tmp/ended").stdout == b"0\n"
+        assert len(phone.outputs()) == 2 * INPUTS
+
+
+class TestRestart:
+    def test_processes_die_and_files_stay(self, start: Start) -> None:
+        phone = start("run-time:0", "restart:1:0.3")
+        boot = phone.sh("cat /proc/sys/kernel/random/boot_id").stdout
+        (phone.tmp / "job.sh").write_text(f"{RUN}\necho $? >ended\n")
+        job = "setsid sh job.sh </dev/null >/dev/null 2>&1 & sleep 20; echo $? >waited"
+        begin = time.monotonic()
+        assert phone.sh(f"cd /data/local/tmp; {job}").returncode != 0
+        assert time.monotonic() - begin < 10
+        phone.connect()
+        assert phone.sh("cat /proc/sys/kernel/random/boot_id").stdout not in (boot, b"")
+        assert phone.sh("ps -o NAME").stdout.split()[1:] == [b"ps"]
+        assert {name[:8] for name in phone.outputs()} == {"Result_0"}
+        assert not (phone.tmp / "ended").exists()
+        assert not (phone.tmp / "waited").exists()
+        assert phone.sh(RUN).returncode == 0
+
+
+class TestLink:
+    def test_a_bit_changes_on_the_way_in(self, start: Start) -> None:
+        phone = start("flip-in:70000")
+        data = bytes(200_000)
+        changed = []
+        for _ in range(2):
+            assert phone.sh("cat >/data/local/tmp/data", data).returncode == 0
+            arrived = (phone.tmp / "data").read_bytes()
+            assert len(arrived) == len(data)
+            changed.append([place for place, byte in enumerate(arrived) if byte])
+        assert changed == [[70_000], []]
+
+    def test_a_bit_changes_on_the_way_out(self, start: Start) -> None:
+        phone = start("flip-out:70000")
+        (phone.tmp / "data").write_bytes(bytes(200_000))
+        first, second = (phone.sh("cat /data/local/tmp/data") for _ in range(2))
+        assert [place for place, byte in enumerate(first.stdout) if byte] == [70_000]
+        assert second.stdout == bytes(200_000)
+        assert first.returncode == 0
+
+    def test_a_slow_one(self, start: Start) -> None:
+        phone = start("slow:400000")
+        begin = time.monotonic()
+        assert phone.sh("cat >/data/local/tmp/data", bytes(300_000)).returncode == 0
+        assert phone.sh("cat /data/local/tmp/data").stdout == bytes(300_000)
+        assert 1.5 <= time.monotonic() - begin < 6
+
+    def test_a_way_counts_to_the_byte(self) -> None:
+        way = Way([10, 25], [3, 12], None)
+        assert way.carry(bytes(8)) == (bytes([0, 0, 0, 1, 0, 0, 0, 0]), False)
+        assert way.carry(bytes(8)) == (bytes(2), True)
+        assert way.carry(bytes(8)) == (bytes([0, 0, 1, 0, 0, 0, 0, 0]), False)
+        assert way.carry(bytes(7)) == (bytes(7), True)
+        assert way.carry(b"abc") == (b"abc", False)
+
+
+class TestStates:
+    def test_unauthorized_until_its_owner_allows_it(self, start: Start) -> None:
+        phone = start("unauthorized:1.5", connect=False)
+        phone.adb.run("connect", phone.phone.serial)
+        assert phone.state() == "unauthorized"
+        assert phone.sh("true").returncode != 0
+        wait_for(lambda: phone.state() == "device")
+        assert phone.sh("echo hi").stdout == b"hi\n"
+
+    def test_offline_for_a_while(self, start: Start) -> None:
+        phone = start("offline:1", connect=False)
+        connecting = phone.adb.start("connect", phone.phone.serial, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: phone.state() == "offline")
+            wait_for(lambda: phone.state() == "device")
+        finally:
+            connecting.kill()
+            connecting.wait()
+        assert phone.sh("echo hi").stdout == b"hi\n"
+
+    def test_a_shell_that_does_not_answer(self, start: Start) -> None:
+        phone = start("mute-shell:1", connect=False).connect()
+        assert phone.sh("echo one").stdout == b"one\n"
+        mute = phone.adb.start("shell", "echo two", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            mute.communicate(timeout=0.5)
+        assert phone.sh("echo three").stdout == b"three\n"
+        mute.kill()
+        assert mute.communicate()[0] == b""
+
+    def test_shells_that_never_answer(self, start: Start) -> None:
+        phone = start("mute-shell")
+        mute = phone.adb.start("shell", "echo", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            mute.communicate(timeout=0.5)
+            pytest.fail("it answered")
+        mute.kill()
+        mute.communicate()
+        assert b"list" in phone.adb.run("ls", "/data/local/tmp").stdout
