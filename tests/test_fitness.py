@@ -7,13 +7,14 @@ import pytest
 
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry
+from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts
 from bundler.errors import NoNetRun, PhoneRefused, RuntimeUnsupported
 from bundler.fitness import check_fitness, choose_runtime, files_for, why_not
 from bundler.types import RUNTIMES, Runtime
 
-PHONE = Phone(AdbServer("127.0.0.1", 1), "R5CT")  # never asked anything here
+PHONE = Phone(AdbServer("127.0.0.1", 1), "R5CT", Limit())  # never asked anything here
 GOOD = PhoneFacts(
     soc_model="SM8650", abi="arm64-v8a", model="A phone", android="14", free_bytes=1 << 30, net_run="/system/bin/x"
 )
