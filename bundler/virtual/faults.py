@@ -139,7 +139,10 @@ def _parse(spec: str) -> Fault:
 def _fits(parameter: str, value: str) -> bool:
     match parameter:
         case "TOOL":
-            return re.fullmatch("[a-z0-9_]+(-[A-Za-z0-9])?", value) is not None
+            from bundler.virtual.shell.tools import IN_PROCESS, TOOLS
+
+            tool, dash, option = value.partition("-")
+            return tool in TOOLS and (len(option) == 1 if dash else tool not in IN_PROCESS)
         case "SECONDS":
             return re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", value) is not None
         case "always":

@@ -27,7 +27,7 @@ class Storage:
         self.root = root.resolve()
 
     def create(self, programs: Iterable[str] = ()) -> None:
-        """Makes the folders that every phone has, and an entry in /system/bin for each program, and boots."""
+        """Makes the folders that every phone has, and an entry in /system/bin for each program alone, and boots."""
         for folder in FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for device in DEVICES:
@@ -38,7 +38,11 @@ class Storage:
             (zone / "type").write_text(f"{kind}\n", encoding="ascii")
             (zone / "temp").write_text(f"{temperature}\n", encoding="ascii")
         self.boot()
-        for program in programs:
+        wanted = set(programs)
+        for entry in (self.root / "system/bin").iterdir():
+            if entry.name not in wanted:
+                entry.unlink()
+        for program in wanted:
             entry = self.root / "system/bin" / program
             if not entry.exists():
                 entry.touch(mode=0o755)

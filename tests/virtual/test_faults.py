@@ -92,12 +92,26 @@ def start(any_adb: Adb, tmp_path: Path) -> Iterator[Start]:
 
 
 class TestSpecs:
-    @pytest.mark.parametrize("spec", ["bla", "cut-in", "cut-in:x", "cut-in:-1", "cut-in:1:2", "run-fail:1:never", ""])
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            "bla",
+            "cut-in",
+            "cut-in:x",
+            "cut-in:-1",
+            "cut-in:1:2",
+            "run-fail:1:never",
+            "lacks:tarz",
+            "lacks:kill",
+            "clock:",
+            "",
+        ],
+    )
     def test_a_bad_one_is_refused(self, spec: str) -> None:
         with pytest.raises(UsageError) as caught:
             parse_faults([spec])
         assert spec in str(caught.value)
-        assert "cut-in:BYTES" in caught.value.hint or "run-fail:N[:always]" in caught.value.hint
+        assert any(kind.form in caught.value.hint for kind in KINDS)
 
     def test_all_forms_can_be_parsed(self) -> None:
         examples = {"TOOL": "tar", "always": "always"}
@@ -292,3 +306,40 @@ class TestStates:
         mute.kill()
         mute.communicate()
         assert b"list" in phone.adb.run("ls", "/data/local/tmp").stdout
+
+
+class TestTools:
+    def test_a_tool_that_is_missing(self, start: Start) -> None:
+        phone = start("lacks:gzip", "lacks:setsid")
+        done = phone.sh("gzip -c list; echo $?; ls /system/bin/setsid; setsid true; command -v gzip; zcat --help")
+        assert done.stdout == b"127\n"
+        assert b"gzip: inaccessible or not found" in done.stderr
+        assert b"setsid: inaccessible or not found" in done.stderr
+
+    def test_options_that_are_missing(self, start: Start) -> None:
+        phone = start("lacks:tar-z", "lacks:sha256sum-c")
+        work = "cd /data/local/tmp;"
+        for command in ("tar -czf x list", "tar czf x list"):
+            done = phone.sh(f"{work} {command}")
+            assert (done.returncode, done.stderr) == (1, b"tar: Unknown option 'z' (see \"tar --help\")\n")
+        assert phone.sh(f"{work} tar -cf x list; gzip x; tar -xf x.gz").stderr == b"tar: Not tar\n"
+        assert phone.sh(f"{work} sha256sum list | sha256sum -c -").stderr.startswith(b"sha256sum: Unknown option 'c'")
+        assert b"Unknown option 'check'" in phone.sh(f"{work} sha256sum --check list").stderr
+        assert phone.sh(f"{work} gzip -dc x.gz | tar -xf - && sha256sum list").returncode == 0
+
+    def test_they_are_back_without_the_fault(self, start: Start) -> None:
+        phone = start("lacks:gzip")
+        stop_phone(phone.phone)
+        again = start_phone(known_socs()["SM8650"], 0, phone.phone.state)
+        try:
+            assert (
+                Faulty(again, Adb(phone.adb.port, phone.adb.home, again.serial)).connect().sh("gzip </dev/null").stdout
+            )
+        finally:
+            phone.adb.run("disconnect", again.serial)
+            stop_phone(again)
+
+    @pytest.mark.parametrize("seconds", [1_000_000, -86_400])
+    def test_a_wrong_clock(self, start: Start, seconds: int) -> None:
+        told = int(start(f"clock:{seconds}").sh("date +%s").stdout)
+        assert abs(told - seconds - time.time()) < 10

@@ -32,7 +32,7 @@ Found = Tool | Program | Script
 
 def names(machine: Machine) -> list[str]:
     """All commands of /system/bin."""
-    return sorted({*TOOLS, *SHELLS, *machine.programs})
+    return sorted(name for name in {*TOOLS, *SHELLS, *machine.programs} if not machine.faults.lacks(name))
 
 
 def find(name: str, process: Process) -> tuple[Found, str]:
@@ -80,6 +80,8 @@ def _at(path: str, process: Process) -> Found:
 
 
 def _known(name: str, machine: Machine) -> Found | None:
+    if machine.faults.lacks(name):
+        return None
     if name in machine.programs:
         return machine.programs[name]
     if name in SHELLS:

@@ -11,7 +11,7 @@ from bundler.virtual.shell.interpreter import Interpreter
 from bundler.virtual.shell.launch import BIN, SHELL
 from bundler.virtual.shell.parser import Parser
 from bundler.virtual.shell.state import OPTIONS, OTHER_OPTIONS, State
-from bundler.virtual.shell.tools.base import Context, Failure, complain
+from bundler.virtual.shell.tools.base import Context, Failure, complain, leave_out
 
 DEFAULTS = {"PATH": BIN, "HOME": "/data/local/tmp", "TMPDIR": "/data/local/tmp"}
 
@@ -36,6 +36,7 @@ def run(command: str | None, machine: Machine, env: Mapping[str, str]) -> int:
 
 def _settle(machine: Machine) -> None:
     """Makes this process one of the phone's: nothing of the daemon is left but its code."""
+    leave_out(machine.faults)
     os.umask(0)
     os.chdir(machine.storage.root)
     for entry in Path("/dev/fd").iterdir():

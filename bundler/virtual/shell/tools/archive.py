@@ -12,7 +12,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Options, Tool, parse
+from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Options, Tool, has_option, parse
 
 LONG = {
     "create": "c",
@@ -169,7 +169,7 @@ def _read(archive: str, options: Options, context: Context) -> int:
     fd = os.dup(0) if archive == "-" else context.open(archive)
     source = BufferedReader(FileIO(fd), CHUNK)
     stream: BinaryIO = source
-    if source.peek(2)[:2] == b"\x1f\x8b" or "z" in options:
+    if "z" in options or (source.peek(2)[:2] == b"\x1f\x8b" and has_option("tar", "z")):
         stream = cast("BinaryIO", gzip.GzipFile(fileobj=source, mode="rb"))
     if not source.peek(1):
         raise Failure("Not tar")

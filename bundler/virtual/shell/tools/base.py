@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from bundler.virtual.faults import Faults
 from bundler.virtual.machine import Process
 from bundler.virtual.storage import WRITABLE
 
 CHUNK = 1 << 16
 ERROR_STATUS = {"cmp": 2, "diff": 2, "egrep": 2, "expr": 2, "fgrep": 2, "grep": 2, "sort": 2, "timeout": 125}
+_missing = Faults()
 STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -241,7 +243,7 @@ def parse(
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             letter = (long or {}).get(name, "")
-            if not letter:
+            if not letter or not has_option(argv[0], letter):
                 raise unknown_option(argv[0], name)
             if letter in values:
                 given.setdefault(letter, []).append(value if equals else _next(pending, argv[0], name))
@@ -272,6 +274,8 @@ def _letters(
 ) -> None:
     while letters:
         letter, letters = letters[0], letters[1:]
+        if not has_option(name, letter):
+            raise unknown_option(name, letter)
         if letter in values:
             given.setdefault(letter, []).append(letters or _next(pending, name, letter))
             letters = ""
@@ -284,6 +288,17 @@ def _next(pending: list[str], name: str, option: str) -> str:
     if not pending:
         raise Failure(f'Missing argument to -{option} (see "{name} --help")')
     return pending.pop()
+
+
+def leave_out(faults: Faults) -> None:
+    """Has the tools of this process lack the options that `faults` name."""
+    global _missing  # noqa: PLW0603  (a process is of one phone for all its life)
+    _missing = faults
+
+
+def has_option(tool: str, letter: str) -> bool:
+    """Whether the phone's tool has the option, if toybox's has it."""
+    return not _missing.lacks(tool, letter)
 
 
 def unknown_option(name: str, option: str) -> Failure:
