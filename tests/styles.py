@@ -19,7 +19,7 @@ INT32, INT64, FLOAT, BOOL = TensorProto.INT32, TensorProto.INT64, TensorProto.FL
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = ("start_logits", "end_logits")
 
-Norm = Literal["none", "layer"]
+Norm = Literal["none", "layer", "layer_tanh"]
 Masking = Callable[[str], str]  # attention scores -> shares
 
 
@@ -167,7 +167,7 @@ STATIC = ("ours", "gathered", "causal", "per_token")  # the others have int64 in
 def styled(
     mask: str = "ours", *, norm: Norm = "none", segments: bool = True, length: int = LENGTH, seed: int = 0
 ) -> onnx.ModelProto:
-    """A model with this mask; `norm` is MobileBERT's NoNorm and Relu, or BERT's LayerNorm and Gelu."""
+    """A model with this mask; `norm` is MobileBERT's NoNorm and Relu, BERT's LayerNorm and Gelu, or ALBERT's tanh."""
     w = Writer(seed)
     names = tuple(
         n for n in INPUTS if (segments or n != "token_type_ids") and (mask != "none" or n != "attention_mask")
@@ -262,5 +262,10 @@ def _feed_forward(w: Writer, value: str, norm: Norm) -> str:
     inner = w.linear(value, HIDDEN, 2 * HIDDEN)
     if norm == "none":
         return w.linear(w("Relu", inner), 2 * HIDDEN, HIDDEN)
+    if norm == "layer_tanh":  # Gelu as ALBERT approximates it
+        cubed = w("Mul", w("Pow", inner, w.constant(3)), w.constant(0.044715))
+        bent = w("Tanh", w("Mul", w("Add", inner, cubed), w.constant((2 / np.pi) ** 0.5)))
+        half = w("Mul", inner, w.constant(0.5))
+        return w.linear(w("Mul", half, w("Add", bent, w.constant(1))), 2 * HIDDEN, HIDDEN)
     error = w("Add", w("Erf", w("Div", inner, w.constant(2**0.5))), w.constant(1))
     return w.linear(w("Mul", w("Mul", inner, error), w.constant(0.5)), 2 * HIDDEN, HIDDEN)

@@ -1,5 +1,6 @@
 """Exported models answer as torch does, whatever their family; their tokenizers come along."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from bundler import resources  # noqa: E402
+from bundler.cli import main  # noqa: E402
 from bundler.errors import ModelInvalid  # noqa: E402
 from bundler.model import export  # noqa: E402
 from bundler.model.export import export_model  # noqa: E402
@@ -151,6 +153,31 @@ def test_nothing_is_printed(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", code, str(folder), str(tmp_path / "model.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# From the folder to fixed point
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "least"), [("w8a8", 0.995), ("w8a16", 0.999), ("w16a16", 0.9999)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_runs_in_fixed_point(
+    family: str,
+    precision: str,
+    least: float,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """On the DSP's simulator, beside the exported model in float32, as `--check` compares them."""
+    out = tmp_path / "bundle"
+    how = ("--seq-len", "64", "--precision", precision, "--check", "--limit", "4", "--doc-stride", "16")
+    assert main(["build", "--model", str(folders[family]), *how, "--out", str(out), "--json"]) == 0
+    made = json.loads(capfd.readouterr().out)["model"]
+    assert made["check"]["windows"] >= 4
+    assert made["check"]["correlation"] > least
+    inputs = [spec["name"] for spec in json.loads((out / "manifest.json").read_text())["inputs"]]
+    assert tuple(inputs) == families.inputs_of(families.small_model(family))
 
 
 # Tokenizers
