@@ -14,7 +14,7 @@ from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts, probe, read_facts
 from bundler.errors import PhoneRefused
 from bundler.resources import DEVICE_SCRIPTS
-from tests.phones import genuine_phone, why_no_genuine_phone
+from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
 
 SAID = """\
 clock=1700000000
@@ -137,6 +137,20 @@ def test_before_android_12_the_platform_tells_the_chip() -> None:
 )
 def test_temperatures_of_processors_only(zones: tuple[str, ...], celsius: float | None) -> None:
     assert read_facts("".join(f"zone={zone}\n" for zone in zones), 0).hottest_celsius == celsius
+
+
+def test_a_virtual_phone_tells_its_sensors_and_its_faults(tmp_path: Path) -> None:
+    faults = ["lacks:tar-z", "lacks:setsid", "lacks:sha256sum", "lacks:dumpsys", "clock:-86400"]
+    with virtual_phone(tmp_path / "whole") as phone:
+        whole = probe(phone)
+    with virtual_phone(tmp_path / "lacking", faults=faults) as phone:
+        lacking = probe(phone)
+    assert whole.selinux == "Enforcing"
+    assert None not in (whole.battery_percent, whole.battery_celsius, whole.hottest_celsius)
+    assert (lacking.tar_gzip, lacking.gzip, lacking.sha256sum, lacking.setsid) == (False, True, False, False)
+    assert (lacking.battery_percent, lacking.battery_celsius) == (None, None)
+    assert lacking.clock_skew_s is not None
+    assert abs(lacking.clock_skew_s + 86400) <= 5
 
 
 @contextmanager
