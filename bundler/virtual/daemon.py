@@ -10,12 +10,13 @@ from pathlib import Path
 
 from bundler.soc import Soc, known_socs
 from bundler.virtual import adbd, net_run, shell
+from bundler.virtual.disk import Disk
 from bundler.virtual.faults import Faults, parse_faults
 from bundler.virtual.life import Life
 from bundler.virtual.machine import Machine
 from bundler.virtual.phones import RECORD
 from bundler.virtual.proc import end_all
-from bundler.virtual.storage import Storage
+from bundler.virtual.storage import WRITABLE, Storage
 
 STORAGE = "storage"
 LIFE = "life"
@@ -41,7 +42,8 @@ def machine(soc: Soc, storage: Storage, serial: str, faults: Faults, life: Life)
         "ro.soc.model": soc.name,
         "sys.boot_completed": "1",
     }
-    return Machine(storage, properties, {net_run.NAME: net_run.program}, faults, life)
+    disk = Disk.with_room(storage.host(WRITABLE), faults.number("disk"))
+    return Machine(storage, properties, {net_run.NAME: net_run.program}, faults, life, disk)
 
 
 async def _live(state: Path, soc: Soc, port: int, faults: Faults) -> None:

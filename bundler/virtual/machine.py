@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from bundler.virtual.disk import Disk
 from bundler.virtual.faults import Faults
 from bundler.virtual.life import Life
 from bundler.virtual.storage import Storage
@@ -33,3 +35,4 @@ class Machine:
     programs: Mapping[str, Program] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     life: Life | None = None
+    disk: Disk = field(default_factory=lambda: Disk(Path("/")))

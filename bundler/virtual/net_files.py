@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.virtual import disk
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -78,7 +80,7 @@ class Session:
         for name in self._outputs:
             target = self._world.write(f"{result}/{name}.raw")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self._stored(self._specs[name], outputs[name]).tobytes())
+            disk.write_file(target, self._stored(self._specs[name], outputs[name]).tobytes())
             files.append(target)
         return files
 

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundler.virtual import disk
 from bundler.virtual.net_files import NetRunError, World, error_line
 
 VALUE_BYTES = 4
@@ -40,7 +41,7 @@ class TimedSession:
             noise = hashlib.shake_128(name.encode() + seed).digest(count)
             target = self._world.write(f"{result}/{name}.raw")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(array("f", (byte * STEP - OFFSET for byte in noise)).tobytes())
+            disk.write_file(target, array("f", (byte * STEP - OFFSET for byte in noise)).tobytes())
             files.append(target)
         return files
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fcntl import ioctl
 from typing import NoReturn, Protocol
 
+from bundler.virtual import disk
 from bundler.virtual.children import Child, Reaper, fork_child
 from bundler.virtual.link import Data, Link, LinkCut
 from bundler.virtual.machine import Machine
@@ -85,7 +86,7 @@ def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reape
         OSError: no process or no file descriptors are to be had.
     """
     if service.kind == "sync":
-        return fork_child(lambda: serve_sync(machine.storage, 0, 1), reaper, errors="keep")
+        return fork_child(lambda: _sync(machine), reaper, errors="keep")
     environment = {
         "HOME": "/",
         "HOSTNAME": machine.properties.get("ro.product.device", "localhost"),
@@ -102,6 +103,11 @@ def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reape
         errors="separate" if service.framed else "merge",
         terminal=service.terminal,
     )
+
+
+def _sync(machine: Machine) -> int:
+    disk.use(machine.disk)
+    return serve_sync(machine.storage, 0, 1)
 
 
 class FrameReader:

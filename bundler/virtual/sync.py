@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from bundler.virtual import disk
 from bundler.virtual.storage import DEVICES, Storage
 
 MAX_DATA = 64 * 1024
@@ -253,7 +254,7 @@ class SyncService:
             data = memoryview(self._read(size))
             try:
                 while data:
-                    data = data[os.write(fd, data) :]
+                    data = data[disk.write(fd, data) :]
             except OSError as error:
                 raise _Refused.by("write failed", error, drain=True) from None
 

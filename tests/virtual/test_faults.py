@@ -1,9 +1,11 @@
 """Each fault of the virtual phone, as the genuine adb sees it."""
 
 import contextlib
+import io
 import math
 import re
 import subprocess
+import tarfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -343,3 +345,80 @@ class TestTools:
     def test_a_wrong_clock(self, start: Start, seconds: int) -> None:
         told = int(start(f"clock:{seconds}").sh("date +%s").stdout)
         assert abs(told - seconds - time.time()) < 10
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    """A tar archive."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+class TestDisk:
+    """What genuine toybox and mksh say on a disk of 64 KiB was seen on a tmpfs of that size."""
+
+    @pytest.mark.parametrize(
+        ("command", "status", "message", "kept"),
+        [
+            ("cat >x", 1, "/system/bin/sh: cat: write: No space left on device", 65_536),
+            ("cat >>x", 1, "/system/bin/sh: cat: write: No space left on device", 65_536),
+            ("cat -u >x", 1, "cat: xwrite: No space left on device", 65_536),
+            ("tee x >/dev/null", 1, "", 65_536),
+            ("dd of=x status=none", 1, "dd: x: write error: No space left on device", 65_536),
+            ("gzip -1 | gzip -dc >x", 1, "gzip: write: No space left on device", 65_536),
+            ("tar -xf - x", 0, "", 3),
+            ("sort -o x", 2, "sort: xwrite: No space left on device", 65_536),
+        ],
+    )
+    def test_what_is_written_ends_there(self, start: Start, command: str, status: int, message: str, kept: int) -> None:
+        phone = start("disk:65536", connect=False).connect()
+        stdin = tar_of({"x": b"hi\n"}) if command.startswith("tar") else bytes(200_000)
+        done = phone.sh(f"cd /data/local/tmp; {command}", stdin)
+        assert (done.returncode, done.stderr.decode().strip()) == (status, message)
+        assert (phone.tmp / "x").stat().st_size == kept
+
+    def test_archives(self, start: Start) -> None:
+        phone = start("disk:65536", connect=False).connect()
+        done = phone.sh("cd /data/local/tmp; tar -xf -", tar_of({"a": b"a", "big": bytes(200_000)}))
+        assert (done.returncode, done.stderr) == (1, b"tar: No space left on device\ntar: had errors\n")
+        assert {path.name: path.stat().st_size for path in phone.tmp.iterdir()}["big"] == 65_535
+        phone.sh("cd /data/local/tmp; rm big; head -c 40000 /dev/zero >b")
+        done = phone.sh("cd /data/local/tmp; tar -cf t b")
+        assert (done.returncode, done.stderr) == (1, b"tar: short write\n")
+
+    def test_a_full_disk(self, start: Start) -> None:
+        phone = start("disk:65536", connect=False).connect()
+        assert phone.sh("cd /data/local/tmp; head -c 65536 /dev/zero >fill; df -k .").stdout.split()[10] == b"0"
+        done = phone.sh("cd /data/local/tmp; echo hi >e; echo $?; printf hi >e; mkdir q; sha256sum fill >e; ls -s e")
+        assert done.stderr.decode().splitlines() == [
+            "/system/bin/sh: echo: write: No space left on device",
+            "/system/bin/sh: printf: write: No space left on device",
+            "sha256sum: write: No space left on device",
+        ]
+        assert phone.sh("cd /data/local/tmp; cp fill q/copy; echo $?; stat -c %s q/copy").stdout == b"0\n0\n"
+        assert phone.sh("cd /data/local/tmp; rm fill; echo hi >e; cat e; df -k .").stdout.split()[0] == b"hi"
+
+    def test_push(self, start: Start, tmp_path: Path) -> None:
+        phone = start("disk:300000", connect=False).connect()
+        (tmp_path / "file").write_bytes(bytes(200_000))
+        assert phone.adb.run("push", tmp_path / "file", "/data/local/tmp/one").returncode == 0
+        refused = phone.adb.run("push", tmp_path / "file", "/data/local/tmp/two")
+        assert refused.returncode == 1
+        assert b"No space left on device" in refused.stdout + refused.stderr
+        assert [path.name for path in phone.tmp.iterdir()] == ["one"]
+
+    def test_outputs_of_a_run(self, start: Start) -> None:
+        phone = start("disk:150", "run-time:0", connect=False).connect().with_inputs()
+        done = phone.sh(RUN)
+        assert done.returncode == 1
+        assert b"No space left on device" in done.stderr
+        assert 0 < sum(map(len, phone.outputs().values())) < INPUTS * 2 * 16
+
+    def test_a_file_with_two_names_counts_once(self, start: Start) -> None:
+        phone = start("disk:100000", connect=False).connect()
+        done = phone.sh("cd /data/local/tmp; head -c 60000 /dev/zero >a; ln a b; head -c 40000 /dev/zero >c; df -k .")
+        assert (done.returncode, done.stdout.split()[8:11]) == (0, [b"97", b"97", b"0"])

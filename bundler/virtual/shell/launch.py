@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from bundler.virtual import proc
 from bundler.virtual.machine import Machine, Process, Program
 from bundler.virtual.shell.tools import TOOLS
-from bundler.virtual.shell.tools.base import Context, Failure, NotRunnable, Tool, complain
+from bundler.virtual.shell.tools.base import Context, Failure, NotRunnable, OutputFailed, Tool, complain
 
 SHELLS = ("sh", "mksh")
 BIN = "/system/bin"
 SHELL = f"{BIN}/sh"
 ELF = b"\x7fELF"
 INTERNAL_ERROR = 125
+XWRITE = ("cat", "date", "seq", "sort", "split")
+SILENT = {"sed": 0, "tee": 1}
+"""Tools that say nothing when there is no room for their output, with their exit codes; and those that say `xwrite`."""
 MISSING = "No such file or directory"
 
 
@@ -147,6 +150,10 @@ def run_tool(tool: Tool | Program, argv: Sequence[str], process: Process, *, bui
         _flush(context)
         complain(name, error.message)
         return error.status or context.error_status
+    except OutputFailed as error:
+        if called not in SILENT:
+            complain(name, f"{'xwrite' if called in XWRITE and not builtin_of else 'write'}: {error}")
+        return SILENT.get(called, context.error_status)
     except OSError as error:
         complain(name, error.strerror or str(error))
         return context.error_status
@@ -160,7 +167,7 @@ def run_tool(tool: Tool | Program, argv: Sequence[str], process: Process, *, bui
 def _flush(context: Context) -> None:
     try:
         context.out.flush()
-    except OSError:
+    except (OSError, OutputFailed):
         return
 
 

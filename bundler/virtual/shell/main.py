@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bundler.virtual import proc
+from bundler.virtual import disk, proc
 from bundler.virtual.machine import Machine, Process
 from bundler.virtual.shell.interpreter import Interpreter
 from bundler.virtual.shell.launch import BIN, SHELL
@@ -37,6 +37,7 @@ def run(command: str | None, machine: Machine, env: Mapping[str, str]) -> int:
 def _settle(machine: Machine) -> None:
     """Makes this process one of the phone's: nothing of the daemon is left but its code."""
     leave_out(machine.faults)
+    disk.use(machine.disk)
     os.umask(0)
     os.chdir(machine.storage.root)
     for entry in Path("/dev/fd").iterdir():

@@ -1,5 +1,6 @@
 """tar: archives in and out as streams. Nothing an archive names is ever made outside the folder it is unpacked in."""
 
+import errno
 import gzip
 import os
 import re
@@ -12,6 +13,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from bundler.virtual import disk
 from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Options, Tool, has_option, parse
 
 LONG = {
@@ -80,8 +82,8 @@ def _bundled(argv: list[str]) -> list[str]:
 
 def _create(archive: str, options: Options, context: Context) -> int:
     fd = 1 if archive == "-" else context.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    raw = FileIO(fd, "w", closefd=fd != 1)
-    output: BinaryIO = cast("BinaryIO", gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if "z" in options else raw)
+    raw = cast("BinaryIO", _Archive(fd))
+    output = cast("BinaryIO", gzip.GzipFile("", "wb", fileobj=raw, mtime=0)) if "z" in options else raw
     paths = [*options.operands, *_listed(options, context)]
     if not paths:
         raise Failure("empty archive")
@@ -91,8 +93,28 @@ def _create(archive: str, options: Options, context: Context) -> int:
             _add(path, writer, options, context, linked)
     if output is not raw:
         output.close()
-    raw.close()
+    if fd != 1:
+        os.close(fd)
     return context.status()
+
+
+class _Archive:
+    """An archive that is written, as far as tarfile and gzip ask."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes) -> int:
+        try:
+            disk.write_all(self._fd, data)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Failure("short write") from None
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 def _listed(options: Options, context: Context) -> Iterator[str]:
@@ -229,7 +251,7 @@ def _member(
     try:
         _extract(member, name or ".", reader, context, keep="k" in options)
     except OSError as error:
-        context.complain(f"{name}: {error.strerror}")
+        context.complain(f"{name}: {error.strerror}" if error.errno != errno.ENOSPC else f"{error.strerror}")
         return
     if member.isdir() and not context.host(name or ".", follow=False).is_symlink():  # a link's target may lie elsewhere
         folders.append((name or ".", member))
@@ -300,9 +322,11 @@ def _link(linkname: str, name: str, place: Path, context: Context) -> None:
 def _write(member: tarfile.TarInfo, reader: tarfile.TarFile, place: Path) -> None:
     file = reader.extractfile(member)
     fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as output:  # noqa: PTH123
+    try:
         while file and (data := file.read(CHUNK)):
-            output.write(data)
+            disk.write_all(fd, data)
+    finally:
+        os.close(fd)
     place.chmod(member.mode & 0o777)
     os.utime(place, (member.mtime, member.mtime))
 

@@ -1,5 +1,6 @@
 """What every tool of the phone is made with: its context, its options, its output and its complaints."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from bundler.virtual import disk
 from bundler.virtual.faults import Faults
 from bundler.virtual.machine import Process
 from bundler.virtual.storage import WRITABLE
@@ -24,6 +26,10 @@ class Failure(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
+
+
+class OutputFailed(Exception):
+    """Ends a tool: there is no room for its output."""
 
 
 class Output:
@@ -44,10 +50,14 @@ class Output:
         self.write(os.fsencode(text) + b"\n")
 
     def flush(self) -> None:
-        data = memoryview(b"".join(self.pieces))
+        data = b"".join(self.pieces)
         self.pieces, self.size = [], 0
-        while data:
-            data = data[os.write(self.fd, data) :]
+        try:
+            disk.write_all(self.fd, data)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise OutputFailed(error.strerror or "") from None
+            raise
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Sequence
 
+from bundler.virtual import disk
 from bundler.virtual.shell.tools.base import Context, Failure, Tool, number, parse
 
 DD_WORDS = (
@@ -199,9 +200,10 @@ def _transfer(source: int, target: int, size: int, count: int | None, given: dic
         if "sync" in given.get("conv", "").replace("fsync", "").split(","):
             block = block.ljust(size, b"\0")
         total += len(block)
-        left = memoryview(block)
-        while left:
-            left = left[os.write(target, left) :]
+        try:
+            disk.write_all(target, block)
+        except OSError as error:
+            raise Failure(f"{given.get('of', 'stdout')}: write error: {error.strerror}") from None
     return counts, total
 
 

@@ -5,7 +5,7 @@ import stat
 import zlib
 from collections.abc import Sequence
 
-from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Output, Tool, parse
+from bundler.virtual.shell.tools.base import CHUNK, Context, Failure, Output, OutputFailed, Tool, parse
 
 GZIP_WINDOW = 31
 SUFFIX = ".gz"
@@ -49,7 +49,7 @@ def _in_place(path: str, context: Context, *, level: int, unpack: bool, force: b
     fd = context.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         _convert(source, Output(fd), level=level, unpack=unpack)
-    except (OSError, _Damaged):
+    except (OSError, OutputFailed, _Damaged):
         context.entry(target).unlink()
         raise
     finally:

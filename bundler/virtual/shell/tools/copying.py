@@ -1,11 +1,12 @@
 """cp and mv."""
 
+import errno
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundler.virtual import disk
 from bundler.virtual.shell.tools.base import Context, Failure, Options, Tool, parse
 
 
@@ -92,8 +93,15 @@ def _copy_file(source: str, target: str, status: os.stat_result, options: Option
     if "f" in options and context.exists(target):
         context.entry(target).unlink()
     fd = context.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IMODE(status.st_mode) & 0o777)
-    with open(fd, "wb") as output, origin.open("rb") as input_:  # noqa: PTH123
-        shutil.copyfileobj(input_, output, 1 << 20)
+    try:
+        with origin.open("rb") as input_:
+            while data := input_.read(1 << 20):
+                disk.write_all(fd, data)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # toybox's cp says nothing of a full disk, and succeeds
+            raise
+    finally:
+        os.close(fd)
 
 
 def _move(source: str, target: str, options: Options, context: Context) -> None:

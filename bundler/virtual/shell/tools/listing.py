@@ -171,9 +171,10 @@ def _padded(text: str, width: str) -> str:
 
 def _show_file_system(path: str, context: Context) -> None:
     system = os.statvfs(context.host(path))
+    blocks, left, available = (size // system.f_frsize for size in context.machine.disk.room(context.host(path)))
     context.out.line(f'  File: "{path}"\n    ID: 0 Namelen: {system.f_namemax}    Type: f2fs')
     context.out.line(f"Block Size: {system.f_bsize}    Fundamental block size: {system.f_frsize}")
-    context.out.line(f"Blocks: Total: {system.f_blocks}\tFree: {system.f_bfree}\tAvailable: {system.f_bavail}")
+    context.out.line(f"Blocks: Total: {blocks}\tFree: {left}\tAvailable: {available}")
     context.out.line(f"Inodes: Total: {system.f_files}\tFree: {system.f_ffree}")
 
 
@@ -277,12 +278,11 @@ def df(argv: Sequence[str], context: Context) -> int:
     scaled = "h" in options or "H" in options
     for path in options.operands or ["/data"]:
         try:
-            system = os.statvfs(context.host(path))
+            total, left, free = context.machine.disk.room(context.host(path))
         except OSError as error:
             context.complain(f"'{path}': {error.strerror}")
             continue
-        total, free = system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
-        used = total - system.f_bfree * system.f_frsize
+        used = total - left
         percent = -(-used * 100 // (used + free)) if used + free else 0
         sizes = [human(s) if scaled else str(s // unit) for s in (total, used, free)]
         rows.append(("/dev/block/dm-50", *sizes, f"{percent}%", "/data"))
