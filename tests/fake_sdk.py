@@ -1,8 +1,8 @@
 """SDK folders whose tools are small scripts: they take what the recorded option lists (sdk_help) have, and check it.
 
 A fake ONNX is JSON: `{"inputs": {name: shape}, "outputs": [names]}`; `"behave"` asks for a misbehaviour. A fake DLC is
-JSON too, and notes what was done. This module is imported by the tools themselves, so it needs the standard library
-only.
+JSON too, and notes what was done. A true ONNX is taken too. This module is imported by the tools themselves, so it
+needs the standard library only.
 """
 
 import json
@@ -191,18 +191,29 @@ def _convert(given: dict[str, list[list[str]]]) -> tuple[str, dict[str, Any]] | 
         raise RefusedError(f"ERROR_ONNX_FILE: no such file {path}")
     try:
         model = json.loads(path.read_bytes())
-    except ValueError:  # a true ONNX
-        model = {}
+    except ValueError:
+        model = _read_onnx(path)
     if not _behave(model.get("behave", "")):
         return None
-    for name, shape in given.get("--input_dim", []) if model else []:
+    for name, shape in given.get("--input_dim", []):
         if model["inputs"].get(name) != [int(size) for size in shape.split(",")]:
             raise RefusedError(f"ERROR - input {name} does not have shape {shape}")
-    for (name,) in given.get("--out_node", given.get("--out_tensor_node", [])) if model else []:
+    for (name,) in given.get("--out_node", given.get("--out_tensor_node", [])):
         if name not in model["outputs"]:
             raise RefusedError(f"ERROR - no output {name}")
     _complain("INFO_CONVERSION_SUCCESS: Conversion completed successfully")
     return _one(given, "--output_path"), {"dlc": "float", **model}
+
+
+def _read_onnx(path: Path) -> dict[str, Any]:
+    """A true ONNX as a fake one."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in graph.input if value.name not in weights}
+    shapes = {name: [size.dim_value for size in dims] for name, dims in inputs.items()}
+    return {"inputs": shapes, "outputs": [value.name for value in graph.output]}
 
 
 def _behave(how: str) -> bool:

@@ -152,6 +152,14 @@ def test_an_onnx_that_is_no_sound_question_answering_model(case: str, refused: R
     assert "model.onnx: " in refused(3, said, *build("model.onnx"))
 
 
+def test_operators_are_checked_before_the_long_part(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bundler.model.make.calibrate", None)  # it is not come to
+    made = qa_model()
+    replace_node(made, "Relu", helper.make_node("Sinh", [], []))
+    onnx.save(made, "model.onnx")
+    refused(3, "the HTP does not take operator Sinh", *build("model.onnx", "--precision", "w8a8"))
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"no ONNX at all", bytes(range(256)) * 10, qa_model().SerializeToString()[:-999]]
 )

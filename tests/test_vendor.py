@@ -213,8 +213,8 @@ def test_the_tools_see_what_is_wrong(job: VendorJob, tmp_path: Path) -> None:
         convert_with_sdk(
             sdk, replace(job, outputs=(replace(OUTPUTS[0], name="logits"),)), tmp_path / "m", tmp_path / "l"
         )
-    with pytest.raises(VendorToolFailed, match="SoC sm7750 is not supported"):
-        convert_with_sdk(sdk, replace(job, prepare=True, soc=SOCS["SM7750"]), tmp_path / "m", tmp_path / "l")
+    with pytest.raises(VendorToolFailed, match="SoC sm7450 is not supported"):
+        convert_with_sdk(sdk, replace(job, prepare=True, soc=SOCS["SM7450"]), tmp_path / "m", tmp_path / "l")
     with pytest.raises(VendorToolFailed, match="no such file"):
         convert_with_sdk(sdk, replace(job, model=tmp_path / "none.onnx"), tmp_path / "m", tmp_path / "l")
 

@@ -1,0 +1,176 @@
+"""What options of `build` for precision, calibration and converter leave in the bundle, its manifest and its report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bundler.cli import main
+from bundler.dlc.graph import read_graph
+from tests.fake_sdk import RELEASES, make_sdk, write
+from tests.models import qa_model, write_vocabulary
+
+CHIP = ("--soc", "SM8550")  # all recorded releases know it
+CONTEXTS = ("The bridge was built in 1808.", "The old tower is a museum.", "Who built the river bridge in 1920?")
+
+
+def squad(name: str, copies: int) -> str:
+    """A SQuAD file with three questions a copy."""
+    asked = [
+        {"context": f"{context} {copy}", "qas": [{"id": f"{copy}-{n}", "question": "When?", "answers": []}]}
+        for copy in range(copies)
+        for n, context in enumerate(CONTEXTS)
+    ]
+    write(Path(name), json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": asked}]}))
+    return name
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a model, its vocabulary and questions; the environment names no SDK."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    onnx.save(qa_model(hidden=24), "model.onnx")
+    write_vocabulary(Path())
+    squad("questions.json", 1)
+    return tmp_path / "here"
+
+
+def build(capfd: pytest.CaptureFixture[str], *options: str, out: str = "bundle") -> dict[str, Any]:
+    """What a build tells of the model, which is also in its manifest."""
+    how = ("--model", "model.onnx", "--questions", "questions.json", *CHIP, "--out", out)
+    capfd.readouterr()
+    assert main(["build", *how, *options, "--json"]) == 0
+    told: dict[str, Any] = json.loads(capfd.readouterr().out)["model"]
+    assert json.loads((Path(out) / "manifest.json").read_text())["model"] == told
+    return told
+
+
+def dlc(out: str = "bundle") -> bytes:
+    return (Path(out) / "device/model.dlc").read_bytes()
+
+
+# Fixed point by the built-in converter
+
+
+def test_the_bundles_own_questions_are_the_sample(capfd: pytest.CaptureFixture[str]) -> None:
+    made = build(capfd, "--precision", "w8a8", "--check")
+    assert made["calibration"] == {
+        "questions": "the bundle's questions", "windows": 3, "seed": 0, "method": "min-max", "per_channel": False,
+        "wide_operators": 0,
+    }  # fmt: skip
+    assert made["dlc_bytes"] == len(dlc()) < made["float_bytes"]
+    assert made["check"]["windows"] == 3
+    assert made["check"]["correlation"] > 0.99
+    assert 10 < made["mask_size"] < 1000
+
+
+def test_a_report_for_people_tells_sizes_calibration_and_check(capfd: pytest.CaptureFixture[str]) -> None:
+    how = ("--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a16", "--check")
+    assert main(["build", *how]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    for part in (
+        "0.1 MB of float32 weights -> w8a16 DLC of 0.",
+        "calibrated on 3 windows of the bundle's questions",
+        "(min-max, seed 0)",
+        "check against float32 on 3 windows (DSP simulator, SM8650): 3 of 3 answers equal, correlation 0.99",
+    ):
+        assert part in said
+
+
+def test_a_calibration_file_its_count_and_its_seed(capfd: pytest.CaptureFixture[str]) -> None:
+    how = ("--precision", "w8a8", "--calibration", squad("other.json", 5), "--calibration-windows", "4")
+    made = build(capfd, *how, "--seed", "7")
+    assert (made["calibration"]["questions"], made["calibration"]["windows"]) == ("other.json", 4)
+    assert made["calibration"]["seed"] == 7
+    build(capfd, *how, "--seed", "7", out="again")
+    assert dlc("again") == dlc()
+    build(capfd, *how, "--seed", "8", out="other")
+    assert dlc("other") != dlc()
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_another_method(method: str, capfd: pytest.CaptureFixture[str]) -> None:
+    build(capfd, "--precision", "w8a8", out="plain")
+    made = build(capfd, "--precision", "w8a8", "--calibration-method", method, "--check")
+    assert made["calibration"]["method"] == method
+    assert made["check"]["correlation"] > 0.95
+    assert dlc() != dlc("plain")
+
+
+def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[str]) -> None:
+    made = onnx.load("model.onnx")
+    value = next(tensor for tensor in made.graph.initializer if tensor.name == "value")
+    scaled = numpy_helper.to_array(value) * np.logspace(-3, 0, 24, dtype=np.float32)
+    value.CopyFrom(numpy_helper.from_array(scaled, "value"))
+    onnx.save(made, "model.onnx")
+    for options, axes in (((), set()), (("--per-channel",), {24})):
+        told = build(capfd, "--precision", "w8a8", *options)
+        assert told["calibration"]["per_channel"] is bool(options)
+        encodings = [tensor.encoding for tensor in read_graph(Path("bundle/device/model.dlc")).tensors.values()]
+        assert {len(each.scales) for each in encodings if each and each.axis is not None} == axes
+
+
+def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> None:
+    made = build(capfd, "--precision", "w8a8", "--mixed", "--check")
+    assert made["calibration"]["wide_operators"] > 0
+    assert made["check"]["correlation"] > 0.99
+
+
+# The vendor's SDK
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8a8", "w8a16", "w16a16"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_sdks_tools_make_the_dlc(
+    release: str, precision: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every option is one that the release knows: the tools of the tests' SDKs refuse others."""
+    made = build(capfd, "--precision", precision, "--prepare", "--sdk", str(make_sdk(tmp_path, release)))
+    assert made["converter"].startswith("SDK 2.")
+    written = json.loads(dlc())
+    assert written["cache"][-2:] == ["start_logits", "end_logits"]
+    assert written["history"][0][0] in ("snpe-onnx-to-dlc", "qairt-converter")
+    assert len(written["history"]) == (3 if precision.startswith("w") else 2)
+    assert Path("bundle/device/bin/snpe-net-run").exists()
+    assert Path("bundle/device/dsp/libSnpeHtpV73Skel.so").exists()
+
+
+def test_the_built_in_converter_on_request_beside_an_sdk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = build(capfd, "--converter", "built-in", "--sdk", str(make_sdk(tmp_path, "2.25")))
+    assert made["converter"].startswith("onnxruntime-qnn")
+    assert Path("bundle/device/lib/libSNPE.so").exists()
+
+
+def test_an_sdk_that_fails_shows_its_words_its_log_and_the_command(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sdk = make_sdk(tmp_path, "2.25")
+    tool = sdk / "bin/x86_64-linux-clang/snpe-dlc-quant"
+    tool.write_text("#!/bin/sh\necho reading\necho ERROR_QUANT: no encodings for /layer.0/Add\nexit 3\n")
+    how = ("--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a8", "--sdk", str(sdk))
+    assert main(["build", *how]) == 3
+    error, hint = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert "snpe-dlc-quant of the vendor's SDK failed: ERROR_QUANT: no encodings for /layer.0/Add" in error
+    assert f"{tool} --input_dlc" in hint
+    log = next(path for path in here.iterdir() if path.suffix == ".log")
+    assert str(log.name) in hint
+    assert "snpe-onnx-to-dlc starts" in log.read_text()
+    assert not Path("bundle").exists()
+
+
+def test_an_sdk_of_another_machine_is_told_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sdk = make_sdk(tmp_path, "2.25")
+    tool = sdk / "bin/x86_64-linux-clang/snpe-onnx-to-dlc"
+    tool.write_bytes(b"\x7fELF\x02\x01\x01 of a machine that nobody has")
+    assert main(["build", "--model", "model.onnx", "--questions", "questions.json", "--sdk", str(sdk)]) == 4
+    error, hint = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert "snpe-onnx-to-dlc of the vendor's SDK does not run on this machine" in error
+    assert "Linux on x86-64" in hint
+    assert not Path("bundle").exists()
