@@ -20,7 +20,7 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
             f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
         )
         yield (
-            f"calibrated on {record.calibration.windows} windows of {record.calibration.questions} questions"
+            f"calibrated on {record.calibration.windows} windows of {record.calibration.questions}"
             f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"
         )
     if record.check is not None:

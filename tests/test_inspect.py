@@ -1,5 +1,6 @@
 """What inspect tells of a DLC, compared with the ONNX file it came from; and that nothing in a file can harm it."""
 
+import hashlib
 import json
 import os
 import random
@@ -14,8 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bundler.dlc.inspect
+from bundler.cli import main
 from bundler.dlc.archive import Step, read_archive
 from bundler.dlc.graph import read_graph
+from bundler.dlc.htp import context_name
 from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import DlcInvalid, FileUnreadable
 from bundler.types import TensorSpec
@@ -65,6 +68,28 @@ def test_tells_what_a_float_dlc_holds(small_dlc: Path) -> None:
     assert report.converter == "qnn-net-run 2.51.0.260929181845"
     assert [(step.kind, step.tool) for step in report.history] == [("converterCommand", "qnn-net-run")]
     assert report.history[0].arguments["backend"] == "libQnnIr.so(.dll)"
+
+
+def test_the_command_shows_a_bundles_dlc_and_what_was_prepared_of_it(
+    small_dlc: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    device = tmp_path / "bundle" / "device"
+    (device / "htp").mkdir(parents=True)
+    content = small_dlc.read_bytes()
+    (device / "model.dlc").write_bytes(content)
+    caches = [context_name("SM8550", hashlib.sha256(data).hexdigest()) for data in (content, b"another DLC")]
+    for name in caches:
+        (device / name).write_bytes(b"")
+    assert main(["inspect", str(tmp_path / "bundle"), "--ops"]) == 0
+    said = capfd.readouterr().out
+    for part in ("fp32", "qnn-net-run 2.51.0", caches[0], "token_type_ids", "1 x 384", "FullyConnected", "activated"):
+        assert part in said
+    assert caches[1] not in said
+    assert main(["inspect", str(device / "model.dlc"), "--json"]) == 0
+    shown = capfd.readouterr()
+    assert json.loads(shown.out) == inspect_dlc(device / "model.dlc").to_json()
+    assert shown.err == ""
 
 
 def test_the_report_is_json(small_dlc: Path) -> None:

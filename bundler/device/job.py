@@ -1,105 +1,189 @@
-"""The run on the phone: the bundle's own script, its log, how far it is, and its outputs' way back."""
+"""The job on the phone, by device_scripts/job.sh: detached from adb, it works through chunks of the input list."""
 
-import re
-import tarfile
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
 
 from bundler import layout
-from bundler.device.phone import Phone
-from bundler.errors import OutputsInvalid, PhoneFull, PhoneLost, RunFailed
-from bundler.types import Progress, Runtime
+from bundler.device.chunks import Chunk
+from bundler.device.phone import Completed, Phone
+from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
+from bundler.types import Runtime
 
-MARK = re.compile(rb"Processing DNN input")  # snpe-net-run says so at each inference
-LIST_S = 120.0
-PULL_S = 1800.0
-TAR_OVERHEAD = 4096  # bytes of tar headers a file, at most
-SHA256_LINE = re.compile(r"([0-9a-f]{64})  \./(.+)")
+ANSWER_S = 60.0
+PULL_S = 24 * 3600.0  # what stalls ends sooner
+BUSY = 75  # job.sh's exit code where another job of the bundle goes on
+HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
 
 
-def run_on_phone(
-    phone: Phone,
-    remote: PurePosixPath,
-    runtime: Runtime,
-    *,
-    windows: int,
-    timeout_s: float,
-    log: Path,
-    progress: Progress,
-) -> None:
-    """Runs the bundle in `remote`; everything it says goes to the file `log`.
+@dataclass(frozen=True)
+class Settings:
+    """How a run is done; what differs in any of it is another run."""
 
-    Raises:
-        RunFailed: with snpe-net-run's own last words; PhoneLost, PhoneTooSlow
+    id: str
+    runtime: Runtime
+    perf_profile: str = "burst"
+    platform_options: str = ""
+    fallback: Runtime | Literal[""] = ""
+    chunk: int = 500
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a job is about: `state` is none, starting, running, finished, failed or stopped, as job.sh wrote it last;
+    a job whose state is running and that is not `alive` was killed, or its phone was restarted.
+
+    begun: inferences of the current chunk that have begun; done: chunks whose outputs wait on the phone.
     """
-    stage = f"running on the {runtime.upper()}"
-    progress(stage, 0, windows)
-    with log.open("wb") as file:
-        tail = b""
-        done_windows = 0
 
-        def hear(data: bytes) -> None:
-            nonlocal tail, done_windows
-            file.write(data)
-            *lines, tail = (tail + data).split(b"\n")
-            begun = sum(1 for line in lines if MARK.match(line))
-            if begun:
-                done_windows += begun
-                progress(stage, max(done_windows - 1, 0), windows)
+    state: str
+    settings: Settings | None
+    alive: bool
+    current: Chunk | None
+    begun: int
+    queued: tuple[Chunk, ...]
+    done: tuple[Chunk, ...]
+    exit: str
 
-        command = ["sh", str(remote / layout.RUNNER), runtime]
-        done = phone.run(command, doing=f"the run on the {runtime}", timeout_s=timeout_s, on_stdout=hear, check=False)
-        file.write(done.stderr)
-    if done.exit_code != 0:
-        said = log.read_bytes().decode(errors="replace").strip().splitlines()
-        if b"No space left on device" in done.stderr:
-            raise PhoneFull(phone.serial, windows * 4096)
-        raise RunFailed(phone.serial, done.exit_code, said, log)
-    progress(stage, windows, windows)
-
-
-def list_outputs(phone: Phone, remote: PurePosixPath, runtime: Runtime) -> dict[str, str]:
-    """The run's raw outputs on the phone: path below the output folder -> SHA-256 made on the phone."""
-    script = 'cd "$1" && exec find . -type f -name "*.raw" -exec sha256sum {} +'
-    folder = str(remote / layout.output_folder(runtime))
-    done = phone.run(["sh", "-c", script, "sh", folder], doing="listing the outputs", timeout_s=LIST_S, check=False)
-    if done.exit_code != 0:
-        raise OutputsInvalid(f"phone {phone.serial}: no outputs of a run on the {runtime} in {folder}: {done.message}")
-    matches = (SHA256_LINE.fullmatch(line) for line in done.stdout.decode(errors="replace").splitlines())
-    return {match[2]: match[1] for match in matches if match}
+    @classmethod
+    def read(cls, text: str, runtime: Runtime) -> "Status":
+        pairs = [(key, value.strip("'")) for key, _, value in (line.partition("=") for line in text.splitlines())]
+        values = dict(pairs)
+        chunks = {key: [_chunk(value) for k, value in pairs if k == key] for key in ("chunk", "queued", "done")}
+        return cls(
+            state=values.get("state", "none"),
+            settings=_settings(values, runtime),
+            alive=values.get("alive") == "yes",
+            current=next(iter(chunks["chunk"]), None),
+            begun=int(values["begun"]) if values.get("begun", "").isdigit() else 0,
+            queued=tuple(chunk for chunk in chunks["queued"] if chunk),
+            done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
+            exit=values.get("exit", ""),
+        )
 
 
-def pull_outputs(
-    phone: Phone, remote: PurePosixPath, runtime: Runtime, wanted: Mapping[str, Path], size_bytes: int, archive: Path
-) -> None:
-    """Pulls each wanted output (path below the output folder) to its place on the host, through the file `archive`.
-
-    Nothing else that the phone's archive may hold is written, and no path of it is used.
-
-    Raises:
-        OutputsInvalid: an output is not of `size_bytes`, or more came than was announced; PhoneLost, PhoneTooSlow
-    """
-    room = (len(wanted) + 16) * (size_bytes + TAR_OVERHEAD) + (64 << 20)  # the diagnostic log comes along
-    with archive.open("wb") as file:
-
-        def keep(data: bytes) -> None:
-            if file.tell() + len(data) > room:
-                raise OutputsInvalid(f"phone {phone.serial}: more data than the announced outputs")
-            file.write(data)
-
-        command = ["tar", "-c", "-f", "-", "-C", str(remote / layout.output_folder(runtime)), "."]
-        phone.run(command, doing="pulling the outputs", timeout_s=PULL_S, on_stdout=keep)
+def _chunk(name: str) -> Chunk | None:
     try:
-        with tarfile.open(archive, "r|") as entries:
-            for entry in entries:
-                place = wanted.get(str(PurePosixPath(entry.name)))
-                if place is None or not entry.isreg():
-                    continue
-                if entry.size != size_bytes:
-                    raise OutputsInvalid(f"{place}: has {entry.size} bytes, not {size_bytes}")
-                content = entries.extractfile(entry)
-                assert content is not None  # a regular file has content
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content.read())
-    except tarfile.TarError as error:
-        raise PhoneLost(phone.serial, "pulling the outputs", f"the archive is broken: {error}") from error
+        return Chunk.named(name)
+    except ValueError:
+        return None
+
+
+def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
+    if not values.get("run") or not values.get("chunk_size", "").isdigit():
+        return None
+    return Settings(
+        id=values["run"],
+        runtime=runtime,
+        perf_profile=values.get("profile", ""),
+        platform_options=values.get("platform_options", ""),
+        fallback="cpu" if values.get("fallback") == "cpu" else "",
+        chunk=int(values["chunk_size"]),
+    )
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the phone says of a finished chunk before it sends it: the archive's size, SHA-256 by path, the runtime that
+    was used, and its clock (nanoseconds, or seconds where it knows no better) before and after."""
+
+    size_bytes: int
+    sums: Mapping[str, str]
+    runtime: str
+    begin: str
+    end: str
+
+
+class PhoneJob:
+    """The job of one bundle and runtime on one phone."""
+
+    def __init__(self, phone: Phone, bundle_id: str, runtime: Runtime) -> None:
+        self._phone, self._runtime = phone, runtime
+        self._script = str(layout.remote_bundle(bundle_id) / layout.JOB)
+
+    def start(self, settings: Settings, chunks: Iterable[Chunk]) -> None:
+        """Makes `chunks` the queue, and starts the job where it does not run.
+
+        Raises:
+            PhoneBusy: another job of this bundle goes on; PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        queue = "".join(f"{chunk.name}\n" for chunk in chunks).encode()
+        options = [settings.id, settings.perf_profile, settings.platform_options, settings.fallback]
+        doing = "starting the run"
+        done = self._run("start", *options, str(settings.chunk), doing=doing, stdin=[queue])
+        if done.exit_code == BUSY:
+            raise PhoneBusy(self._phone.serial, done.stdout.decode(errors="replace").strip().removeprefix("busy="))
+        if done.exit_code != 0:
+            raise PhoneRefused(self._phone.serial, doing, done.message)
+
+    def status(self) -> Status:
+        """Raises: PhoneLost, PhoneTooSlow"""
+        done = self._run("status", doing="asking how the run is going")
+        return Status.read(done.stdout.decode(errors="replace"), self._runtime)
+
+    def give(self, chunk: Chunk, archive: BinaryIO, most_bytes: int) -> Announced:
+        """Writes a finished chunk's archive into the file, no more than the phone announced; returns what that was.
+
+        Raises:
+            OutputsInvalid: it is not there, announces more than `most_bytes`, or is not as announced;
+            PhoneLost, PhoneTooSlow
+        """
+        where = f"phone {self._phone.serial}: chunk {chunk.name}"
+        reader = _ChunkReader(where, archive, most_bytes)
+        stall = self._phone.server.patience.stall_s
+        done = self._run(
+            "give", chunk.name, doing="pulling the outputs", timeout_s=PULL_S, stall_s=stall, on_stdout=reader.take
+        )
+        if done.exit_code != 0 or reader.announced is None:
+            raise OutputsInvalid(f"{where}: its outputs are not there: {done.message}")
+        return reader.announced
+
+    def forget(self, chunk: Chunk) -> None:
+        """Deletes a finished chunk's outputs on the phone."""
+        self._run("forget", chunk.name, doing="removing what was pulled")
+
+    def stop(self) -> None:
+        """Ends the job; what it was at is begun anew by the next start."""
+        self._run("stop", doing="stopping the run")
+
+    def log(self) -> bytes:
+        """The last megabyte of what snpe-net-run said."""
+        return self._run("log", doing="reading the log").stdout
+
+    def _run(self, command: str, *arguments: str, doing: str, timeout_s: float = ANSWER_S, **more: object) -> Completed:
+        argv = ["sh", self._script, command, self._runtime, *arguments]
+        return self._phone.run(argv, doing=doing, timeout_s=timeout_s, check=False, **more)  # type: ignore[arg-type]
+
+
+class _ChunkReader:
+    """Takes job.sh's `give` apart as it comes: the lines that announce, an empty line, the archive."""
+
+    def __init__(self, where: str, archive: BinaryIO, most_bytes: int) -> None:
+        self._where, self._archive, self._most_bytes = where, archive, most_bytes
+        self._header = bytearray()
+        self._left = 0
+        self.announced: Announced | None = None
+
+    def take(self, data: bytes) -> None:
+        if self.announced is None:
+            self._header += data
+            end = self._header.find(b"\n\n")
+            if end < 0:
+                if len(self._header) > HEADER_LIMIT:
+                    raise OutputsInvalid(f"{self._where}: announces too many files")
+                return
+            self.announced = self._read(self._header[:end].decode(errors="replace"))
+            self._left, data = self.announced.size_bytes, bytes(self._header[end + 2 :])
+        if len(data) > self._left:
+            raise OutputsInvalid(f"{self._where}: more bytes came than were announced")
+        self._left -= len(data)
+        self._archive.write(data)
+
+    def _read(self, header: str) -> Announced:
+        lines = header.splitlines()
+        facts = dict(line[1:].partition("=")[::2] for line in lines if line.startswith("#"))
+        size = facts.get("bytes", "")
+        if not size.isdigit() or int(size) > self._most_bytes:
+            raise OutputsInvalid(f"{self._where}: announces {size or 'no number of'} bytes, too many for its outputs")
+        sums = {path.removeprefix("./"): sha for sha, _, path in (line.partition("  ") for line in lines) if path}
+        return Announced(int(size), sums, *(facts.get(key, "") for key in ("runtime", "begin", "end")))

@@ -95,13 +95,16 @@ class AdbServer:
         return cls(host or LOCAL_HOSTS[0], port or int(text))
 
     def attached(self) -> list[Attached]:
-        """The phones that the server knows.
+        """The phones that the server knows, with their states as adb words them (adbutils would split them at spaces).
 
         Raises:
             NoAdb
         """
-        with self._reaching():
-            return without_twins([Attached(info.serial, info.state) for info in self._client.list()])
+        with self._reaching(), self._client.make_connection(timeout=self.patience.answer_s) as connection:
+            connection.send_command("host:devices")
+            connection.check_okay()
+            rows = (line.partition("\t") for line in connection.read_string_block().splitlines())
+            return without_twins([Attached(serial, state) for serial, tab, state in rows if tab])
 
     def find(self, serial: str | None = None, limit: Limit | None = None) -> "Phone":
         """The phone with this serial, or the only one. A network address not yet known is connected to.

@@ -1,101 +1,116 @@
-"""A bundle's way onto the phone: one tar stream, checksums made there, and a name only for what is whole."""
+"""The content store on the phone: pushes the blobs that it lacks, links them into a bundle's folder, cleans up.
 
-import tarfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+What the store names is whole: device_scripts/store.sh gives a blob its name after its checksum was made on the phone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bundler import layout
-from bundler.bundle import Bundle, FileEntry
-from bundler.device.phone import Phone
+from bundler.device.blobs import Blob, tar_of
+from bundler.device.phone import Completed, Phone
 from bundler.errors import PhoneFull, PhoneRefused, TransferDamaged
+from bundler.resources import DEVICE_SCRIPTS
 from bundler.types import Progress
 
-CHECK_S = 300.0
-PUSH_S = 3600.0
-PIECE = 1 << 20
+LARGE_BYTES = 8 << 20  # from here on a blob goes alone, and goes on where a lost connection left it
 SPARE_BYTES = 4 << 20  # outputs and logs need room too
-EXECUTABLE = ("bin/",)
-
-RECEIVE = 'rm -rf "$1" && mkdir -p "$1" && cd "$1" && exec tar -x -f -'
-CHECK = 'cd "$1" 2>/dev/null && exec sha256sum -c -'  # toybox reads stdin only where it is named
-NAME = 'rm -rf "$2" && mv "$1" "$2"'
-
-
-def push_bundle(
-    phone: Phone, bundle: Bundle, files: Mapping[str, FileEntry], *, free_bytes: int | None, progress: Progress
-) -> PurePosixPath:
-    """Brings these of the bundle's device files to the phone, unless they are there already; returns their folder.
-
-    Raises:
-        PhoneFull, TransferDamaged, PhoneLost, PhoneTooSlow, PhoneRefused
-    """
-    remote = layout.remote_bundle(bundle.id)
-    progress("checking what the phone has", 0, None)
-    if not damaged_files(phone, remote, files):
-        return remote
-    draft = remote.with_name(f"{remote.name}.draft")
-    needed = sum(entry.size for entry in files.values())
-    if free_bytes is not None and free_bytes < needed + SPARE_BYTES:
-        raise PhoneFull(phone.serial, needed + SPARE_BYTES, free_bytes)
-    try:
-        _send(phone, bundle, files, draft, progress)
-        progress("checking what arrived", 0, None)
-        damaged = damaged_files(phone, draft, files)
-        if damaged:
-            raise TransferDamaged(phone.serial, damaged)
-        phone.run(["sh", "-c", NAME, "sh", str(draft), str(remote)], doing="naming the bundle", timeout_s=CHECK_S)
-    except (PhoneFull, TransferDamaged):
-        phone.run(["rm", "-rf", str(draft)], doing="removing a partial bundle", timeout_s=CHECK_S, check=False)
-        raise
-    return remote
+QUICK_S = 60.0
+SLOWEST_HASH = 20e6  # bytes a second of the slowest phone's sha256sum
+PUSH_S = 24 * 3600.0  # what stalls ends sooner
+NO_SPACE = b"No space left"
+DAMAGED = (b"it arrived damaged", b"not all of it came")  # store.sh's words
 
 
-def damaged_files(phone: Phone, remote: PurePosixPath, files: Mapping[str, FileEntry]) -> list[str]:
-    """The files that are missing in `remote`, or whose SHA-256, made on the phone, is not the bundle's."""
-    expected = "".join(f"{entry.sha256}  {name}\n" for name, entry in files.items())
-    command = ["sh", "-c", CHECK, "sh", str(remote)]
-    done = phone.run(command, doing="making checksums", timeout_s=CHECK_S, stdin=[expected.encode()], check=False)
-    whole = {
-        line.removesuffix(": OK") for line in done.stdout.decode(errors="replace").splitlines() if line.endswith(": OK")
-    }
-    return [name for name in files if name not in whole]
+class Store:
+    """The store of one phone."""
 
+    def __init__(self, phone: Phone, progress: Progress) -> None:
+        self._phone, self._progress = phone, progress
+        self._script = (DEVICE_SCRIPTS / "store.sh").read_text(encoding="utf-8")
+        self.pushed_bytes = 0
 
-def _send(
-    phone: Phone, bundle: Bundle, files: Mapping[str, FileEntry], draft: PurePosixPath, progress: Progress
-) -> None:
-    total = sum(entry.size for entry in files.values())
+    def push(self, blobs: Sequence[Blob], free_bytes: int | None) -> None:
+        """Sees to it that the phone has each of the blobs, whole: checked by its checksum in any case.
 
-    def counted() -> Iterator[bytes]:
+        Raises:
+            PhoneFull: before anything is pushed where `free_bytes` tells, else when the disk is full;
+            TransferDamaged, PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        whole, parts = self._check(blobs)
+        lacking = list({blob.sha256: blob for blob in blobs if blob.sha256 not in whole}.values())
+        if not lacking:
+            return
+        needed = sum(blob.size - parts.get(blob.sha256, 0) for blob in lacking) + SPARE_BYTES
+        if free_bytes is not None and free_bytes < needed:
+            raise PhoneFull(self._phone.serial, needed, free_bytes)
+        count = self._counter(sum(blob.size for blob in lacking))
+        small = [blob for blob in lacking if blob.size < LARGE_BYTES]
+        if small:
+            self._send(count(tar_of(small)), small, "receive")
+        for blob in (blob for blob in lacking if blob.size >= LARGE_BYTES):
+            start = parts.get(blob.sha256, 0)
+            start = start if start <= blob.size else 0
+            self._send(count(blob.pieces(start), start), [blob], "append", blob.sha256, str(blob.size))
+
+    def link(self, bundle_id: str, names: Mapping[str, Blob]) -> None:
+        """Makes the bundle's folder: a link for each name.
+
+        Raises:
+            PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        lines = "".join(f"{blob.mode} {blob.sha256} {name}\n" for name, blob in names.items())
+        self._run("linking the bundle", "link", bundle_id, stdin=[lines.encode()], check=True)
+
+    def clean(self, *, everything: bool = False) -> int:
+        """Removes the blobs that no bundle links to, or everything that this tool put on the phone; returns the bytes
+        that became free.
+
+        Raises:
+            PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        done = self._run("cleaning up", "clean-all" if everything else "clean", check=True)
+        return 1024 * max(0, int(done.stdout.split()[-1]))
+
+    def _check(self, blobs: Sequence[Blob]) -> tuple[set[str], dict[str, int]]:
+        """The blobs that are whole, and how many bytes have come of the others."""
+        self._progress("checking what the phone has", 0, None)
+        sums = "".join(f"{sha}\n" for sha in sorted({blob.sha256 for blob in blobs})).encode()
+        quick = QUICK_S + sum(blob.size for blob in blobs) / SLOWEST_HASH
+        done = self._run("making checksums", "check", stdin=[sums], timeout_s=quick, check=True)
+        words = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
+        whole = {word[1] for word in words if len(word) == 2 and word[0] == "whole"}
+        parts = {word[1]: int(word[2]) for word in words if len(word) == 3 and word[0] == "part" and word[2].isdigit()}
+        return whole, parts
+
+    def _counter(self, total: int) -> Callable[..., Iterator[bytes]]:
         sent = 0
-        for piece in tar_stream(bundle.path / layout.DEVICE, files):
-            progress("pushing the bundle", min(sent, total), total)
-            sent += len(piece)
-            yield piece
 
-    command = ["sh", "-c", RECEIVE, "sh", str(draft)]
-    done = phone.run(command, doing="pushing the bundle", timeout_s=PUSH_S, stdin=counted(), check=False)
-    if done.exit_code != 0:
-        if b"No space left" in done.stderr:
-            raise PhoneFull(phone.serial, total)
-        raise PhoneRefused(phone.serial, "pushing the bundle", done.message)
-
-
-def tar_stream(root: Path, files: Mapping[str, FileEntry]) -> Iterator[bytes]:
-    """The files as a tar archive (ustar) in pieces; folders come before what is in them."""
-    folders: set[str] = set()
-    for name, entry in files.items():
-        for folder in reversed(PurePosixPath(name).parents[:-1]):
-            if str(folder) not in folders:
-                folders.add(str(folder))
-                info = tarfile.TarInfo(str(folder))
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-                yield info.tobuf(tarfile.USTAR_FORMAT)
-        info = tarfile.TarInfo(name)
-        info.size, info.mode = entry.size, 0o755 if name.startswith(EXECUTABLE) else 0o644
-        yield info.tobuf(tarfile.USTAR_FORMAT)
-        with (root / name).open("rb") as file:
-            while piece := file.read(PIECE):
+        def count(pieces: Iterator[bytes], skipped: int = 0) -> Iterator[bytes]:
+            nonlocal sent
+            sent += skipped
+            for piece in pieces:
+                self._progress("pushing the bundle", min(sent, total), total)
+                sent += len(piece)
+                self.pushed_bytes += len(piece)
                 yield piece
-        yield bytes(-entry.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+
+        return count
+
+    def _send(self, pieces: Iterator[bytes], blobs: Sequence[Blob], command: str, *arguments: str) -> None:
+        doing = "pushing the bundle"
+        stall = self._phone.server.patience.stall_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
+        done = self._run(doing, command, *arguments, stdin=pieces, timeout_s=PUSH_S, stall_s=stall)
+        if done.exit_code == 0:
+            return
+        if NO_SPACE in done.stderr:
+            raise PhoneFull(self._phone.serial, sum(blob.size for blob in blobs))
+        if any(mark in done.stderr for mark in DAMAGED):
+            raise TransferDamaged(self._phone.serial, done.message)
+        raise PhoneRefused(self._phone.serial, doing, done.message)
+
+    def _run(
+        self, doing: str, command: str, *arguments: str, stdin: Iterable[bytes] = (), timeout_s: float = QUICK_S,
+        stall_s: float = float("inf"), check: bool = False,
+    ) -> Completed:  # fmt: skip
+        argv = ["sh", "-c", self._script, "store.sh", str(layout.REMOTE_ROOT), command, *arguments]
+        return self._phone.run(argv, doing=doing, timeout_s=timeout_s, stall_s=stall_s, stdin=stdin, check=check)

@@ -3,6 +3,7 @@
 The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a file: libraries print as they please.
 """
 
+import hashlib
 import json
 import resource
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 from bundler.dlc.archive import Step, read_archive
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Tensor, read_graph
+from bundler.dlc.htp import FOLDER, context_name
 from bundler.dlc.qnn import library_folder
 from bundler.errors import DlcInvalid, FileUnreadable, NoConverter
 from bundler.types import TensorSpec
@@ -59,7 +61,8 @@ class DlcReport:
     in w8a16. Parameters are the elements of the graph's constant real tensors: those of the ONNX file's float
     initializers and Constant nodes, but for what the writer does: it folds what is constant, writes small equal
     constants once, makes attributes of the value of a Pad and the bounds of a Clip, and adds ones for an Expand.
-    `caches` are records of networks prepared for an accelerator; `history` the tools' runs that made the file.
+    `caches` are networks prepared for an accelerator: records in the DLC, and files beside it that were made of this
+    very one. `history`: the tools' runs that made the file.
     """
 
     graph: str
@@ -188,9 +191,19 @@ def _report(path: Path) -> DlcReport:
         parameter_bytes=sum(_size(weight) * weight.dtype.itemsize for weight in weights),
         parameter_dtypes=dict(sorted(dtypes.items())),
         records=archive.records,
-        caches=archive.caches,
+        caches=(*archive.caches, *_contexts_beside(path)),
         history=archive.history,
     )
+
+
+def _contexts_beside(path: Path) -> list[str]:
+    """Contexts that `build --prepare` made of the DLC, by chip: their names hold its checksum."""
+    found = sorted(path.parent.glob(context_name("*", "*")))
+    if not found:
+        return []
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return [f"{FOLDER}/{each.name}" for each in found if each.match(context_name("*", digest))]
 
 
 def _size(weight: Tensor) -> int:

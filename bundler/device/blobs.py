@@ -1,0 +1,46 @@
+"""What goes to the phone: blobs named by their SHA-256. Knows where their bytes lie here, not where they go."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of this computer as it will be known on the phone; `mode` is what `chmod` takes there."""
+
+    path: Path
+    sha256: str
+    size: int
+    mode: str = "644"
+
+    @classmethod
+    def of(cls, path: Path, mode: str = "644") -> "Blob":
+        with path.open("rb") as file:
+            return cls(path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size, mode)
+
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """Its bytes from `start` on.
+
+        Raises:
+            OSError
+        """
+        with self.path.open("rb") as file:
+            file.seek(start)
+            while piece := file.read(PIECE):
+                yield piece
+
+
+def tar_of(blobs: Iterable[Blob]) -> Iterator[bytes]:
+    """The blobs as a tar archive (ustar) in pieces, each named by its checksum."""
+    for blob in blobs:
+        info = tarfile.TarInfo(blob.sha256)
+        info.size, info.mode = blob.size, 0o644
+        yield info.tobuf(tarfile.USTAR_FORMAT)
+        yield from blob.pieces()
+        yield bytes(-blob.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

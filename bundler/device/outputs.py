@@ -1,0 +1,146 @@
+"""A chunk's outputs: out of the archive that the phone sent, checked, and kept as arrays in the run's folder."""
+
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from bundler import layout
+from bundler.bundle import writing
+from bundler.device.chunks import Chunk
+from bundler.device.job import Announced
+from bundler.errors import OutputsInvalid
+from bundler.types import TensorSpec
+
+Logits = dict[str, npt.NDArray[np.float32]]
+
+PER_FILE = 4096  # bytes of headers and padding of a file in the archive, at most
+BESIDE = 64 << 20  # bytes of what snpe-net-run writes beside the outputs: its diagnostic log
+
+
+class Unsound(Exception):
+    """What the phone computed is no use: another run of the chunk may mend it."""
+
+
+def most_bytes(chunk: Chunk, specs: Sequence[TensorSpec]) -> int:
+    """How large the archive of a chunk's outputs may be."""
+    return len(chunk) * sum(_bytes_of(spec) + PER_FILE for spec in specs) + BESIDE
+
+
+def read_outputs(
+    archive: BinaryIO, announced: Announced, chunk: Chunk, specs: Sequence[TensorSpec], where: str
+) -> Logits:
+    """The outputs in an archive: tensor name -> float32 (lines of the chunk, *shape).
+
+    Nothing is written by a name from the archive.
+
+    Raises:
+        OutputsInvalid: an entry is hostile, or is not what was announced; Unsound: an output is missing, of another
+        size, or not finite
+    """
+    logits = {spec.name: np.empty((len(chunk), *spec.shape), np.float32) for spec in specs}
+    places = _places(chunk, specs)
+    missing, most = set(places.values()), most_bytes(chunk, specs)
+    try:
+        with tarfile.open(fileobj=archive, mode="r|*") as entries:
+            for entry in entries:
+                name = _checked_name(entry, where)
+                if entries.offset > most:
+                    raise OutputsInvalid(f"{where}: the archive holds more than the outputs that were announced")
+                place = places.get(name)
+                if place is None or place not in missing or not entry.isreg():
+                    continue
+                spec, line = place
+                what = f"output {spec.name} of line {chunk.start + line}"
+                raw = _content(entries, entry, spec, what)
+                if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
+                    raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
+                logits[spec.name][line] = _values(raw, spec, what)
+                missing.discard(place)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise OutputsInvalid(f"{where}: the archive is broken: {error}") from error
+    if missing:
+        spec, line = min(missing, key=lambda place: (place[1], place[0].name))
+        raise Unsound(f"output {spec.name} of line {chunk.start + line} is missing")
+    return logits
+
+
+def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[TensorSpec, int]]:
+    """What each file name in the archive holds: a tensor, and the line of the chunk."""
+    return {
+        alias: (spec, line)
+        for line in range(len(chunk))
+        for spec in specs
+        for alias in layout.result_aliases(layout.result_file(spec.name, line))
+    }
+
+
+def _checked_name(entry: tarfile.TarInfo, where: str) -> str:
+    path = PurePosixPath(entry.name)
+    if path.is_absolute() or ".." in path.parts or not (entry.isreg() or entry.isdir()):
+        raise OutputsInvalid(f"{where}: its archive holds {entry.name!r}, which is no plain file of the outputs")
+    return str(path)
+
+
+def _content(entries: tarfile.TarFile, entry: tarfile.TarInfo, spec: TensorSpec, what: str) -> bytes:
+    size = _bytes_of(spec)
+    if entry.size != size:
+        raise Unsound(f"{what} has {entry.size} bytes, not {size} ({size // 4} float32 values)")
+    content = entries.extractfile(entry)
+    assert content is not None  # a regular file has content
+    return content.read()
+
+
+def _values(raw: bytes, spec: TensorSpec, what: str) -> npt.NDArray[np.float32]:
+    values = np.frombuffer(raw, "<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        at = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise Unsound(f"{what}: value {at} is {values[at]}, not a finite number")
+    return values.reshape(spec.shape)
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return 4 * int(np.prod(spec.shape))
+
+
+def keep(logits: Mapping[str, npt.NDArray[np.float32]], run_folder: Path, chunk: Chunk) -> None:
+    """Writes a chunk's outputs into the run's folder, whole or not at all.
+
+    Raises:
+        HostStorageFailed
+    """
+    with writing(_kept(run_folder, chunk)) as draft, draft.open("wb") as file:
+        np.savez(file, **logits)  # type: ignore[arg-type]  # numpy's stub takes a name for an option
+
+
+def kept_chunks(run_folder: Path) -> set[Chunk]:
+    """The chunks whose outputs the run's folder holds."""
+    return {Chunk.named(path.stem) for path in (run_folder / layout.LOGITS).glob("*.npz") if path.name[0] != "."}
+
+
+def load(run_folder: Path, chunk: Chunk, specs: Sequence[TensorSpec]) -> Logits:
+    """A chunk's outputs: tensor name -> float32 (lines of the chunk, *shape).
+
+    Raises:
+        OutputsInvalid: the file is not what `keep` wrote
+    """
+    path = _kept(run_folder, chunk)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            logits = {spec.name: arrays[spec.name] for spec in specs}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise OutputsInvalid(f"{path}: cannot be read: {error}") from error
+    for spec in specs:
+        found = logits[spec.name]
+        if found.dtype != np.float32 or found.shape != (len(chunk), *spec.shape):
+            raise OutputsInvalid(f"{path}: {spec.name} is {found.dtype} {found.shape}, not a chunk's outputs")
+    return logits
+
+
+def _kept(run_folder: Path, chunk: Chunk) -> Path:
+    return run_folder / layout.LOGITS / f"{chunk.name}.npz"

@@ -1,0 +1,65 @@
+"""Which phones are meant: serials, `HOST:PORT/SERIAL` for a phone at another adb server, the environment's, or all."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bundler.device.limits import Limit
+from bundler.device.phone import READY, AdbServer, Phone
+from bundler.errors import NoPhone, UsageError
+
+ELSEWHERE = re.compile(r"(?P<host>[^/:\s]+):(?P<port>\d{1,5})/(?P<serial>.+)", re.DOTALL)
+SERIAL_VARIABLE = "ANDROID_SERIAL"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A phone by its serial at an adb server; `name` is what --device takes for it."""
+
+    server: AdbServer
+    serial: str
+    name: str
+
+    def find(self, limit: Limit) -> Phone:
+        """The phone, ready for commands.
+
+        Raises:
+            NoAdb, UnknownPhone, PhoneNotReady
+        """
+        return self.server.find(self.serial, limit)
+
+
+def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: bool = False) -> tuple[Target, ...]:
+    """The phones that are meant, each once.
+
+    Raises:
+        NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady; UsageError
+    """
+    if everything:
+        serials = sorted(phone.serial for phone in server.attached() if phone.state == READY)
+        if not serials:
+            raise NoPhone
+        return tuple(Target(server, serial, serial) for serial in serials)
+    named = list(devices) or [serial for serial in [os.environ.get(SERIAL_VARIABLE, "")] if serial]
+    if not named:
+        serial = server.find().serial
+        return (Target(server, serial, serial),)
+    if len(set(named)) < len(named):
+        raise UsageError("--device: the same phone is given twice", "Give each phone once.")
+    return tuple(target_of(name, server) for name in named)
+
+
+def target_of(name: str, server: AdbServer) -> Target:
+    """The phone of that name; `server` is where it is, unless the name says another.
+
+    Raises:
+        UsageError: it names no port.
+    """
+    elsewhere = ELSEWHERE.fullmatch(name)
+    if elsewhere is None:
+        return Target(server, name, name)
+    port = int(elsewhere["port"])
+    if not 0 < port < 65536:
+        raise UsageError(f"--device {name}: {port} is no port", "Give HOST:PORT/SERIAL.")
+    return Target(AdbServer(elsewhere["host"], port, server.patience), elsewhere["serial"], name)

@@ -1,0 +1,291 @@
+"""One phone's part of a run: pushes, starts, watches, collects, and comes back after a lost connection."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundler import layout
+from bundler.board import Board
+from bundler.bundle import Bundle
+from bundler.device.blobs import Blob
+from bundler.device.chunks import Archiver, Chunk
+from bundler.device.explain import explain
+from bundler.device.job import Announced, PhoneJob, Settings, Status
+from bundler.device.limits import Limit
+from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
+from bundler.device.phone import Phone
+from bundler.device.probe import PhoneFacts, probe
+from bundler.device.store import NO_SPACE, Store
+from bundler.device.targets import Target
+from bundler.errors import (
+    BundlerError,
+    NoAdb,
+    OutputsInvalid,
+    PhoneFull,
+    PhoneLost,
+    PhoneNotReady,
+    PhoneRefused,
+    PhoneTooSlow,
+    RunFailed,
+    TransferDamaged,
+    UnknownPhone,
+)
+from bundler.fitness import files_for
+from bundler.resources import DEVICE_SCRIPTS
+from bundler.run import Part
+from bundler.types import Progress
+
+ATTEMPTS = 4  # without any progress in between
+TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
+AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
+NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
+EXECUTABLE = "bin/"
+KILLED = 137  # the exit code of what SIGKILL ended
+OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of snpe-net-run
+
+
+@dataclass
+class Member:
+    """A phone of the run, with the settings that hold for it (its runtime may be the fallback), and what it did."""
+
+    target: Target
+    facts: PhoneFacts
+    settings: Settings
+    windows: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    seconds: float = 0.0
+    pushed_bytes: int = 0
+    trouble: Exception | None = None
+
+    def part(self) -> Part:
+        """What the run's record says of it."""
+        trouble = "" if self.trouble is None else str(self.trouble)
+        return Part(
+            self.target.name, self.facts.soc_model, self.facts.model, dict(self.windows), self.chunks,
+            round(self.seconds, 3), self.pushed_bytes, trouble,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all phones of a run share. `depth`: chunks that a phone takes ahead (None: all); `restart`: whether a job
+    that failed before is to be tried again."""
+
+    bundle: Bundle
+    folder: Path
+    board: Board
+    limit: Limit
+    progress: Progress
+    spool: Path
+    depth: int | None = None
+    restart: bool = True
+
+
+class Worker:
+    """Does chunks on one phone, in a thread of its own."""
+
+    def __init__(self, member: Member, shared: Shared) -> None:
+        self.member, self._shared, self._board = member, shared, shared.board
+        self.name = member.target.name
+        compressed = bool(member.facts.gzip)
+        self._archiver = Archiver(shared.bundle, shared.spool, compressed=compressed)
+        self._restart = shared.restart
+        self._vain = 0  # ends of the job without a chunk done in between
+        self._unsound: set[Chunk] = set()
+
+    def work(self) -> None:
+        """Does chunks until the board is complete.
+
+        Raises:
+            PhoneError: the phone stays away, or refuses; RunFailed, OutputsInvalid; Halted, TimeUp
+        """
+        attempts = 0
+        while True:
+            before = (self.member.chunks, self.member.pushed_bytes)
+            try:
+                self._attend(self._arrive())
+                return
+            except TRANSIENT as error:
+                attempts = attempts + 1 if before == (self.member.chunks, self.member.pushed_bytes) else 1
+                if attempts >= ATTEMPTS or self._board.complete:
+                    raise
+                self._board.put_back(self.name)
+                self._await_return(error)
+
+    def launch(self, chunks: Sequence[Chunk]) -> None:
+        """Starts the phone's job on these chunks, and leaves it alone.
+
+        Raises:
+            PhoneError
+        """
+        phone = self._arrive()
+        self._push(phone, chunks, base=True)
+        self._job(phone).start(self.member.settings, chunks)
+
+    def stop(self) -> None:
+        """Ends the phone's job. Raises: PhoneError"""
+        self._job(self.member.target.find(Limit())).stop()
+
+    def _arrive(self) -> Phone:
+        return self.member.target.find(self._shared.limit)
+
+    def _job(self, phone: Phone) -> PhoneJob:
+        return PhoneJob(phone, self._shared.bundle.id, self.member.settings.runtime)
+
+    def _await_return(self, error: BundlerError) -> None:
+        """Waits until the phone answers again.
+
+        Raises:
+            PhoneError: it does not
+        """
+        limit, target = self._shared.limit, self.member.target
+        self._shared.progress(f"{error}; waiting for the phone", 0, None)
+        patience = Limit(target.server.patience.return_s)
+        while True:
+            limit.pause(0.5, f"waiting for phone {self.name}")
+            try:
+                target.server.reconnect(target.serial)
+                self.member.facts = probe(target.find(limit))
+                return
+            except AWAY:
+                if patience.left_s <= 0:
+                    raise error from None
+
+    def _attend(self, phone: Phone) -> None:
+        """Hands the phone chunks, sees to it that its job runs, and collects what is done, until all is."""
+        job, board, member = self._job(phone), self._board, self.member
+        poll_s, seen = SHORTEST_POLL_S, None
+        pushed = False
+        while True:
+            status = job.status()
+            ours = status.settings == member.settings
+            if ours:
+                for chunk in status.done:
+                    self._collect(job, chunk)
+            if board.complete:
+                if ours and status.alive:
+                    job.stop()  # what it is at, another phone has done
+                return
+            if ours and not status.alive:
+                self._look_at_the_end(job, status)
+            fresh = board.take(self.name, self._shared.depth)
+            todo = board.held(self.name)
+            if todo and (fresh or not ours or not status.alive or not set(todo) <= set(status.queued)):
+                self._push(phone, fresh if pushed else todo, base=not pushed)
+                pushed = True
+                job.start(member.settings, todo)
+                self._restart, seen = False, None
+            self._report(status if ours else None)
+            poll_s = (
+                SHORTEST_POLL_S if (now := (status.done, status.begun)) != seen else min(2 * poll_s, LONGEST_POLL_S)
+            )
+            seen = now
+            self._shared.limit.pause(poll_s, self._doing)
+
+    @property
+    def _doing(self) -> str:
+        return f"running on the {self.member.settings.runtime.upper()}"
+
+    def _report(self, status: Status | None) -> None:
+        current = status.current if status and status.alive else None
+        done = self._board.report(self.name, current, status.begun if status else 0)
+        self._shared.progress(self._doing, done, self._board.questions)
+
+    def _push(self, phone: Phone, chunks: Sequence[Chunk], *, base: bool) -> None:
+        """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
+        names = dict(self._archiver.archive(chunk) for chunk in chunks)
+        if base:
+            names |= base_files(self._shared.bundle, self.member.facts)
+        store = Store(phone, self._shared.progress)
+        try:
+            store.push(list(names.values()), self.member.facts.free_bytes)
+            store.link(self._shared.bundle.id, names)
+        finally:
+            self.member.pushed_bytes += store.pushed_bytes
+
+    def _look_at_the_end(self, job: PhoneJob, status: Status) -> None:
+        """Lets a job that ended be started again: one that was killed, whose phone was restarted, or that failed before
+        we came.
+
+        Raises:
+            RunFailed, PhoneFull, PhoneRefused: it failed, or ends again and again without having done anything
+        """
+        self._vain += 1
+        if self._vain > ATTEMPTS or (status.state == "failed" and not self._restart):
+            raise self._failure(job, status)
+
+    def _failure(self, job: PhoneJob, status: Status) -> BundlerError:
+        log = self.save_log(job)
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if NO_SPACE.decode() in text:
+            return PhoneFull(self.name, most_bytes(status.current or Chunk(0, 1), self._shared.bundle.manifest.outputs))
+        lines = text.strip().splitlines()
+        if status.exit in OWN_FAILURES:
+            return PhoneRefused(self.name, OWN_FAILURES[status.exit], lines[-1] if lines else "no message")
+        exit_status = int(status.exit) if status.exit.isdigit() else KILLED
+        why = explain(lines, exit_status)
+        known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
+        return RunFailed(self.name, exit_status, lines, log, **known)
+
+    def save_log(self, job: PhoneJob) -> Path:
+        """What snpe-net-run said on the phone, in the run's folder."""
+        path = self._shared.folder / layout.log_of(self.name)
+        path.write_bytes(job.log())
+        return path
+
+    def _collect(self, job: PhoneJob, chunk: Chunk) -> None:
+        """Brings a finished chunk's outputs into the run's folder, unless they are there already.
+
+        Raises:
+            OutputsInvalid: they are damaged, also when they are pulled again, or no use, also when they are made again
+        """
+        specs, where = self._shared.bundle.manifest.outputs, f"phone {self.name}"
+        for attempt in range(1, ATTEMPTS):
+            if not self._board.wants(chunk):
+                break
+            try:
+                with tempfile.TemporaryFile(dir=self._shared.spool) as archive:
+                    announced = job.give(chunk, archive, most_bytes(chunk, specs))
+                    archive.seek(0)
+                    logits = read_outputs(archive, announced, chunk, specs, where)
+            except OutputsInvalid:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                continue
+            except Unsound as error:
+                if chunk in self._unsound:
+                    raise OutputsInvalid(f"{where}: {error}") from error
+                self._unsound.add(chunk)
+                break
+            keep(logits, self._shared.folder, chunk)
+            self._board.finish(chunk)
+            self._credit(chunk, announced)
+        job.forget(chunk)
+
+    def _credit(self, chunk: Chunk, announced: Announced) -> None:
+        self.member.chunks += 1
+        self.member.windows[announced.runtime] += len(chunk)
+        self.member.seconds += seconds_between(announced.begin, announced.end)
+        self._vain = 0
+
+
+def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:
+    """What a phone needs of a bundle beside the inputs, and the job's script."""
+    device = bundle.path / layout.DEVICE
+    files = {
+        name: Blob(device / name, entry.sha256, entry.size, "755" if name.startswith(EXECUTABLE) else "644")
+        for name, entry in files_for(bundle, facts).items()
+        if not name.startswith(f"{layout.INPUTS}/") and name != layout.INPUT_LIST
+    }
+    return {**files, layout.JOB: Blob.of(DEVICE_SCRIPTS / layout.JOB)}
+
+
+def seconds_between(begin: str, end: str) -> float:
+    """The time between two readings of the phone's clock, each nanoseconds or seconds."""
+    if not (begin.isdigit() and end.isdigit()):
+        return 0.0
+    unit = 1e9 if int(begin) > NANOSECONDS else 1.0
+    return max(0.0, (int(end) - int(begin)) / unit)

@@ -1,0 +1,198 @@
+#!/system/bin/sh
+# The run on the phone, detached from adb: works through chunks of the input list, and goes on without a cable.
+# Plain POSIX sh; runs under mksh with toybox's tools. Lies beside the bundle's runner script.
+#
+#   job.sh start RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK
+#                          stdin: names of chunks, one a line: the queue from now on. Starts the job if it does not run
+#   job.sh status RUNTIME  what is going on, KEY=VALUE a line
+#   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
+#   job.sh forget RUNTIME NAME   deletes a finished chunk
+#   job.sh stop RUNTIME    ends the job; the chunk that it was at is begun anew by the next start
+#   job.sh log RUNTIME     the last megabyte of what snpe-net-run said
+#
+# A chunk NAME is inputs/NAME.tar or inputs/NAME.tgz: an input_list.txt and its raw files. Its outputs become
+# done/NAME.tgz (.tar where there is no gzip) with done/NAME.sums. One job a bundle: `lock` is a link whose target names
+# its owner; it is broken when the owner is gone.
+here=$(cd "$(dirname "$0")" && pwd)
+command=$1 runtime=$2
+job=$here/jobs/$runtime
+lock=$here/lock
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+
+# owner_lives OWNER, which is PID:BOOT:RUNTIME
+owner_lives() {
+  rest=${1#*:}
+  [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && grep -q job.sh "/proc/${1%%:*}/cmdline" 2>/dev/null
+}
+
+# holder: the owner that lives, if any
+holder() {
+  held=$(readlink "$lock" 2>/dev/null) && owner_lives "$held" && echo "$held"
+}
+
+# break_stale_lock: nothing but the lock of an owner that is gone is taken away, with what it left running: that is told
+# by this bundle's model in its command line, never by a number that may be somebody else's by now
+break_stale_lock() {
+  held=$(readlink "$lock" 2>/dev/null) || return 0
+  owner_lives "$held" && return 0
+  mv -f "$lock" "$lock.$$" 2>/dev/null || return 0
+  if [ "$(readlink "$lock.$$")" != "$held" ]; then
+    mv -f "$lock.$$" "$lock"
+    return 0
+  fi
+  rm -f "$lock.$$"
+  for process in $(grep -l -F "$here/model.dlc" /proc/[0-9]*/cmdline 2>/dev/null); do
+    process=${process#/proc/}
+    kill -9 "${process%/cmdline}" 2>/dev/null
+  done
+}
+
+# say_state STATE [CHUNK [EXIT_CODE]]: the state file, whole or not at all
+say_state() {
+  printf 'state=%s\nchunk=%s\nexit=%s\n' "$1" "${2:-}" "${3:-}" >state.draft && mv -f state.draft state
+}
+
+# fail CHUNK EXIT_CODE: room is made first, so that the state can be written on a full disk too
+fail() {
+  rm -rf work done/*.draft
+  say_state failed "$1" "$2"
+  exit 1
+}
+
+first_in() {
+  for entry in "$1"/*; do
+    [ -e "$entry" ] && echo "${entry##*/}"
+    return
+  done
+}
+
+# now: nanoseconds where `date` knows them, seconds elsewhere
+now() {
+  case $(date +%N 2>/dev/null) in '' | *[!0-9]*) date +%s ;; *) date +%s%N ;; esac
+}
+
+unpack() {
+  if [ -e "$here/inputs/$1.tgz" ]; then gzip -dc <"$here/inputs/$1.tgz" | tar -x -f -; else tar -x -f "$here/inputs/$1.tar"; fi
+}
+
+# infer CHUNK: runs it; falls back where that was asked for. Says the exit code
+infer() {
+  # shellcheck disable=SC2154  # the settings file sets them
+  sh "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >work/log 2>&1
+  code=$?
+  cat work/log >>log.txt
+  return "$code"
+}
+
+# pack CHUNK BEGIN: its outputs, checksums made first; it is done when both files have their names
+pack() {
+  cd "work/output/$used" || return 1
+  sums=$job/done/$1.sums
+  {
+    printf '#runtime=%s\n#begin=%s\n#end=%s\n' "$used" "$2" "$(now)"
+    find . -type f -exec sha256sum {} +
+  } >"$sums.draft" || return 1
+  if command -v gzip >/dev/null; then
+    archive=$job/done/$1.tgz
+    tar -c -f - . | gzip -1 >"$archive.draft" || return 1
+  else
+    archive=$job/done/$1.tar
+    tar -c -f "$archive.draft" . || return 1
+  fi
+  cd "$job" && mv -f "$sums.draft" "$sums" && mv -f "$archive.draft" "$archive"
+}
+
+work() {
+  cd "$job" || exit 1
+  ln -s "$$:$boot:$runtime" "$lock" 2>/dev/null || exit 0
+  trap 'rm -f "$lock"' EXIT
+  trap 'say_state stopped; exit 0' TERM
+  # shellcheck disable=SC1091  # made by start
+  . ./settings
+  used=$runtime
+  while [ ! -e stop ] && name=$(first_in queue) && [ -n "$name" ]; do
+    say_state running "$name"
+    rm -rf work && mkdir work || exit 1
+    (cd work && unpack "$name") 2>>log.txt || fail "$name" unpack
+    begin=$(now)
+    infer "$name"
+    code=$?
+    # shellcheck disable=SC2154
+    if [ "$code" != 0 ] && [ -n "$fallback" ] && [ "$used" != "$fallback" ]; then
+      used=$fallback
+      infer "$name"
+      code=$?
+    fi
+    [ "$code" = 0 ] || fail "$name" "$code"
+    (pack "$name" "$begin") 2>>log.txt || fail "$name" pack
+    rm -rf "queue/$name" work
+  done
+  if [ -e stop ]; then say_state stopped; else say_state finished; fi
+}
+
+case $command in
+start)
+  break_stale_lock
+  settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$3" "$4" "$5" "$6" "$7")
+  held=$(holder)
+  if [ -n "$held" ] && { [ "${held##*:}" != "$runtime" ] || [ "$settings" != "$(cat "$job/settings")" ]; }; then
+    echo "busy=${held##*:}"
+    exit 75
+  fi
+  if [ -z "$held" ] && [ "$settings" != "$(cat "$job/settings" 2>/dev/null)" ]; then rm -rf "$job"; fi
+  mkdir -p "$job/queue" "$job/done" && cd "$job" && echo "$settings" >settings || exit 1
+  cat >wanted || exit 1
+  for entry in queue/*; do
+    grep -q -F -x "${entry#queue/}" wanted || rm -f "$entry"
+  done
+  while read -r name; do : >"queue/$name" || exit 1; done <wanted
+  rm -f stop wanted
+  [ -n "$held" ] && exit 0
+  say_state starting
+  if command -v setsid >/dev/null; then
+    setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
+  else
+    (trap '' HUP && exec sh "$0" work "$runtime") </dev/null >/dev/null 2>>log.txt &
+  fi
+  waits=0
+  while grep -q starting state && [ "$waits" -lt 50 ]; do
+    sleep 0.1
+    waits=$((waits + 1))
+  done
+  ;;
+work) work ;;
+status)
+  cd "$job" 2>/dev/null || { echo state=none; exit 0; }
+  cat settings state 2>/dev/null
+  held=$(holder)
+  echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
+  echo "begun=$(grep -c '^Processing DNN input' work/log 2>/dev/null)"
+  for entry in queue/*; do [ -e "$entry" ] && echo "queued=${entry#queue/}"; done
+  for entry in done/*.tgz done/*.tar; do
+    [ -e "$entry" ] && name=${entry#done/} && echo "done=${name%.*}"
+  done
+  exit 0
+  ;;
+give)
+  cd "$job/done" || exit 1
+  for archive in "$3.tgz" "$3.tar"; do
+    [ -e "$archive" ] || continue
+    echo "#bytes=$(($(wc -c <"$archive")))"
+    cat "$3.sums" && echo && exec cat "$archive"
+  done
+  exit 1
+  ;;
+forget) rm -f "$job/done/$3.tgz" "$job/done/$3.tar" "$job/done/$3.sums" ;;
+stop)
+  held=$(holder)
+  [ "${held##*:}" = "$runtime" ] || exit 0
+  : >"$job/stop"
+  kill -- "-${held%%:*}" 2>/dev/null || kill "${held%%:*}" 2>/dev/null
+  exit 0
+  ;;
+log) tail -c 1000000 "$job/log.txt" 2>/dev/null ;;
+*)
+  echo "job.sh: unknown command: $command" >&2
+  exit 2
+  ;;
+esac

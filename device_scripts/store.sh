@@ -1,0 +1,106 @@
+#!/system/bin/sh
+# The content store on the phone: blobs named by their SHA-256. Plain POSIX sh; runs under mksh with toybox's tools.
+#
+#   store.sh ROOT check               stdin: a SHA-256 a line. Says `whole SHA`, or `part SHA BYTES` of what came so far
+#   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256
+#   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes
+#   store.sh ROOT link BUNDLE         stdin: `MODE SHA NAME` a line; makes BUNDLE's folder of links to blobs
+#   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
+#   store.sh ROOT clean-all           removes everything; says the same
+#
+# What is named in ROOT/store is whole: a blob gets its name after its checksum was made here and agreed. What is on its
+# way lies in ROOT/store/incoming. Passed to `sh -c`, so nothing has to be on the phone first.
+root=$1 command=$2
+store=$root/store
+incoming=$store/incoming
+
+sum_of() {
+  # shellcheck disable=SC2046  # the sum and the name
+  set -- $(sha256sum <"$1")
+  echo "$1"
+}
+
+size_of() {
+  # shellcheck disable=SC2046  # some print spaces before it
+  set -- $(wc -c <"$1")
+  echo "$1"
+}
+
+# used_kb: what ROOT takes on the disk
+used_kb() {
+  # shellcheck disable=SC2046  # size and name
+  set -- $(du -s -k "$root" 2>/dev/null)
+  echo "${1:-0}"
+}
+
+# sort_out: names what came whole in a tar, removes the rest; fails if there was any
+sort_out() {
+  cd "$incoming/tar" 2>/dev/null || return 0
+  damaged=
+  for blob in *; do
+    [ -f "$blob" ] || continue
+    [ "$(sum_of "$blob")" = "$blob" ] && mv -f "$blob" "$store/$blob" && continue
+    rm -f "$blob"
+    damaged=yes
+  done
+  [ -z "$damaged" ]
+}
+
+case $command in
+check)
+  mkdir -p "$incoming" || exit 1
+  sort_out # a lost connection may have left something
+  cd "$store" || exit 1
+  xargs sha256sum 2>/dev/null | while read -r sum name; do
+    if [ "$sum" = "$name" ]; then echo "whole $name"; else rm -f "$name"; fi
+  done
+  cd "$incoming" || exit 1
+  for part in *.part; do
+    [ -f "$part" ] && echo "part ${part%.part} $(size_of "$part")"
+  done
+  exit 0
+  ;;
+receive)
+  mkdir -p "$incoming/tar" && cd "$incoming/tar" || exit 1
+  tar -x -f -
+  code=$?
+  sort_out || { echo "it arrived damaged" >&2; code=1; }
+  exit "$code"
+  ;;
+append)
+  part=$incoming/$3.part
+  dd bs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
+  [ "$(size_of "$part")" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
+  [ "$(sum_of "$part")" = "$3" ] || { rm -f "$part"; echo "it arrived damaged" >&2; exit 1; }
+  mv -f "$part" "$store/$3"
+  ;;
+link)
+  mkdir -p "$root/$3" && cd "$root/$3" || exit 1
+  while read -r mode sha name; do
+    case $name in */*) mkdir -p "${name%/*}" || exit 1 ;; esac
+    chmod "$mode" "$store/$sha" && ln -sfn "$store/$sha" "$name" || exit 1
+  done
+  ;;
+clean)
+  [ -d "$store" ] || { echo "freed 0"; exit 0; }
+  before=$(used_kb)
+  linked=$incoming/linked.$$
+  mkdir -p "$incoming" && cd "$store" || exit 1
+  find "$root" -type l | while read -r link; do readlink "$link"; done >"$linked" || exit 1
+  for blob in *; do
+    [ -f "$blob" ] || continue
+    grep -q -F -x "$store/$blob" "$linked" || rm -f "$blob"
+  done
+  rm -rf "$incoming"
+  echo "freed $((before - $(used_kb)))"
+  ;;
+clean-all)
+  before=$(used_kb)
+  rm -rf "$root" || exit 1
+  echo "freed $before"
+  ;;
+*)
+  echo "store.sh: unknown command: $command" >&2
+  exit 2
+  ;;
+esac
