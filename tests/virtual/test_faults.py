@@ -5,6 +5,7 @@ import io
 import math
 import re
 import subprocess
+import sys
 import tarfile
 import time
 from array import array
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from bundler.cli import main
 from bundler.errors import UsageError
 from bundler.soc import known_socs
 from bundler.virtual.faults import KINDS, Faults, parse_faults
+from bundler.virtual.life import Life
 from bundler.virtual.link import Way
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
-from tests.virtual.conftest import Adb, wait_for
+from tests.virtual.conftest import DEADLINE_S, Adb, wait_for
 
 DOCS = Path(__file__).parents[2] / "docs/virtual-phone.md"
 INPUTS = 3
@@ -129,6 +132,40 @@ class TestSpecs:
     def test_none_is_no_fault(self) -> None:
         assert parse_faults([]) == Faults()
 
+    def test_the_command_line_refuses_a_bad_one(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["phone", "start", "--port", "0", "--fault", "run-time:10", "--fault", "cut:5"]) == 2
+        said = capsys.readouterr().err
+        assert "--fault cut:5: no such fault" in said
+        assert all(kind.form in said.replace("\n", " ") for kind in KINDS)
+
+    def test_help_lists_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["phone", "start", "--help"]) == 0
+        said = capsys.readouterr().out
+        assert all(kind.name in said for kind in KINDS)
+
+
+class TestLife:
+    """What all processes of a phone remember together."""
+
+    def test_each_of_many_counts_once_and_one_is_the_first(self, tmp_path: Path) -> None:
+        script = (
+            "import sys; from pathlib import Path; from bundler.virtual.life import Life\n"
+            "life = Life.__new__(Life); life._folder = Path(sys.argv[1])\n"
+            "print(*[life.count('inference') for _ in range(50)], life.once('fault'))"
+        )
+        Life(tmp_path / "life")
+        command = [sys.executable, "-c", script, str(tmp_path / "life")]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        words = " ".join(process.communicate(timeout=DEADLINE_S)[0] for process in processes).split()
+        assert sorted(int(word) for word in words if word.isdigit()) == list(range(150))
+        assert words.count("True") == 1
+
+    def test_a_new_one_remembers_nothing(self, tmp_path: Path) -> None:
+        assert Life(tmp_path / "life").once("x")
+        again = Life(tmp_path / "life")
+        assert again.once("x")
+        assert not again.once("x")
+
 
 class TestRuns:
     def test_time_and_made_up_answers(self, start: Start) -> None:
@@ -173,6 +210,11 @@ class TestRuns:
         bad = [name for name, data in phone.outputs().items() for value in array("f", data) if math.isnan(value)]
         assert bad == ["Result_1/start.raw"]
 
+    def test_killed_in_a_session_that_waits_for_it(self, start: Start) -> None:
+        phone = start("run-time:0", "kill-run:0")
+        assert phone.sh(f"{RUN}; echo after").returncode == 137
+        assert phone.sh(f"{RUN} >/dev/null; echo after").stdout == b"after\n"
+
     def test_killed_with_the_script_that_runs_it(self, start: Start) -> None:
         phone = start("run-time:0", "kill-run:1")
         (phone.tmp / "job.sh").write_text(f"{RUN}\necho $? >ended\n")
@@ -206,6 +248,13 @@ class TestCuts:
         assert phone.adb.run("push", tmp_path / "file", "/data/local/tmp/file").returncode != 0
         assert phone.connect().adb.run("push", tmp_path / "file", "/data/local/tmp/file").returncode == 0
         assert (phone.tmp / "file").stat().st_size == 2_000_000
+
+    def test_while_a_client_waits_for_a_run(self, start: Start) -> None:
+        phone = start("run-time:200", "cut-run:1")
+        assert phone.sh(f"{RUN}; echo after >ended").returncode != 0
+        phone.connect()
+        wait_for(lambda: phone.sh("pidof snpe-net-run").returncode)
+        assert not (phone.tmp / "ended").exists()
 
     def test_while_it_runs(self, start: Start) -> None:
         phone = start("run-time:50", "cut-run:1")
