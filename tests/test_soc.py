@@ -1,6 +1,8 @@
 """The table of chips, and how a phone's properties lead to a row of it."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from bundler.model.quantize import Scheme, quantize
 from bundler.model.simulate import check_simulated, run_on_simulator
 from bundler.resources import SOCS
 from bundler.soc import DEFAULT, find_soc, judge_for, known_socs
+from bundler.virtual.net_files import World
+from bundler.virtual.net_run import NAME, run
 from tests import styles
 from tests.conftest import quiet
 
@@ -164,3 +168,44 @@ def test_the_simulator_runs_what_the_table_says(dlcs: dict[str, Path], name: str
         elif not soc.takes(kind):
             with pytest.raises(DlcInvalid, match="the HTP refuses it"):
                 run_on_simulator(dlc, soc, FEEDS[:1], quiet)
+
+
+# What the DSP of a chip takes, as snpe-net-run says it
+
+
+def run_on(soc: str, dlc: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code and what it said on standard error, with --use_dsp on the chip."""
+    (folder / "list.txt").write_text("")
+    files = ("--container", str(dlc), "--input_list", str(folder / "list.txt"))
+    code = run([NAME, *files, "--use_dsp"], World(Path, Path, lambda: soc), io.StringIO())
+    return code, capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("soc", "kind", "taken"),
+    [
+        ("SM8450", "fp32", True),
+        ("SM8850", "fp16", True),
+        ("QCS6490", "w8a16", True),
+        ("SM7325", "fp16", False),
+        ("SM8635", "fp32", False),
+        ("SM8475", "w16a16", False),
+    ],
+)
+def test_every_chip_takes_what_its_hexagon_computes(
+    dlcs: dict[str, Path], soc: str, kind: str, taken: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, said = run_on(soc, dlcs[kind], tmp_path, capfd)
+    assert code == (0 if taken else 1)
+    line = "error_code=1002; error_message=Layer parameter value is invalid. "
+    assert (line in said) is not taken
+    assert "error_component=Model Validation; line_no=0; thread_id=" in said or taken
+
+
+def test_a_chip_that_nobody_saw_simulated_is_told_so(
+    dlcs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.virtual.net_run.find_soc", lambda _: replace(known_socs()["SM8650"], simulated=""))
+    code, said = run_on("SM8650", dlcs["w8a8"], tmp_path, capfd)
+    assert code == 1
+    assert "error_code=900; error_message=no simulator for the DSP of SM8650; error_component=Dsp Runtime" in said
