@@ -24,6 +24,9 @@ MAX_UNREAD = 4 * MAX_PAYLOAD
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
 AUTH_TOKEN, AUTH_SIGNATURE = 1, 2
 
+Packet = tuple[str, int, int, bytearray]
+"""A packet's command, its two arguments and its payload."""
+
 _HEADER = struct.Struct("<6I")
 _COMMANDS = {
     int.from_bytes(name, "little"): name.decode() for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE")
@@ -105,6 +108,8 @@ class Connection:
         self._version = VERSION
         self._online = False
         self._hello: tuple[int, int] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Queue[tuple[float, Packet | Exception]] = asyncio.Queue()
         self._streams: dict[int, ClientStream] = {}
         self._last_id = 0
 
@@ -112,12 +117,14 @@ class Connection:
         """Serves the connection until the client closes it or says something that makes no sense."""
         try:
             while True:
-                await self._handle(*await self._receive())
+                await self._handle(*await self._next())
         except ProtocolError as error:
             log.warning("connection closed: %s", error)
         except (OSError, EOFError):
             pass
         finally:
+            if self._reading:
+                self._reading.cancel()
             self._close_streams()
             self._sock.close()
 
@@ -128,11 +135,12 @@ class Connection:
         check = 0 if self._version >= VERSION_WITHOUT_CHECKSUM else sum(sum(part) for part in parts) & 0xFFFFFFFF
         header = _HEADER.pack(number, arg0, arg1, length, check, number ^ 0xFFFFFFFF)
         if self._daemon.link.outward.slow:  # its sender may be cancelled meanwhile, but what is under way arrives
-            await asyncio.shield(self._daemon.spawn(self._send_packet(header, *parts)))
+            self._daemon.spawn(self._send_packet(header, *parts))
         else:
             await self._send_packet(header, *parts)
 
     async def _send_packet(self, *parts: Data) -> None:
+        await self._daemon.link.outward.lag(self._loop.time())
         async with self._sending:
             try:
                 await self._send_all(*parts)
@@ -166,7 +174,28 @@ class Connection:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    async def _receive(self) -> tuple[str, int, int, bytearray]:
+    async def _next(self) -> Packet:
+        """The next packet, when the link delivers it."""
+        way = self._daemon.link.inward
+        if not way.delay_s:
+            return await self._receive()
+        if self._reading is None:
+            self._reading = self._daemon.spawn(self._read_ahead())
+        sent_at, packet = await self._ahead.get()
+        await way.lag(sent_at)
+        if isinstance(packet, Exception):
+            raise packet
+        return packet
+
+    async def _read_ahead(self) -> None:
+        try:
+            while True:
+                packet = await self._receive()
+                self._ahead.put_nowait((self._loop.time(), packet))
+        except (ProtocolError, OSError, EOFError) as error:
+            self._ahead.put_nowait((self._loop.time(), error))
+
+    async def _receive(self) -> Packet:
         number, arg0, arg1, length, check, magic = _HEADER.unpack(await self._receive_exactly(_HEADER.size))
         if magic != number ^ 0xFFFFFFFF:
             raise ProtocolError(f"bad magic {magic:#010x} for command {number:#010x}")

@@ -45,7 +45,7 @@ KINDS = (
     Kind("cut-run:N", "the adb connections are closed when snpe-net-run begins its inference N"),
     Kind("flip-in:BYTES", "one bit of the byte at this place of the data from the host is changed on the way"),
     Kind("flip-out:BYTES", "the same in the data to the host"),
-    Kind("slow:BYTES_PER_S", "a slow link: so many bytes a second each way, always"),
+    Kind("slow:BYTES_PER_S[:MS]", "a slow link: so many bytes a second and this delay, each way; always"),
     Kind("disk:BYTES", "the disk of /data/local/tmp takes so many more bytes of files, then it is full; always"),
     Kind("kill-run:N", "SIGKILL for snpe-net-run and its whole session when inference N begins"),
     Kind("restart:N[:SECONDS]", "the phone restarts when inference N begins: its storage stays; away for 1 s"),

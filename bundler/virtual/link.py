@@ -22,8 +22,11 @@ class LinkCut(Exception):
 class Way:
     """One direction."""
 
-    def __init__(self, cuts: Sequence[int], flips: Sequence[int], bytes_per_s: int | None) -> None:
+    def __init__(
+        self, cuts: Sequence[int], flips: Sequence[int], bytes_per_s: int | None, delay_s: float = 0.0
+    ) -> None:
         self.slow = bytes_per_s is not None
+        self.delay_s = delay_s
         self._cuts, self._flips = list(cuts), list(flips)
         self._bytes_per_s = bytes_per_s or 1
         self._carried = 0
@@ -53,12 +56,20 @@ class Way:
             self._free_at = max(self._free_at, now) + size / self._bytes_per_s
             await asyncio.sleep(self._free_at - now)
 
+    async def lag(self, sent_at: float) -> None:
+        """Waits until what was sent at that time of the loop's arrives."""
+        if self.delay_s:
+            await asyncio.sleep(sent_at + self.delay_s - asyncio.get_running_loop().time())
+
 
 class Link:
     """Both directions, as seen from the phone; `cut` breaks it."""
 
     def __init__(self, faults: Faults, cut: Callable[[], None]) -> None:
         rate = faults.number("slow")
-        self.inward = Way(faults.numbers("cut-in"), faults.numbers("flip-in"), rate)
-        self.outward = Way(faults.numbers("cut-out"), faults.numbers("flip-out"), rate)
+        delay_s = max(
+            (float(fault.values[1]) / 1000 for fault in faults.of("slow") if len(fault.values) > 1), default=0.0
+        )
+        self.inward = Way(faults.numbers("cut-in"), faults.numbers("flip-in"), rate, delay_s)
+        self.outward = Way(faults.numbers("cut-out"), faults.numbers("flip-out"), rate, delay_s)
         self.cut = cut
