@@ -31,7 +31,18 @@ app.add_typer(phone_app, name="phone")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")]
 BundlePath = Annotated[Path, typer.Option("--bundle", help="The bundle's folder.")]
-Device = Annotated[str | None, typer.Option("--device", help="Serial of the phone; HOST:PORT is connected to.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="Serial of a phone, once for each; HOST:PORT is connected to; HOST:PORT/SERIAL is at another adb server. "
+        "Default: ANDROID_SERIAL, or the only phone.",
+    ),
+]
+OnInterrupt = Annotated[
+    Literal["leave", "stop"], typer.Option(help="What Ctrl-C does to the run on the phone; either can be gone on with.")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds for everything together; the phone's run goes on.", min=1)]
 AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb server.")]
 AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb server.", min=1, max=65535)]
 RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
@@ -41,6 +52,11 @@ SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 Method = Literal["min-max", "entropy", "percentile"]
 Converter = Literal["built-in", "sdk"]
+PerfProfile = Literal[
+    "default", "balanced", "low_balanced", "high_performance", "sustained_high_performance", "burst", "low_power_saver",
+    "power_saver", "high_power_saver", "extreme_power_saver", "system_settings",
+]  # fmt: skip
+OnOff = Literal["on", "off"]
 
 DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
 
@@ -175,48 +191,124 @@ def build(
 
 @app.command()
 def deploy(
-    device: Device = None,
+    device: Devices = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="Run on every phone that is attached.")] = False,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    fallback: Annotated[
+        Literal["cpu"] | None, typer.Option(help="The runtime to take where the phone cannot do --runtime.")
+    ] = None,
+    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    unsigned_pd: Annotated[
+        OnOff | None, typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: SNPE's.")
+    ] = None,
+    chunk: Annotated[
+        int | None, typer.Option(help="Windows that a phone computes at a time. Default: 500, or less.", min=1)
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait; fetch-answers does.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was not finished.")] = False,
+    on_interrupt: OnInterrupt = "leave",
     bundle: BundlePath = DEFAULT_BUNDLE,
-    timeout: Annotated[float, typer.Option(help="Seconds that the run on the phone may take.", min=1)] = 3600.0,
+    timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Push the bundle to a phone and run it there."""
+    """Push the bundle to a phone, or several, and run it there."""
     from dataclasses import asdict
 
-    from bundler.deploy import deploy_bundle
+    from bundler.deploy import DeployRequest, deploy_bundle
+    from bundler.show import run_lines
 
     console = Console(as_json=as_json)
-    server = _server(adb_host, adb_port)
+    options = f"unsignedPD:{unsigned_pd.upper()}" if unsigned_pd else ""
+    request = DeployRequest(
+        runtime,
+        device or (),
+        everywhere,
+        fallback,
+        perf_profile,
+        options,
+        chunk,
+        restart,
+        detach,
+        timeout,
+        on_interrupt,
+    )
     with console.progress() as progress:
-        run = deploy_bundle(bundle, server=server, serial=device, runtime=runtime, timeout_s=timeout, progress=progress)
-    console.say(f"phone {run.serial} ({run.soc}): ran on the {run.runtime} in {run.seconds:.1f} s")
+        run = deploy_bundle(bundle, _server(adb_host, adb_port), request, progress)
+    for line in run_lines(run):
+        console.say(line)
     console.document(asdict(run))
 
 
 @app.command("fetch-answers")
 def fetch_answers_command(
-    device: Device = None,
+    device: Devices = None,
     runtime: RuntimeOption = None,
+    on_interrupt: OnInterrupt = "leave",
     bundle: BundlePath = DEFAULT_BUNDLE,
+    timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Pull the newest run's outputs, decode the answers and write answers.json."""
-    from bundler.fetch import answers_document, fetch_answers
+    """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
+    from bundler.fetch import FetchRequest, answers_document, fetch_answers
 
     console = Console(as_json=as_json)
-    server = _server(adb_host, adb_port)
+    request = FetchRequest(device or (), runtime, timeout, on_interrupt)
     with console.progress() as progress:
-        fetched = fetch_answers(bundle, server=server, serial=device, runtime=runtime, progress=progress)
+        fetched = fetch_answers(bundle, _server(adb_host, adb_port), request, progress)
     questions = [question.text for question in fetched.bundle.questions]
     rows = [(q, _shown(a), f"{a.confidence:.3f}") for q, a in zip(questions, fetched.answers, strict=True)]
     console.table(("question", "answer", "confidence"), rows)
     console.say(f"written to {fetched.path}")
     console.document(answers_document(fetched.bundle, fetched.run, fetched.answers))
+
+
+@app.command()
+def stop(
+    device: Devices = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """End the bundle's run on its phones; the same deploy goes on where it was stopped."""
+    from bundler.stop import stop_runs
+
+    console = Console(as_json=as_json)
+    stopped = stop_runs(bundle, device or (), _server(adb_host, adb_port))
+    for name, runtime in stopped:
+        console.say(f"phone {name}: stopped the run on the {runtime}")
+    if not stopped:
+        console.say("no run of this bundle is going on")
+    console.document([{"phone": name, "runtime": runtime} for name, runtime in stopped])
+
+
+@app.command()
+def clean(
+    device: Devices = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove everything that this tool put on the phone, bundles too.")
+    ] = False,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Remove from a phone what no bundle there needs."""
+    from bundler.device.limits import Limit
+    from bundler.device.store import Store
+    from bundler.device.targets import choose_targets
+
+    console = Console(as_json=as_json)
+    freed = {}
+    with console.progress() as progress:
+        for target in choose_targets(device or (), _server(adb_host, adb_port)):
+            freed[target.name] = Store(target.find(Limit()), progress).clean(everything=everything)
+    for name, size in freed.items():
+        console.say(f"phone {name}: {size / 1e6:.1f} MB freed")
+    console.document([{"phone": name, "freed_bytes": size} for name, size in freed.items()])
 
 
 @app.command()

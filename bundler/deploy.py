@@ -1,93 +1,111 @@
-"""A bundle onto a phone, and run there."""
+"""A bundle onto phones, and run there."""
 
-import time
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
-from bundler.bundle import Bundle, FileEntry, read_bundle
-from bundler.device.job import run_on_phone
-from bundler.device.phone import AdbServer, Phone
-from bundler.device.probe import PhoneFacts, probe
-from bundler.device.store import push_bundle
-from bundler.errors import NoNetRun, RuntimeUnsupported
-from bundler.model.sdk import hexagon_of_part, hexagons_in
-from bundler.run import Run
+from bundler.bundle import Bundle, read_bundle
+from bundler.crew import WhenInterrupted, Work, carry_on, launch
+from bundler.device.job import Settings
+from bundler.device.limits import Limit
+from bundler.device.phone import AdbServer
+from bundler.device.probe import probe
+from bundler.device.targets import Target, choose_targets
+from bundler.fitness import check_fitness, choose_runtime
+from bundler.run import Run, newest_run
 from bundler.types import Progress, Runtime
+from bundler.worker import Member
+
+LARGEST_CHUNK = 500  # windows: each chunk costs one start of snpe-net-run, which loads the model
+CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
 
 
-def deploy_bundle(
-    path: Path, *, server: AdbServer, serial: str | None, runtime: Runtime, timeout_s: float, progress: Progress
-) -> Run:
-    """Pushes the bundle to the phone, where it is not there yet, and runs it; leaves a record for fetch-answers.
+@dataclass(frozen=True)
+class DeployRequest:
+    """How to run a bundle, and on which phones: `devices` as --device takes them, or all that are attached with
+    `everywhere`; without either the only one. `chunk`: windows at a time (None: as fits); `restart`: do not go on with
+    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together."""
+
+    runtime: Runtime = "cpu"
+    devices: Sequence[str] = ()
+    everywhere: bool = False
+    fallback: Runtime | None = None
+    perf_profile: str = "burst"
+    platform_options: str = ""
+    chunk: int | None = None
+    restart: bool = False
+    detach: bool = False
+    timeout_s: float = 3600.0
+    when_interrupted: WhenInterrupted = "leave"
+
+
+def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progress: Progress) -> Run:
+    """Pushes the bundle to the phones, as far as it is not there yet, runs it, and brings the outputs into the run's
+    folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it.
 
     Raises:
-        InputError: the bundle is refused; PhoneError: the phone is; RunFailed
+        InputError: the bundle is refused; PhoneError: a phone is; RunFailed, OutputsInvalid, TimeUp, Interrupted
     """
+    limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
-    phone = server.find(serial)
-    facts = probe(phone)
-    check_fitness(phone, facts, bundle, runtime)
-    files = files_for(bundle, facts)
-    remote = push_bundle(phone, bundle, files, free_bytes=facts.free_bytes, progress=progress)
-    folder = layout.run_folder(path, runtime, phone.serial)
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (layout.RUN, layout.ANSWERS):  # what they tell of is about to be overwritten on the phone
-        (folder / stale).unlink(missing_ok=True)
-    started, begun = datetime.now(UTC).isoformat(), time.monotonic()
-    windows = len(bundle.manifest.windows)
-    run_on_phone(
-        phone, remote, runtime, windows=windows, timeout_s=timeout_s, log=folder / layout.LOG, progress=progress
-    )
-    run = Run(
-        bundle_id=bundle.id,
-        serial=phone.serial,
-        runtime=runtime,
-        soc=facts.soc_model,
-        phone_model=facts.model,
-        remote=str(remote),
-        started=started,
-        seconds=round(time.monotonic() - begun, 3),
-    )
-    run.save(path)
-    return run
+    progress("looking at the phones", 0, None)
+    targets = choose_targets(request.devices, server, everything=request.everywhere)
+    wanted = _settings(bundle, request, len(targets))
+    members = [look_at(target, bundle, wanted, limit) for target in targets]
+    run = (None if request.restart else _unfinished(bundle, targets, wanted)) or begin(bundle, targets, wanted)
+    for member in members:
+        member.settings = replace(member.settings, id=run.settings.id)
+    work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
+    if request.detach:
+        launch(work)
+        return run
+    return carry_on(work)
 
 
-def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> None:
-    """Refuses, before anything is pushed, what cannot work.
+def look_at(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> Member:
+    """A phone that can do the run, with the runtime that it can do it on.
 
     Raises:
-        NoNetRun, RuntimeUnsupported
+        PhoneError: it cannot; nothing has been pushed.
     """
-    if not facts.net_run and layout.NET_RUN not in bundle.device_files:
-        raise NoNetRun(phone.serial)
-    soc = facts.soc
-    if runtime != "dsp" or soc is None:
-        return
-    brought = hexagons_in(bundle.device_files)
-    if not soc.has_htp:
-        reason = f"its Hexagon v{soc.hexagon} has no HTP, the tensor processor that such models need"
-        raise RuntimeUnsupported(phone.serial, soc.name, reason)
-    precision = bundle.manifest.model.precision
-    if not soc.takes(precision):
-        lacks = "float16" if precision.startswith("fp") else "weights of 16 bits"
-        reason = f"its Hexagon v{soc.hexagon} does not compute {lacks}, and the bundle's model is {precision}"
-        hint = "Use --runtime cpu or gpu, or build with --precision w8a16."
-        raise RuntimeUnsupported(phone.serial, soc.name, reason, hint)
-    if brought and soc.hexagon not in brought:
-        has = ", ".join(f"v{hexagon}" for hexagon in sorted(brought))
-        reason = f"its Hexagon is v{soc.hexagon}, and the bundle has the libraries for {has}"
-        raise RuntimeUnsupported(phone.serial, soc.name, reason, f"Build with --soc {soc.name}.")
+    phone = target.find(limit)
+    facts = probe(phone)
+    runtime = choose_runtime(phone.serial, facts, bundle, settings.runtime, settings.fallback or None)
+    check_fitness(phone, facts, bundle, runtime)
+    return Member(target, facts, replace(settings, runtime=runtime))
 
 
-def files_for(bundle: Bundle, facts: PhoneFacts) -> dict[str, FileEntry]:
-    """The bundle's device files without those for other Hexagon versions and other chips."""
-    soc = facts.soc
-    if soc is None:
-        return bundle.device_files
-    return {
-        name: entry
-        for name, entry in bundle.device_files.items()
-        if hexagon_of_part(name) in (None, soc.hexagon) and layout.prepared_for(name) in (None, soc.name)
-    }
+def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
+    windows = len(bundle.manifest.windows)
+    fitting = LARGEST_CHUNK if phones == 1 else -(-windows // (phones * CHUNKS_A_PHONE))
+    return Settings(
+        id=secrets.token_hex(8),
+        runtime=request.runtime,
+        perf_profile=request.perf_profile,
+        platform_options=request.platform_options,
+        fallback=request.fallback or "",
+        chunk=request.chunk or max(1, min(LARGEST_CHUNK, fitting)),
+    )
+
+
+def _unfinished(bundle: Bundle, targets: Sequence[Target], wanted: Settings) -> Run | None:
+    """The last run on these phones, where it is not finished and is done as wanted."""
+    last = newest_run(bundle, wanted.runtime, [target.name for target in targets])
+    if last is None or last.finished or replace(last.settings, id=wanted.id) != wanted:
+        return None
+    return last
+
+
+def begin(bundle: Bundle, targets: Sequence[Target], settings: Settings) -> Run:
+    """A new run, its record saved; what an older one on these phones left here is removed."""
+    names = tuple(target.name for target in targets)
+    run = Run(bundle.id, settings, names, datetime.now(UTC).isoformat())
+    shutil.rmtree(run.folder(bundle.path), ignore_errors=True)
+    (run.folder(bundle.path) / layout.LOGITS).mkdir(parents=True)
+    run.save(bundle.path)
+    return run

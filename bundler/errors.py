@@ -10,6 +10,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- ModelInvalid
 |  +- OperatorUnsupported
 |  +- BundleInvalid
+|  +- NoRun
 |  +- DlcInvalid
 |  +- CalibrationInvalid
 |  +- VendorToolFailed
@@ -40,6 +41,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- VirtualPhoneFailed
 +- RunFailed                    6  the run failed on the phone
 +- OutputsInvalid               7  outputs damaged or incomplete
++- Interrupted                130  by Ctrl-C
 """
 
 from collections.abc import Sequence
@@ -116,6 +118,14 @@ class OperatorUnsupported(InputError):
 class BundleInvalid(InputError):
     def __init__(self, path: Path | str, what: str) -> None:
         super().__init__(f"{path}: {what}", "Build the bundle again with `mbqa-bundle build`.")
+
+
+class NoRun(InputError):
+    def __init__(self, bundle: Path, runtime: str | None, devices: Sequence[str]) -> None:
+        which = "".join([f" on the {runtime}" if runtime else "", f" on {', '.join(devices)}" if devices else ""])
+        super().__init__(
+            f"{bundle}: this bundle has no run{which}, neither here nor on a phone", "Run `mbqa-bundle deploy` first."
+        )
 
 
 class DlcInvalid(InputError):
@@ -303,9 +313,9 @@ class PhoneFull(PhoneError):
 
 
 class TransferDamaged(PhoneError):
-    def __init__(self, serial: str, names: Sequence[str]) -> None:
+    def __init__(self, serial: str, what: str) -> None:
         super().__init__(
-            f"phone {serial}: {len(names)} file(s) arrived damaged: {', '.join(names[:3])}",
+            f"phone {serial}: what was sent is not what came: {what}",
             "Run the command again; if it repeats, change the cable.",
         )
 
@@ -357,3 +367,16 @@ class RunFailed(BundlerError):
 class OutputsInvalid(BundlerError):
     exit_code = 7
     hint = "Run `mbqa-bundle deploy` again, then `mbqa-bundle fetch-answers`."
+
+
+class Interrupted(BundlerError):
+    exit_code = 130
+
+    def __init__(self, phones: Sequence[str], *, stopped: bool) -> None:
+        what = "the run was stopped" if stopped else "the run goes on"
+        super().__init__(
+            f"interrupted; {what} on {', '.join(phones)}",
+            "The same deploy goes on where it was stopped."
+            if stopped
+            else "Come back with `mbqa-bundle fetch-answers`, or end it with `mbqa-bundle stop`.",
+        )

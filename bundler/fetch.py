@@ -1,26 +1,39 @@
-"""A run's outputs from the phone, and the answers in them."""
+"""A run's outputs, from the phones where they are not here yet, and the answers in them."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from bundler import layout
-from bundler.bundle import Bundle, read_bundle, sha256_of, writing
-from bundler.device.job import list_outputs, pull_outputs
-from bundler.device.phone import AdbServer, Phone
-from bundler.errors import OutputsInvalid
+from bundler.bundle import Bundle, Window, read_bundle, writing
+from bundler.crew import WhenInterrupted, Work, carry_on
+from bundler.deploy import begin, look_at
+from bundler.device.chunks import chunks_of
+from bundler.device.job import PhoneJob
+from bundler.device.limits import Limit
+from bundler.device.outputs import load
+from bundler.device.phone import AdbServer
+from bundler.device.targets import choose_targets, target_of
+from bundler.errors import NoRun, PhoneError
 from bundler.model.sources import OUTPUTS
 from bundler.qa.spans import WindowLogits, decode
 from bundler.run import Run, newest_run
-from bundler.types import Answer, Progress, Runtime
+from bundler.types import RUNTIMES, Answer, Progress, Runtime
 
-SCHEMA = 1
+SCHEMA = 2
 START, END = OUTPUTS
+
+
+@dataclass(frozen=True)
+class FetchRequest:
+    """Which run: of these phones and this runtime where they are given. `timeout_s` is for everything together."""
+
+    devices: Sequence[str] = ()
+    runtime: Runtime | None = None
+    timeout_s: float = 3600.0
+    when_interrupted: WhenInterrupted = "leave"
 
 
 @dataclass(frozen=True)
@@ -33,22 +46,22 @@ class Fetched:
     path: Path
 
 
-def fetch_answers(
-    path: Path, *, server: AdbServer, serial: str | None, runtime: Runtime | None, progress: Progress
-) -> Fetched:
-    """Pulls the newest run's outputs, checks and decodes them, and writes answers.json into the run's folder.
+def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress) -> Fetched:
+    """Decodes the newest run's outputs and writes answers.json into the run's folder; a run that is not finished is
+    waited for, and carried on where it had to stop.
 
     Raises:
-        InputError: there is no such bundle or run; PhoneError; OutputsInvalid
+        InputError: there is no such bundle or run; PhoneError, RunFailed, OutputsInvalid, TimeUp, Interrupted
     """
+    limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
-    run = newest_run(bundle, runtime, serial)
-    phone = server.find(run.serial)
-    progress("pulling the outputs", 0, None)
-    outputs = pull_run(phone, bundle, run)
+    run = newest_run(bundle, request.runtime, request.devices) or _found_on_a_phone(bundle, server, request, limit)
+    if not run.finished:
+        members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
+        run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
     progress("decoding the answers", 0, None)
-    answers = decode_answers(bundle, outputs)
+    answers = tuple(decode_answers(bundle, run))
     target = run.folder(path) / layout.ANSWERS
     with writing(target) as draft:
         document = answers_document(bundle, run, answers)
@@ -56,74 +69,53 @@ def fetch_answers(
     return Fetched(bundle, run, answers, target)
 
 
-def pull_run(phone: Phone, bundle: Bundle, run: Run) -> Path:
-    """Brings every output that the manifest names, checked by its SHA-256, to the run's folder; returns that folder.
+def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, limit: Limit) -> Run:
+    """A run of this bundle that another computer began, by its job on a phone.
 
     Raises:
-        OutputsInvalid: one is missing, short, or changed on the way
+        NoRun: no phone has one; PhoneError: a phone that was asked for is not usable.
     """
-    folder = run.folder(bundle.path) / layout.OUTPUT
-    made = list_outputs(phone, run.remote_folder, run.runtime)
-    sizes = {4 * int(np.prod(spec.shape)) for spec in bundle.manifest.outputs}
-    wanted: dict[str, Path] = {}
-    for name in (name for window in bundle.manifest.windows for name in window.outputs.values()):
-        there = next((alias for alias in layout.result_aliases(name) if alias in made), None)
-        if there is None:
-            raise OutputsInvalid(f"phone {phone.serial}: output {name} of the run on the {run.runtime} is missing")
-        wanted[there] = folder / name
-        wanted[there].unlink(missing_ok=True)
-    archive = run.folder(bundle.path) / ".outputs.tar"
     try:
-        pull_outputs(phone, run.remote_folder, run.runtime, wanted, max(sizes), archive)
-    finally:
-        archive.unlink(missing_ok=True)
-    for there, place in wanted.items():
-        if not place.exists() or sha256_of(place) != made[there]:
-            place.unlink(missing_ok=True)
-            raise OutputsInvalid(f"{place}: arrived damaged: its SHA-256 is not the one made on the phone")
-    return folder
+        targets = choose_targets(request.devices, server)
+        jobs = [
+            (target, PhoneJob(target.find(limit), bundle.id, runtime)) for target in targets for runtime in RUNTIMES
+        ]
+        found = [(target, status) for target, job in jobs if (status := job.status()).settings]
+    except PhoneError as error:
+        if request.devices:
+            raise
+        raise NoRun(bundle.path, request.runtime, request.devices) from error
+    for target, status in found:
+        settings = status.settings
+        if settings and (status.alive or status.done) and request.runtime in (None, settings.runtime):
+            return begin(bundle, [target], settings)
+    raise NoRun(bundle.path, request.runtime, request.devices)
 
 
-def decode_answers(bundle: Bundle, outputs: Path) -> tuple[Answer, ...]:
-    """The answer to each question from the raw outputs in the folder `outputs`, in the order of the questions.
+def decode_answers(bundle: Bundle, run: Run) -> Iterator[Answer]:
+    """The answer to each question from the run's outputs, in the order of the questions.
 
     Raises:
-        OutputsInvalid: an output is missing, of another size, or not finite
+        OutputsInvalid: an output cannot be read.
     """
-    by_question: defaultdict[str, list[WindowLogits]] = defaultdict(list)
-    for window in bundle.manifest.windows:
-        logits = dict(_read_logits(bundle, outputs, window.outputs))
-        offsets = bundle.offsets[window.line]
-        by_question[window.question_id].append(WindowLogits(window.key, offsets, logits[START], logits[END]))
+    questions = {question.id: question for question in bundle.questions}
     manifest = bundle.manifest
-    return tuple(
-        decode(
-            question,
-            by_question[question.id],
+    for question_id, windows in groupby(_windows(bundle, run), key=lambda pair: pair[0].question_id):
+        yield decode(
+            questions[question_id],
+            [logits for _, logits in windows],
             max_tokens=manifest.max_answer_tokens,
             may_be_unanswerable=manifest.may_be_unanswerable,
         )
-        for question in bundle.questions
-    )
 
 
-def _read_logits(
-    bundle: Bundle, outputs: Path, names: Mapping[str, str]
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    for spec in bundle.manifest.outputs:
-        path = outputs / names[spec.name]
-        count = int(np.prod(spec.shape))
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise OutputsInvalid(f"{path}: cannot be read: {error.strerror}") from error
-        if len(raw) != 4 * count:
-            raise OutputsInvalid(f"{path}: has {len(raw)} bytes, not {4 * count} ({count} float32 values)")
-        values = np.frombuffer(raw, "<f4").astype(np.float32)
-        if not np.isfinite(values).all():
-            at = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise OutputsInvalid(f"{path}: value {at} is {values[at]}, not a finite number")
-        yield spec.name, values
+def _windows(bundle: Bundle, run: Run) -> Iterator[tuple[Window, WindowLogits]]:
+    manifest, folder = bundle.manifest, run.folder(bundle.path)
+    for chunk in chunks_of(len(manifest.windows), run.settings.chunk):
+        logits = load(folder, chunk, manifest.outputs)
+        for line, window in enumerate(manifest.windows[chunk.start : chunk.stop]):
+            start, end = (logits[name][line].reshape(-1) for name in (START, END))
+            yield window, WindowLogits(window.key, bundle.offsets[window.line], start, end)
 
 
 def answers_document(bundle: Bundle, run: Run, answers: tuple[Answer, ...]) -> dict[str, object]:
@@ -134,8 +126,10 @@ def answers_document(bundle: Bundle, run: Run, answers: tuple[Answer, ...]) -> d
         "bundle": bundle.id,
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.model.precision,
-        "runtime": run.runtime,
-        "phone": {"serial": run.serial, "soc": run.soc, "model": run.phone_model},
+        "runtime": run.settings.runtime,
+        "phones": [
+            {"serial": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
+        ],
         "answers": [
             {
                 "id": answer.question_id,

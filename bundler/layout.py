@@ -1,6 +1,8 @@
 """Every file name, in the bundle and on the phone. Nothing else spells a path."""
 
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 DEFAULT_BUNDLE = "bundle"
@@ -16,6 +18,7 @@ MODEL = "model.dlc"
 INPUT_LIST = "input_list.txt"
 INPUTS = "inputs"
 RUNNER = "run_snpe.sh"
+JOB = "job.sh"  # on the phone only
 PREPARED = "htp"  # what was compiled of the DLC ahead of time: CHIP-DIGEST.bin
 OUTPUT = "output"  # made by the run, one folder a runtime
 
@@ -26,13 +29,14 @@ TOKENIZER = "tokenizer.json"
 
 # in a run's folder
 RUN = "run.json"
-LOG = "log.txt"
+LOGITS = "logits"  # one file a chunk of the input list
 ANSWERS = "answers.json"
 
 REMOTE_ROOT = PurePosixPath("/data/local/tmp/mbqa")
 
 
 NET_RUN = "bin/snpe-net-run"
+LONGEST_NAME = 100
 
 
 def input_file(tensor: str, window: int) -> str:
@@ -51,9 +55,9 @@ def result_aliases(path: str) -> tuple[str, ...]:
     return (path, f"{stem}:0.raw")
 
 
-def output_folder(runtime: str) -> str:
-    """A run's output folder, relative to the bundle's folder on the phone."""
-    return f"{OUTPUT}/{runtime}"
+def chunk_file(name: str, *, compressed: bool) -> str:
+    """The archive of a chunk's inputs, relative to the bundle's folder on the phone."""
+    return f"{INPUTS}/{name}.{'tgz' if compressed else 'tar'}"
 
 
 def prepared_for(path: str) -> str | None:
@@ -71,5 +75,21 @@ def remote_bundle(bundle_id: str) -> PurePosixPath:
     return REMOTE_ROOT / bundle_id
 
 
-def run_folder(bundle: Path, runtime: str, serial: str) -> Path:
-    return bundle / RUNS / f"{runtime}-{re.sub(r'[^A-Za-z0-9.-]', '_', serial)}"
+def file_safe(name: str) -> str:
+    """A serial as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", name)
+
+
+def log_of(phone: str) -> str:
+    """What snpe-net-run said on a phone, relative to the run's folder."""
+    return f"log-{file_safe(phone)}.txt"
+
+
+def run_folder(bundle: Path, runtime: str, serials: Sequence[str]) -> Path:
+    """The folder of a run on these phones."""
+    names = [file_safe(serial) for serial in sorted(serials)]
+    shown = "+".join(names)
+    if len(shown) > LONGEST_NAME:  # file systems have limits, and people too
+        digest = hashlib.sha256("\n".join(sorted(serials)).encode()).hexdigest()[:8]
+        shown = f"{names[0][:LONGEST_NAME]}-and-{len(names) - 1}-more-{digest}"
+    return bundle / RUNS / f"{runtime}-{shown}"

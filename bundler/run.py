@@ -1,63 +1,81 @@
-"""The record that deploy leaves of a run and fetch starts from."""
+"""The record of a run in its folder: deploy writes it when the run begins and when it ends, fetch starts from it."""
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bundler import layout
 from bundler.bundle import Bundle, writing
+from bundler.device.job import Settings
 from bundler.errors import InputError
-from bundler.types import Runtime
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one phone did of a run: `windows` by the runtime that computed them; `seconds` of the phone's own clock;
+    `trouble` is why it did no more, where it was lost or failed."""
+
+    phone: str
+    soc: str
+    model: str
+    windows: dict[str, int] = field(default_factory=dict)
+    chunks: int = 0
+    seconds: float = 0.0
+    pushed_bytes: int = 0
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that ended well. `started` and `seconds` are of the host's clock."""
+    """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
+    a run that is not `finished` goes on with the next deploy or fetch."""
 
     bundle_id: str
-    serial: str
-    runtime: Runtime
-    soc: str
-    phone_model: str
-    remote: str
+    settings: Settings
+    phones: tuple[str, ...]
     started: str
-    seconds: float
-
-    @property
-    def remote_folder(self) -> PurePosixPath:
-        return PurePosixPath(self.remote)
+    finished: bool = False
+    seconds: float = 0.0
+    parts: tuple[Part, ...] = ()
 
     def folder(self, bundle: Path) -> Path:
-        return layout.run_folder(bundle, self.runtime, self.serial)
+        return layout.run_folder(bundle, self.settings.runtime, self.phones)
+
+    def ended(self, parts: Sequence[Part], seconds: float) -> "Run":
+        """The run with all done."""
+        return replace(self, finished=True, parts=tuple(parts), seconds=round(seconds, 3))
 
     def save(self, bundle: Path) -> None:
+        """Raises: HostStorageFailed"""
         with writing(self.folder(bundle) / layout.RUN) as draft:
             draft.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, record: Path) -> "Run":
+        """Raises: InputError where the file is no record of a run."""
+        try:
+            fields: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+            fields["settings"] = Settings(**fields["settings"])
+            fields["phones"] = tuple(fields["phones"])
+            fields["parts"] = tuple(Part(**part) for part in fields["parts"])
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
 
 
 def runs_of(bundle: Bundle) -> list[Run]:
     """The runs of exactly this bundle, the newest last; records of other builds are passed over."""
-    runs = []
-    for record in sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}")):
-        try:
-            fields: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-            run = Run(**fields)
-        except (ValueError, TypeError, OSError) as error:
-            raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
-        if run.bundle_id == bundle.id:
-            runs.append(run)
-    return sorted(runs, key=lambda run: run.started)
+    runs = [Run.read(record) for record in sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}"))]
+    return sorted((run for run in runs if run.bundle_id == bundle.id), key=lambda run: run.started)
 
 
-def newest_run(bundle: Bundle, runtime: Runtime | None = None, serial: str | None = None) -> Run:
-    """The newest run, of this runtime and phone where they are given.
-
-    Raises:
-        InputError: there is none.
-    """
-    runs = [r for r in runs_of(bundle) if runtime in (None, r.runtime) and serial in (None, r.serial)]
-    if not runs:
-        which = "".join([f" on the {runtime}" if runtime else "", f" on phone {serial}" if serial else ""])
-        raise InputError(f"{bundle.path}: this bundle has no finished run{which}", "Run `mbqa-bundle deploy` first.")
-    return runs[-1]
+def newest_run(bundle: Bundle, runtime: str | None = None, phones: Sequence[str] = ()) -> Run | None:
+    """The newest run, of this runtime and these phones where they are given; None where there is none."""
+    wanted = [
+        run
+        for run in runs_of(bundle)
+        if runtime in (None, run.settings.runtime) and (not phones or set(phones) == set(run.phones))
+    ]
+    return wanted[-1] if wanted else None

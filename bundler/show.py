@@ -6,6 +6,7 @@ from pathlib import Path
 from bundler.bundle import ModelRecord
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.inspect import DlcReport
+from bundler.run import Run
 
 
 def model_lines(record: ModelRecord) -> Iterator[str]:
@@ -29,6 +30,22 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
             f"check against float32 on {check.windows} windows (DSP simulator, {record.soc}): {check.equal_answers} of "
             f"{check.windows} answers equal, correlation {check.correlation:.6f}, {check.sqnr_db:.1f} dB"
         )
+
+
+def run_lines(run: Run) -> Iterator[str]:
+    """What became of a run: a line a phone, and how to go on."""
+    if not run.finished:
+        yield f"running on {', '.join(run.phones)}: `mbqa-bundle fetch-answers` waits for the answers"
+        return
+    for part in run.parts:
+        windows = ", ".join(f"{count} windows on the {runtime}" for runtime, count in part.windows.items())
+        did = f"{windows} in {part.seconds:.1f} s" if windows else "nothing"
+        pushed = f"{part.pushed_bytes / 1e6:.1f} MB pushed"
+        trouble = f"; {part.trouble}" if part.trouble else ""
+        yield f"phone {part.phone} ({part.soc}): {did}, {pushed}{trouble}"
+        if set(part.windows) - {run.settings.runtime}:
+            yield f"phone {part.phone}: the {run.settings.runtime} could not do all of it: fallback"
+    yield f"ran in {run.seconds:.1f} s: `mbqa-bundle fetch-answers` shows the answers"
 
 
 def report_rows(dlc: Path, report: DlcReport) -> list[tuple[str, str]]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.deploy import deploy_bundle
+from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.server import private_adb_server
-from bundler.fetch import fetch_answers
+from bundler.fetch import FetchRequest, fetch_answers
 from bundler.model.make import Recipe
 from bundler.qa.questions import read_squad
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
 from bundler.soc import Soc
-from bundler.types import Answer, Progress, Question
+from bundler.types import Answer, Progress, Question, Runtime
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 
 RUN_S = 600.0
@@ -54,12 +54,11 @@ def take_tour(soc: Soc, progress: Progress) -> Tour:
         )
         built = build_bundle(request, bundle, progress)
         with _virtual_phone(soc, Path(folder) / "phone") as phone:
-            answers = {}
-            for runtime in ("dsp", "cpu"):
-                deploy_bundle(
-                    bundle, server=server, serial=phone.serial, runtime=runtime, timeout_s=RUN_S, progress=progress
-                )
-                fetched = fetch_answers(bundle, server=server, serial=phone.serial, runtime=runtime, progress=progress)
+            answers: dict[Runtime, tuple[Answer, ...]] = {}
+            runtimes: tuple[Runtime, ...] = ("dsp", "cpu")
+            for runtime in runtimes:
+                deploy_bundle(bundle, server, DeployRequest(runtime, [phone.serial], timeout_s=RUN_S), progress)
+                fetched = fetch_answers(bundle, server, FetchRequest(runtime=runtime), progress)
                 answers[runtime] = fetched.answers
         return Tour(tuple(Row(*row) for row in zip(built.questions, answers["dsp"], answers["cpu"], strict=True)))
 

@@ -22,7 +22,7 @@ boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 # owner_lives OWNER, which is PID:BOOT:RUNTIME
 owner_lives() {
   rest=${1#*:}
-  [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && grep -q job.sh "/proc/${1%%:*}/cmdline" 2>/dev/null
+  [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && grep -q -F "$here/job.sh" "/proc/${1%%:*}/cmdline" 2>/dev/null
 }
 
 # holder: the owner that lives, if any
@@ -41,7 +41,7 @@ break_stale_lock() {
     return 0
   fi
   rm -f "$lock.$$"
-  for process in $(grep -l -F "$here/model.dlc" /proc/[0-9]*/cmdline 2>/dev/null); do
+  grep -l -F "$here/model.dlc" /proc/[0-9]*/cmdline 2>/dev/null | while read -r process; do
     process=${process#/proc/}
     kill -9 "${process%/cmdline}" 2>/dev/null
   done
@@ -163,9 +163,9 @@ start)
 work) work ;;
 status)
   cd "$job" 2>/dev/null || { echo state=none; exit 0; }
-  cat settings state 2>/dev/null
-  held=$(holder)
+  held=$(holder) # before the state: a job that ends in between is to look alive, not killed
   echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
+  cat settings state 2>/dev/null
   echo "begun=$(grep -c '^Processing DNN input' work/log 2>/dev/null)"
   for entry in queue/*; do [ -e "$entry" ] && echo "queued=${entry#queue/}"; done
   for entry in done/*.tgz done/*.tar; do

@@ -12,6 +12,7 @@ from bundler.device.phone import Phone
 from bundler.model.make import Recipe
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
+from tests.deploying import quiet
 from tests.models import qa_model, write_vocabulary
 from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
 
@@ -22,10 +23,6 @@ QUESTIONS = (
     Question("who", "Who built the tower?", "A tower 👩‍🚀 of 橋 and cafe\u0301, built by who?"),
     Question("long", "How many?", "the museum river tower " * 150),
 )
-
-
-def quiet(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that nobody watches."""
 
 
 @pytest.fixture(scope="session")

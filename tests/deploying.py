@@ -5,7 +5,6 @@ from typing import Any
 from bundler.bundle import Bundle
 from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.phone import Phone
-from bundler.device.targets import Target
 from bundler.fetch import Fetched, FetchRequest, fetch_answers
 from bundler.run import Run
 from bundler.types import Progress, Runtime
@@ -17,13 +16,9 @@ def quiet(stage: str, done: int, total: int | None, /) -> None:
     """Progress that nobody watches."""
 
 
-def target(phone: Phone) -> Target:
-    return Target(phone.server, phone.serial, phone.serial)
-
-
 def deploy(phone: Phone, bundle: Bundle, runtime: Runtime = "cpu", progress: Progress = quiet, **options: Any) -> Run:
-    request = DeployRequest(runtime, **{"timeout_s": RUN_S, **options})
-    return deploy_bundle(bundle.path, [target(phone)], request, progress)
+    request = DeployRequest(runtime, **{"devices": [phone.serial], "timeout_s": RUN_S, **options})
+    return deploy_bundle(bundle.path, phone.server, request, progress)
 
 
 def fetch(phone: Phone, bundle: Bundle, runtime: Runtime | None = None, **options: Any) -> Fetched:

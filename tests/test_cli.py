@@ -158,7 +158,7 @@ def test_deploy_without_a_usable_phone(capfd: pytest.CaptureFixture[str], adb: t
         taken.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{taken.getsockname()[1]}"
         refused(capfd, 5, f"no phone with serial '{nobody}'", "deploy", "--device", nobody, *adb)
-    refused(capfd, 3, "no finished run", "fetch-answers", *adb)
+    refused(capfd, 3, "has no run, neither here nor on a phone", "fetch-answers", *adb)
     refused(capfd, 4, "no adb server at 127.0.0.2:9", "deploy", *NO_ADB)
 
 
@@ -185,7 +185,7 @@ def test_several_phones_need_a_choice_one_does_not(capfd: pytest.CaptureFixture[
                 server.find(phones[-1].serial)  # connects
                 if number == 0:
                     assert main(["deploy", *adb, "--json"]) == 0
-                    assert json.loads(capfd.readouterr().out)["serial"] == phones[0].serial
+                    assert json.loads(capfd.readouterr().out)["phones"] == [phones[0].serial]
             hint = refused(capfd, 5, "2 phones are attached", "deploy", *adb)
             assert "--device" in hint
         finally:

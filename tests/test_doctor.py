@@ -101,7 +101,6 @@ def test_phones_in_all_states_are_shown_side_by_side() -> None:
 
 @pytest.mark.parametrize("state", [state for state in REMEDIES if " " in state])
 @pytest.mark.parametrize("serial", ["R5CT", "(no serial number)"])
-@pytest.mark.xfail(reason="AdbServer.attached splits adb's list at spaces, as adbutils does", strict=False)
 def test_a_usb_device_without_permissions_is_shown(serial: str, state: str) -> None:
     with adb_that_lists((serial, state)) as server:
         (phone,) = examine_phones(server)

@@ -90,13 +90,15 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
     assert run(capfd, "build", "--precision", "fp32")["questions"] == 12
-    assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["runtime"] == runtime
+    assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["parts"][0]["windows"] == {runtime: 12}
     document = run(capfd, "fetch-answers", *at(phone))
     bundle = read_bundle(here / layout.DEFAULT_BUNDLE)
     truths = {question.id: question.answers or ("",) for question in bundle.questions}
     assert sum(entry["answer"] in truths[entry["id"]] for entry in document["answers"]) >= LEAST_RIGHT
     assert document["runtime"] == runtime
-    check_logits(bundle, newest_run(bundle), DEMO_MODEL)
+    newest = newest_run(bundle)
+    assert newest is not None
+    check_logits(bundle, newest, DEMO_MODEL)
 
 
 def test_real_text(capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:

@@ -36,6 +36,7 @@ def on_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]
     job = PhoneJob(phone, bundle.id, "cpu")
     yield job
     job.stop()
+    until(job, lambda status: not status.alive)
     sh(phone, f"rm -rf {layout.REMOTE_ROOT}")
 
 
@@ -125,10 +126,12 @@ def test_a_stale_lock_is_broken_and_nobody_else_is_hurt(
     boot = sh(phone, "cat /proc/sys/kernel/random/boot_id").strip()
     bystander = sh(phone, "setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!").strip()
     held = owner.replace("BOOT", boot).replace("BYSTANDER", bystander)
-    sh(phone, f"ln -s '{held}' {layout.remote_bundle(bundle.id)}/lock")
-    on_phone.start(SETTINGS, CHUNKS[:1])
-    assert until(on_phone, lambda status: not status.alive).state == "finished"
-    sh(phone, f"kill -0 {bystander} && kill {bystander}")
+    try:
+        sh(phone, f"ln -s '{held}' {layout.remote_bundle(bundle.id)}/lock")
+        on_phone.start(SETTINGS, CHUNKS[:1])
+        assert until(on_phone, lambda status: not status.alive).state == "finished"
+    finally:
+        sh(phone, f"kill {bystander}")
 
 
 def test_a_failed_run_is_told_with_its_exit_code(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:

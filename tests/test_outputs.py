@@ -134,7 +134,7 @@ def test_what_differs_from_its_checksum_was_damaged() -> None:
         read_outputs(archive(good()), Announced(1, {}, "", "", ""), CHUNK, SPECS, "phone x")
 
 
-@pytest.mark.parametrize("cut", [0, 10, 100, 250])
+@pytest.mark.parametrize("cut", [0, 10, 50, 100])
 def test_an_archive_cut_short_is_no_traceback(cut: int) -> None:
     whole = archive(good()).getvalue()
     with pytest.raises((OutputsInvalid, Unsound)):
@@ -191,4 +191,4 @@ def test_more_bytes_than_announced_are_refused() -> None:
     with pytest.raises(OutputsInvalid, match="announces 5 bytes, too many"):
         _ChunkReader("phone x", io.BytesIO(), 4).take(HEADER)
     with pytest.raises(OutputsInvalid, match="announces no number of bytes"):
-        _ChunkReader("phone x", io.BytesIO(), 4).take(b"#bytes=x\n\n")
+        _ChunkReader("phone x", io.BytesIO(), 4).take(b"#runtime=x\n\n")

@@ -27,7 +27,8 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bundler").rglob("*.py")}
     data = {
         *(f"bundler/demo/{name}" for name in ("MODEL_CARD.md", "model.onnx", "questions.json", "tokenizer.json")),
-        "bundler/device_scripts/probe.sh",
+        *(f"bundler/device_scripts/{name}.sh" for name in ("job", "probe", "store")),
+        "bundler/device/known_errors.toml",
         "bundler/py.typed",
         "bundler/socs.json",
         "bundler/templates/input_list.txt.j2",

@@ -121,7 +121,7 @@ def test_no_room_is_said_before_anything_is_pushed(phone: Phone, tmp_path: Path)
 
 def test_a_folder_that_is_a_file_is_said(phone: Phone, tmp_path: Path) -> None:
     sh(phone, f"touch {layout.REMOTE_ROOT}")
-    with pytest.raises(PhoneRefused, match="making checksums failed: .*(File exists|Not a directory)"):
+    with pytest.raises(PhoneRefused, match=r"making checksums failed: .*(File exists|Not a directory)"):
         push(phone, blobs(tmp_path, 10))
 
 
