@@ -20,7 +20,7 @@ MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze
 HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution
 PER_CHANNEL_GAIN = 4.0  # a weight gets a scale per channel where that divides its squared error by this
 ACTIVATIONS: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
-WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16)}
+WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16), 24: np.dtype(np.int32)}
 ELEMENTS = {8: onnx.TensorProto.UINT8, 16: onnx.TensorProto.UINT16}
 
 
@@ -171,6 +171,8 @@ class _Quantizer:
             return name
         if each.op_type in ("Gemm", "MatMul") and position == 1:
             return self._weight(each, name)
+        if each.op_type == "LayerNormalization":
+            return self._norm(each, position, name)
         if each.op_type in ("Gather", "Concat"):
             return self._constant(name, self._encoding(name, self._bits_of(each.output[0])))
         low, high = float(constant.min()), float(constant.max())
@@ -236,6 +238,15 @@ class _Quantizer:
         ):
             return self._constant(name, split, axis)
         return self._constant(name, whole)
+
+    def _norm(self, each: onnx.NodeProto, position: int, name: str) -> str:
+        """What a LayerNormalization multiplies by or adds; of other dtypes the HTP computes it in float16, or not."""
+        value = self.net.constants[name]
+        if position == 2:
+            return self._constant(name, symmetric(value, 24))
+        if self.scheme.weight_bits_of(each) == 16:
+            return self._constant(name, symmetric(value, 16))
+        return self._constant(name, asymmetric(float(value.min()), float(value.max()), 8))
 
     def _model(self) -> onnx.ModelProto:
         outputs = [
