@@ -10,7 +10,6 @@ from bundler.device.phone import Completed, Phone
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
-ANSWER_S = 60.0
 PULL_S = 24 * 3600.0  # what stalls ends sooner
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
@@ -150,9 +149,9 @@ class PhoneJob:
         """The last megabyte of what snpe-net-run said."""
         return self._run("log", doing="reading the log").stdout
 
-    def _run(self, command: str, *arguments: str, doing: str, timeout_s: float = ANSWER_S, **more: object) -> Completed:
+    def _run(self, command: str, *arguments: str, doing: str, **more: object) -> Completed:
         argv = ["sh", self._script, command, self._runtime, *arguments]
-        return self._phone.run(argv, doing=doing, timeout_s=timeout_s, check=False, **more)  # type: ignore[arg-type]
+        return self._phone.run(argv, doing=doing, check=False, **more)  # type: ignore[arg-type]
 
 
 class _ChunkReader:

@@ -9,9 +9,11 @@ from bundler.errors import TimeUp
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for adb to answer, for data that stopped to flow, and for a lost phone to come back."""
+    """How long to wait: for adb to answer, for a command that has little to do, for data that stopped to flow, and for
+    a lost phone to come back."""
 
     answer_s: float = 20.0
+    command_s: float = 60.0
     stall_s: float = 30.0
     return_s: float = 60.0
 

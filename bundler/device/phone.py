@@ -208,13 +208,14 @@ class Phone:
         argv: Sequence[str],
         *,
         doing: str,
-        timeout_s: float,
+        timeout_s: float | None = None,
         stall_s: float = float("inf"),
         stdin: Iterable[bytes] = (),
         on_stdout: Callable[[bytes], object] | None = None,
         check: bool = True,
     ) -> Completed:
         """Runs a command. `stdin` is streamed to it; stdout goes to `on_stdout` as it comes, else into the result.
+        Without `timeout_s` it may take as long as the server's patience allows for a command.
 
         Raises:
             PhoneTooSlow: it has not ended after `timeout_s`; PhoneLost: the connection broke, or nothing has moved for
@@ -224,6 +225,7 @@ class Phone:
         if len(command.encode()) > COMMAND_LIMIT:
             raise ValueError(f"command of {len(command)} characters: send a script on stdin instead")
         self.limit.check(doing)
+        timeout_s = timeout_s or self.server.patience.command_s
         collected = io.BytesIO()
         connection = self.server.open(self.serial, f"shell,v2,raw:{command}")
         stream = ShellStream(connection, stdin, on_stdout or collected.write)

@@ -11,7 +11,6 @@ from bundler.errors import PhoneRefused
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.soc import Soc, find_soc
 
-PROBE_S = 30.0
 QUALCOMM = re.compile(r"qti|qualcomm", re.IGNORECASE)  # ro.soc.manufacturer of a Snapdragon
 PROCESSORS = re.compile(r"cpu|gpu|nsp|npu|dsp", re.IGNORECASE)  # other zones tell volts, amperes and charge too
 SILLY_CELSIUS = 150  # a sensor that is off says 0, -274000 or 2147483647
@@ -63,7 +62,7 @@ def probe(phone: Phone) -> PhoneFacts:
     """
     script = (DEVICE_SCRIPTS / "probe.sh").read_bytes()
     began, doing = time.time(), "looking at the phone"
-    done = phone.run(["sh", "-s", str(layout.REMOTE_ROOT)], doing=doing, timeout_s=PROBE_S, stdin=[script])
+    done = phone.run(["sh", "-s", str(layout.REMOTE_ROOT)], doing=doing, stdin=[script])
     said = done.stdout.decode(errors="replace")
     facts = read_facts(said, began)
     if "writable=yes" not in said.splitlines():

@@ -14,7 +14,6 @@ from bundler.types import Progress
 
 LARGE_BYTES = 8 << 20  # from here on a blob goes alone, and goes on where a lost connection left it
 SPARE_BYTES = 4 << 20  # outputs and logs need room too
-QUICK_S = 60.0
 SLOWEST_HASH = 20e6  # bytes a second of the slowest phone's sha256sum
 PUSH_S = 24 * 3600.0  # what stalls ends sooner
 NO_SPACE = b"No space left"
@@ -75,7 +74,7 @@ class Store:
         """The blobs that are whole, and how many bytes have come of the others."""
         self._progress("checking what the phone has", 0, None)
         sums = "".join(f"{sha}\n" for sha in sorted({blob.sha256 for blob in blobs})).encode()
-        quick = QUICK_S + sum(blob.size for blob in blobs) / SLOWEST_HASH
+        quick = self._phone.server.patience.command_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
         done = self._run("making checksums", "check", stdin=[sums], timeout_s=quick, check=True)
         words = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
         whole = {word[1] for word in words if len(word) == 2 and word[0] == "whole"}
@@ -109,7 +108,7 @@ class Store:
         raise PhoneRefused(self._phone.serial, doing, done.message)
 
     def _run(
-        self, doing: str, command: str, *arguments: str, stdin: Iterable[bytes] = (), timeout_s: float = QUICK_S,
+        self, doing: str, command: str, *arguments: str, stdin: Iterable[bytes] = (), timeout_s: float | None = None,
         stall_s: float = float("inf"), check: bool = False,
     ) -> Completed:  # fmt: skip
         argv = ["sh", "-c", self._script, "store.sh", str(layout.REMOTE_ROOT), command, *arguments]
