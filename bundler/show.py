@@ -7,6 +7,7 @@ from bundler.bundle import ModelRecord
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.inspect import DlcReport
 from bundler.run import Run
+from bundler.soc import known_socs
 
 
 def model_lines(record: ModelRecord) -> Iterator[str]:
@@ -16,6 +17,8 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
         yield f"{record.name}: {after}, taken as it is"
     else:
         yield f"{record.name}: {record.float_bytes / 1e6:.1f} MB of float32 weights -> {after}, by {record.converter}"
+    if not known_socs()[record.soc].takes(record.precision):
+        yield f"for the CPU and GPU of {record.soc} only: its DSP computes no {record.precision}"
     if record.calibration is not None:
         kept = (
             f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""

@@ -108,10 +108,14 @@ def test_a_chip_that_lacks_what_is_asked_for(soc: str, options: tuple[str, ...],
 @pytest.mark.parametrize(
     ("soc", "precision"), [("SM8250", "fp16"), ("SM7325", "fp16"), ("SM7325", "w8a8"), ("SM8450", "w16a16")]
 )
-def test_a_bundle_for_the_cpu_and_gpu_of_any_chip(soc: str, precision: str, here: Path) -> None:
+def test_a_bundle_for_the_cpu_and_gpu_of_any_chip(
+    soc: str, precision: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     onnx.save(qa_model(hidden=24), "model.onnx")
     assert main(build("model.onnx", "--soc", soc, "--precision", precision)) == 0
     assert json.loads(Path("bundle/manifest.json").read_text())["model"]["precision"] == precision
+    told = f"for the CPU and GPU of {soc} only: its DSP computes no {precision}"
+    assert (told in capfd.readouterr().out) is (precision != "w8a8")
 
 
 @pytest.mark.parametrize(
