@@ -132,8 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/precisions.md"))
     options = parser.parse_args()
     options.results = options.results or options.work / "cells.jsonl"
-    command = " ".join(["python -m benchmarks.accuracy", *sys.argv[1:]])
-    options.out.write_text(page(measure(options), command, list(RECIPES)), encoding="utf-8")
+    options.out.write_text(page(measure(options), list(RECIPES)), encoding="utf-8")
     say(f"wrote {options.out}")
 
 

@@ -1,18 +1,23 @@
-"""What a benchmark ran on, in words."""
+"""What made a page of figures, in words."""
 
 import importlib.metadata
 import os
 import platform
+import sys
+import textwrap
 from pathlib import Path
 
+WIDTH = 120
 PACKAGES = ("onnxruntime", "onnxruntime-qnn", "onnx", "numpy")
 
 
-def described() -> str:
-    """Processor, cores, system and the versions of what computes."""
+def made_by(module: str) -> str:
+    """A sentence: the command of this process, which runs `module`, the machine and the versions it runs on."""
+    command = " ".join([f"python -m {module}", *sys.argv[1:]])
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {_processor()}, {_system()}, Python {platform.python_version()}, {versions}"
+    machine = f"{len(os.sched_getaffinity(0))} cores of {_processor()}, {_system()}"
+    told = f"Made by `{command}` on {machine}, Python {platform.python_version()}, {versions}."
+    return textwrap.fill(told, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _processor() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.cells import CALIBRATION_SEED, CALIBRATION_WINDOWS, SEED, SOC, Grade
-from benchmarks.machine import described
+from benchmarks.machine import made_by
 from bundler.types import RUNTIMES, Runtime
 
 WRITERS = {
@@ -27,7 +27,8 @@ the training pool (seed {calibration}).
   the graph read out of the DLC, quantized weights dequantized, as SNPE's CPU runtime does by default; **gpu** is that
   with the result of each operator rounded to float16. **Nothing here ran on a phone.**
 - *correlation* and *SQNR* (signal to quantization noise) are over the start and end logits of all real tokens;
-  *equal* is how many questions get the very same span of the text (or "no answer") as from float32.
+  *equal* is how many questions get the very same span of the text (or "no answer") as from float32, *right* how many
+  get the true one.
 - {count} of {count} equal still leaves room: with 95 % confidence the share is at least {least:.0%}. The demo model is
   sure of its answers; a real MobileBERT will change more of them. `build --check` tells for yours.
 """
@@ -53,7 +54,7 @@ class Cell:
         return cls(**{**fields, "grade": Grade(**fields["grade"])})
 
 
-def page(found: Sequence[Cell], command: str, precisions: Sequence[str]) -> str:
+def page(found: Sequence[Cell], precisions: Sequence[str]) -> str:
     """docs/precisions.md: the targets, the first style in full, then all side by side; `precisions` gives the order."""
     styles = list(dict.fromkeys(cell.style for cell in found))
     cells = sorted(found, key=lambda c: (styles.index(c.style), precisions.index(c.precision)))
@@ -65,7 +66,7 @@ def page(found: Sequence[Cell], command: str, precisions: Sequence[str]) -> str:
     )  # fmt: skip
     parts = [
         "# Precisions, measured",
-        f"Made by `{command}` on {described()}.",
+        made_by("benchmarks.accuracy"),
         about.rstrip(),
         "## Targets, on the DSP's simulator",
         _targets(main),
@@ -110,13 +111,16 @@ def _full(cells: Sequence[Cell]) -> str:
 
 
 def _styles(cells: Sequence[Cell]) -> str:
-    """A row a style and precision, a column a runtime."""
+    """A row a style and precision that all styles were measured at, a column a runtime."""
     rows = [
         f"| style | precision | {' | '.join(f'{runtime}: correlation, equal' for runtime in RUNTIMES)} |",
         "|---|---|---:|---:|---:|",
     ]
     by_place = {(cell.style, cell.precision, cell.runtime): cell.grade for cell in cells}
+    styles = {cell.style for cell in cells}
     for style, precision in dict.fromkeys((cell.style, cell.precision) for cell in cells):
+        if any((each, precision, "dsp") not in by_place for each in styles):
+            continue
         grades = [by_place.get((style, precision, runtime)) for runtime in RUNTIMES]
         texts = [f"{grade.correlation:.6f}, {_equal(grade)}" if grade else "-" for grade in grades]
         rows.append(f"| {style} | {precision} | {' | '.join(texts)} |")

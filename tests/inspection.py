@@ -1,0 +1,63 @@
+"""Whether what inspect tells of a DLC agrees with the ONNX that it came from."""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from bundler.dlc.inspect import inspect_dlc
+from bundler.model.graph import fit_for_htp
+from bundler.model.sources import load_onnx
+from bundler.types import TensorSpec
+
+LENGTH = 384
+STORED = {  # how logits leave the network, by precision; "mixed" is --mixed
+    "fp32": {"float32"},
+    "fp16": {"float32"},
+    "w16a16": {"uint16"},
+    "w8a16": {"uint16"},
+    "w8a8": {"uint8"},
+    "w8a8 mixed": {"uint8", "uint16"},
+}
+
+
+def check_inspect(dlc: Path, model: Path, precision: str) -> None:
+    """Names, shapes and the number of parameters are the ONNX file's, dtypes follow from the precision."""
+    report, told, shape = inspect_dlc(dlc), _told(model), (1, LENGTH)
+    assert {t.spec for t in report.inputs} == {TensorSpec(name, "int32", shape) for name in told.inputs}
+    assert {t.dtype for t in report.outputs} <= STORED[precision]
+    assert {(t.name, t.shape) for t in report.outputs} == {(name, shape) for name in told.outputs}
+    assert all((t.encoding is not None) == precision.startswith("w") for t in report.outputs)
+    assert report.precision == precision.removesuffix(" mixed")
+    assert report.parameters == told.fitted_parameters
+    assert abs(report.parameters / told.parameters - 1) < 0.01  # factors are multiplied into weights
+    assert sum(report.parameter_dtypes.values()) == report.parameters
+    assert report.size_bytes == dlc.stat().st_size
+
+
+class _Told(NamedTuple):
+    """What an ONNX file says; `fitted_parameters` after it was made fit for the HTP."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: int
+    fitted_parameters: int
+
+
+@cache
+def _told(path: Path) -> _Told:
+    made = load_onnx(path)
+    names = (tuple(value.name for value in values) for values in (made.graph.input, made.graph.output))
+    return _Told(*names, float_elements(made), float_elements(fit_for_htp(made, LENGTH).model))
+
+
+def float_elements(made: onnx.ModelProto) -> int:
+    """Elements of the float initializers and Constant nodes that operators take, the value of a Pad aside."""
+    pads = {node.input[2] for node in made.graph.node if node.op_type == "Pad" and len(node.input) > 2}
+    tensors = {weight.name: weight for weight in made.graph.initializer}
+    tensors |= {node.output[0]: node.attribute[0].t for node in made.graph.node if node.op_type == "Constant"}
+    found = (t for name, t in tensors.items() if t.data_type == TensorProto.FLOAT and name not in pads)
+    return sum(int(np.prod(t.dims)) for t in found)
