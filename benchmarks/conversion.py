@@ -22,7 +22,7 @@ from pathlib import Path
 
 import onnx
 
-from benchmarks.machine import made_by
+from benchmarks.machine import filled, made_by
 from benchmarks.mobilebert import random_mobilebert, write_questions, write_vocabulary
 from bundler import layout
 
@@ -31,6 +31,11 @@ START = "from bundler.cli import main; main()"
 LOOK_S = 0.02
 PAGE = os.sysconf("SC_PAGE_SIZE")
 GIGABYTE = 1e9
+ABOUT = f"""\
+Each run is the whole command `mbqa-bundle build`; fixed point is calibrated on {WINDOWS} windows. Memory is the sum
+over the command's processes. The load is how many processes wanted a core in the minute before: where it is above
+zero, other work ran too, and the clock shows more than this command takes.
+"""
 BUILDS = {
     "fp32": ("--precision", "fp32"),
     "fp16": ("--precision", "fp16"),
@@ -149,10 +154,7 @@ def page(runs: Sequence[Run], model: str) -> str:
         "",
         made_by("benchmarks.conversion"),
         "",
-        f"{model} Each run is the whole command `mbqa-bundle build`;",
-        f"fixed point is calibrated on {WINDOWS} windows. Memory is the sum over the command's processes. The load is how many",
-        "processes wanted a core in the minute before: where it is above zero, other work ran too, and the clock shows more",
-        "than this command takes.",
+        filled(f"{model} {ABOUT}"),
         "",
         "| precision | seconds, each run | processor seconds | most memory | DLC | load before |",
         "|---|---|---|---:|---:|---|",

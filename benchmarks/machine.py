@@ -17,7 +17,12 @@ def made_by(module: str) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     machine = f"{len(os.sched_getaffinity(0))} cores of {_processor()}, {_system()}"
     told = f"Made by `{command}` on {machine}, Python {platform.python_version()}, {versions}."
-    return textwrap.fill(told, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return filled(told)
+
+
+def filled(text: str) -> str:
+    """The text in lines of a page's width."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _processor() -> str:
