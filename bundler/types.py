@@ -62,12 +62,32 @@ class Feature:
     offsets: npt.NDArray[np.int32]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A span that may be the answer: `text` is context[start:end]; "no answer" is empty with start = end = 0.
+
+    `score` is the sum of the logits of its first and last token, `confidence` its share of the softmax over the list.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    confidence: float
+    window: str
+
+    @property
+    def is_null(self) -> bool:
+        return self.end == 0
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer: `text` is context[start:end], or empty with start = end = 0 where the model says that there is none.
 
-    `confidence` is the answer's share of the softmax over all candidates of all the question's windows;
-    `best_span` is the best span proper, also where "no answer" won; `null_score` is the logit sum of "no answer".
+    `confidence` is the answer's share of the softmax over `n_best`, which holds the best spans, best first, and "no
+    answer" among them where that may win; `best_span` is the best span proper, also where "no answer" won;
+    `null_score` is the logit sum of "no answer", and `null_odds` how far that is above the best span's.
     """
 
     question_id: str
@@ -79,3 +99,5 @@ class Answer:
     best_span: tuple[int, int]
     null_score: float
     window: str
+    null_odds: float = 0.0
+    n_best: tuple[Candidate, ...] = ()
