@@ -1,0 +1,40 @@
+"""What the benchmarks make of their figures: a target that is missed is called so."""
+
+from dataclasses import replace
+
+from benchmarks.accuracy import RECIPES
+from benchmarks.cells import Grade
+from benchmarks.conversion import Run, limits
+from benchmarks.tables import Cell, page
+
+GRADE = Grade(questions=100, correlation=0.9991, sqnr_db=30.0, equal=96, right=95, right_in_float32=99)
+CELL = Cell("shipped", "w8a8", "dsp", 1_290_000, GRADE, 33.0)
+RUN = Run("fp16", seconds=7.0, cpu_seconds=8.0, peak_bytes=1_100_000_000, dlc_bytes=50_000_000, load=0.1)
+
+
+def test_a_cell_survives_its_line_of_json() -> None:
+    assert Cell.from_json(CELL.to_json()) == CELL
+
+
+def test_targets_are_met_or_missed() -> None:
+    """By the answers and, at eight bits, by the logits."""
+    cells = {
+        "| w8a8 | 95%, more than 24.3 dB | 96 of 100 = 96.0% | 30.0 dB | met |": CELL,
+        "| 96 of 100 = 96.0% | 20.0 dB | **missed** |": replace(CELL, grade=replace(GRADE, sqnr_db=20.0)),
+        "| fp16 | 99% | 96 of 100 = 96.0% | 30.0 dB | **missed** |": replace(CELL, precision="fp16"),
+    }
+    for line, cell in cells.items():
+        assert line in page([cell], list(RECIPES))
+
+
+def test_styles_are_compared_at_what_all_were_measured_at() -> None:
+    others = [CELL, replace(CELL, style="ours"), replace(CELL, precision="w8a8 --per-channel")]
+    rows = page(others, list(RECIPES)).splitlines()
+    assert "| ours | w8a8 | - | - | 0.999100, 96 of 100 |" in rows
+    assert not any(row.startswith("| shipped | w8a8 --per-channel") for row in rows)
+
+
+def test_each_run_holds_a_limit_or_does_not() -> None:
+    time, memory = limits([RUN, replace(RUN, seconds=16.8), RUN])
+    assert time.row == "| ONNX to fp16 DLC, time | 10 s | 7 s | 16.8 s | 2 of 3 |"
+    assert memory.row.endswith("| 1.1 GB | 1.1 GB | 3 of 3 |")
