@@ -22,13 +22,22 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one context; `answers` are the known truths (empty: unanswerable or not known)."""
+    """One question about one context.
+
+    `answers` are the known truths, each text once; `impossible` is whether the context is known to hold none, None
+    where nobody said: a question of which neither is known cannot be scored.
+    """
 
     id: str
     text: str
     context: str
     title: str = ""
     answers: tuple[str, ...] = ()
+    impossible: bool | None = None
+
+    @property
+    def has_truth(self) -> bool:
+        return bool(self.answers) or self.impossible is True
 
 
 @dataclass(frozen=True)
