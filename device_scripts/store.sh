@@ -69,16 +69,18 @@ receive)
   ;;
 append)
   part=$incoming/$3.part
-  dd bs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
+  # never with bs=: toybox 0.8.9 then writes behind its buffer after a short read
+  dd ibs=1048576 obs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
   [ "$(size_of "$part")" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
   [ "$(sum_of "$part")" = "$3" ] || { rm -f "$part"; echo "it arrived damaged" >&2; exit 1; }
-  mv -f "$part" "$store/$3"
+  chmod 644 "$part" && mv -f "$part" "$store/$3"
   ;;
 link)
   mkdir -p "$root/$3" && cd "$root/$3" || exit 1
   while read -r mode sha name; do
     case $name in */*) mkdir -p "${name%/*}" || exit 1 ;; esac
-    chmod "$mode" "$store/$sha" && ln -sfn "$store/$sha" "$name" || exit 1
+    [ "$mode" = 644 ] || chmod "$mode" "$store/$sha" || exit 1 # 644 is what they come with
+    ln -sfn "$store/$sha" "$name" || exit 1
   done
   ;;
 clean)

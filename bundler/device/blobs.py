@@ -1,10 +1,11 @@
 """What goes to the phone: blobs named by their SHA-256. Knows where their bytes lie here, not where they go."""
 
 import hashlib
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from bundler.device import tarball
 
 PIECE = 1 << 20
 
@@ -38,9 +39,7 @@ class Blob:
 def tar_of(blobs: Iterable[Blob]) -> Iterator[bytes]:
     """The blobs as a tar archive (ustar) in pieces, each named by its checksum."""
     for blob in blobs:
-        info = tarfile.TarInfo(blob.sha256)
-        info.size, info.mode = blob.size, 0o644
-        yield info.tobuf(tarfile.USTAR_FORMAT)
+        yield tarball.header(blob.sha256, blob.size)
         yield from blob.pieces()
-        yield bytes(-blob.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+        yield tarball.padding(blob.size)
+    yield tarball.END

@@ -1,17 +1,19 @@
 """Chunks: stretches of the input list that a phone works through one after the other, each an archive of its inputs."""
 
-import gzip
-import io
-import tarfile
+import os
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from bundler import layout
 from bundler.bundle import Bundle
+from bundler.device import tarball
 from bundler.device.blobs import Blob
 
-COMPRESSION = 6
+COMPRESSION = 3  # a quarter more bytes than at 6, in half the time
+GZIP = 16 + zlib.MAX_WBITS
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True, order=True)
@@ -62,23 +64,49 @@ class Archiver:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            with path.open("wb") as file:
-                self._write(chunk, file)
+            path.write_bytes(b"".join(self._packed(self._entries(chunk))))
         return name, Blob.of(path)
 
-    def _write(self, chunk: Chunk, file: BinaryIO) -> None:
-        packed = gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) if self._compressed else file
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            lines = [self._outputs_line, *self._lines[chunk.start : chunk.stop]]
-            _add(archive, layout.INPUT_LIST, "".join(lines).encode())
-            for window in self._bundle.manifest.windows[chunk.start : chunk.stop]:
-                for name in window.inputs.values():
-                    _add(archive, name, (self._bundle.path / layout.DEVICE / name).read_bytes())
-        if self._compressed:
-            packed.close()
+    def _entries(self, chunk: Chunk) -> Iterator[bytes]:
+        """The archive's parts, unpacked."""
+        lines = [self._outputs_line, *self._lines[chunk.start : chunk.stop]]
+        yield from _entry(layout.INPUT_LIST, "".join(lines).encode())
+        folder = os.fspath(self._bundle.path / layout.DEVICE)
+        for window in self._bundle.manifest.windows[chunk.start : chunk.stop]:
+            for name in window.inputs.values():
+                yield from _entry(name, _read(f"{folder}/{name}"))
+        yield tarball.END
+
+    def _packed(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        if not self._compressed:
+            yield from parts
+            return
+        packer = zlib.compressobj(COMPRESSION, wbits=GZIP)  # writes no time
+        for piece in _joined(parts):
+            yield packer.compress(piece)
+        yield packer.flush()
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(content), 0o644
-    archive.addfile(info, io.BytesIO(content))
+def _entry(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
+    return tarball.header(name, len(content)), content, tarball.padding(len(content))
+
+
+def _read(path: str) -> bytes:
+    """A small file's content: of ten thousand files, opening them as Python does takes most of the time."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of about PIECE."""
+    waiting, size = [], 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)

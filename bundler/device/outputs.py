@@ -1,10 +1,9 @@
 """A chunk's outputs: out of the archive that the phone sent, checked, and kept as arrays in the run's folder."""
 
 import hashlib
-import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +13,7 @@ from bundler import layout
 from bundler.bundle import writing
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
+from bundler.device.tarball import BrokenTar, Entry, Reader, TooLarge
 from bundler.errors import OutputsInvalid
 from bundler.types import TensorSpec
 
@@ -45,24 +45,26 @@ def read_outputs(
     """
     logits = {spec.name: np.empty((len(chunk), *spec.shape), np.float32) for spec in specs}
     places = _places(chunk, specs)
-    missing, most = set(places.values()), most_bytes(chunk, specs)
+    missing, reader = set(places.values()), Reader(archive, most_bytes(chunk, specs))
     try:
-        with tarfile.open(fileobj=archive, mode="r|*") as entries:
-            for entry in entries:
-                name = _checked_name(entry, where)
-                if entries.offset > most:
-                    raise OutputsInvalid(f"{where}: the archive holds more than the outputs that were announced")
-                place = places.get(name)
-                if place is None or place not in missing or not entry.isreg():
-                    continue
-                spec, line = place
-                what = f"output {spec.name} of line {chunk.start + line}"
-                raw = _content(entries, entry, spec, what)
-                if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
-                    raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
-                logits[spec.name][line] = _values(raw, spec, what)
-                missing.discard(place)
-    except (tarfile.TarError, EOFError, OSError) as error:
+        for entry in reader:
+            name = _checked_name(entry, where)
+            place = places.get(name)
+            if place is None or place not in missing or not entry.is_file:
+                continue
+            spec, line = place
+            what = f"output {spec.name} of line {chunk.start + line}"
+            if entry.size != _bytes_of(spec):
+                expected = _bytes_of(spec)
+                raise Unsound(f"{what} has {entry.size} bytes, not {expected} ({expected // 4} float32 values)")
+            raw = reader.read(entry)
+            if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
+                raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
+            logits[spec.name][line] = _values(raw, spec, what)
+            missing.discard(place)
+    except TooLarge as error:
+        raise OutputsInvalid(f"{where}: the archive holds more than the outputs that were announced") from error
+    except (BrokenTar, OSError) as error:
         raise OutputsInvalid(f"{where}: the archive is broken: {error}") from error
     if missing:
         spec, line = min(missing, key=lambda place: (place[1], place[0].name))
@@ -80,20 +82,11 @@ def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[Tensor
     }
 
 
-def _checked_name(entry: tarfile.TarInfo, where: str) -> str:
-    path = PurePosixPath(entry.name)
-    if path.is_absolute() or ".." in path.parts or not (entry.isreg() or entry.isdir()):
+def _checked_name(entry: Entry, where: str) -> str:
+    path = entry.name.removeprefix("./")
+    if path.startswith("/") or ".." in path.split("/") or not (entry.is_file or entry.is_folder):
         raise OutputsInvalid(f"{where}: its archive holds {entry.name!r}, which is no plain file of the outputs")
-    return str(path)
-
-
-def _content(entries: tarfile.TarFile, entry: tarfile.TarInfo, spec: TensorSpec, what: str) -> bytes:
-    size = _bytes_of(spec)
-    if entry.size != size:
-        raise Unsound(f"{what} has {entry.size} bytes, not {size} ({size // 4} float32 values)")
-    content = entries.extractfile(entry)
-    assert content is not None  # a regular file has content
-    return content.read()
+    return path
 
 
 def _values(raw: bytes, spec: TensorSpec, what: str) -> npt.NDArray[np.float32]:

@@ -1,0 +1,131 @@
+"""ustar archives of plain files, written and read in one pass: tarfile takes twenty times as long for small files.
+
+Knows nothing of where names lead: what is read is handed over, never written anywhere.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+GZIP_MAGIC = b"\x1f\x8b"
+BUFFER = 1 << 18
+OTHER_HEADERS = b"xgLK"  # pax's and GNU's, about the entry that follows: nothing that is looked for has them
+
+_LONGEST_NAME = 100
+_MODE_AND_OWNER = b"0000644\0" + 2 * b"0000000\0"
+_BEHIND_SUM = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")
+_SUM = slice(148, 156)
+_SPACES = 8 * b" "  # what the sum counts in its own place
+
+
+class BrokenTar(Exception):
+    """The bytes are no such archive, or not all of it."""
+
+
+class TooLarge(Exception):
+    """The archive holds more than the reader allows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a header says; `kind` is tar's type flag."""
+
+    name: str
+    kind: bytes
+    size: int
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind in (b"0", b"\0")
+
+    @property
+    def is_folder(self) -> bool:
+        return self.kind == b"5"
+
+
+def header(name: str, size: int) -> bytes:
+    """The header of a plain file with mode 644, whose content follows, then `padding`."""
+    raw = name.encode()
+    if len(raw) > _LONGEST_NAME:
+        raise ValueError(f"{name!r} is too long for a name in ustar")
+    before = b"%s%s%011o\x00%011o\x00" % (raw.ljust(_LONGEST_NAME, b"\0"), _MODE_AND_OWNER, size, 0)
+    return b"%s%06o\x00 %s" % (before, sum(before) + sum(_SPACES) + sum(_BEHIND_SUM), _BEHIND_SUM)
+
+
+def padding(size: int) -> bytes:
+    """What follows a content of this size."""
+    return bytes(-size % BLOCK)
+
+
+class Reader:
+    """Reads an archive, gzipped or not, of at most so many bytes when unpacked: iterate over it, and `read` the content
+    of the entry at hand.
+
+    Raises:
+        BrokenTar; TooLarge; OSError
+    """
+
+    def __init__(self, file: BinaryIO, most_bytes: int) -> None:
+        start = file.tell()
+        packed = file.read(2) == GZIP_MAGIC
+        file.seek(start)
+        self._file: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file), BUFFER) if packed else file
+        self._left = 0  # of the entry at hand, with its padding
+        self._allowed = most_bytes
+
+    def __iter__(self) -> Iterator[Entry]:
+        while (block := self._take(BLOCK)) != END[:BLOCK]:
+            entry = _entry(block)
+            self._left = entry.size + -entry.size % BLOCK
+            if entry.kind not in OTHER_HEADERS:
+                yield entry
+            self._pass_over()
+        self._drain()
+
+    def read(self, entry: Entry) -> bytes:
+        """The content of the entry that was handed out last, once."""
+        self._left -= entry.size
+        return self._take(entry.size)
+
+    def _pass_over(self) -> None:
+        while self._left:
+            self._left -= len(self._take(min(self._left, BUFFER)))
+
+    def _drain(self) -> None:
+        """Up to the end, where gzip's own checksum is."""
+        while self._some(BLOCK):
+            pass
+
+    def _take(self, size: int) -> bytes:
+        data = self._some(size)
+        if len(data) < size:
+            raise BrokenTar("it ends too early")
+        return data
+
+    def _some(self, size: int) -> bytes:
+        if size > self._allowed:
+            raise TooLarge
+        try:
+            data = self._file.read(size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise BrokenTar(str(error)) from error
+        self._allowed -= len(data)
+        return data
+
+
+def _entry(block: bytes) -> Entry:
+    try:
+        told = int(block[_SUM].rstrip(b"\0 "), 8)
+        size = int(block[124:136].rstrip(b"\0 ") or b"0", 8)
+    except ValueError as error:
+        raise BrokenTar("a header has no numbers where they belong") from error
+    if size < 0 or told != sum(block) - sum(block[_SUM]) + sum(_SPACES):
+        raise BrokenTar("a header does not agree with its checksum")
+    name, prefix = block[:_LONGEST_NAME], block[345:500] if block[257:263] == b"ustar\0" else b""
+    path = b"/".join(text for part in (prefix, name) if (text := part.partition(b"\0")[0]))
+    return Entry(path.decode(errors="surrogateescape"), block[156:157], size)
