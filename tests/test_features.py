@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bundler.errors import FileUnreadable, ModelInvalid, QuestionTooLong
+from bundler.errors import FileUnreadable, ModelInvalid, QuestionsInvalid, QuestionTooLong
 from bundler.model.tokenizers import tokenizer_of
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
+from bundler.qa.notes import Notes
 from bundler.types import Feature, Question
 from tests.conftest import quiet
 from tests.models import VOCABULARY, write_vocabulary
@@ -61,6 +62,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size
 def test_every_token_of_a_context_is_in_some_window(vocabulary: Path, context: str, overlap: int) -> None:
     tokenizer = load_tokenizer(vocabulary)
     expected = {tuple(span) for span in tokenizer.encode(context, add_special_tokens=False).offsets}
+    assume(expected)
     found = windows(vocabulary, "what?", context, overlap)
     seen = {tuple(span) for feature in found for span in feature.offsets.tolist()} - {(-1, -1)}
     assert seen == expected
@@ -80,9 +82,76 @@ def test_offsets_cut_the_original_text(vocabulary: Path, context: str) -> None:
     assert any(e == start + len(number) for _, e in spans)
 
 
-def test_a_question_too_long_for_any_context_is_refused(vocabulary: Path) -> None:
-    with pytest.raises(QuestionTooLong, match=r"question 'q': 47 tokens long"):
-        windows(vocabulary, "bridge " * 47, "the tower")
+def test_a_question_too_long_for_any_context_is_cut_and_noted(vocabulary: Path) -> None:
+    notes = Notes()
+    windower = Windower(load_tokenizer(vocabulary), LENGTH, 8, notes)
+    asked = [Question("long", "bridge " * 200 + "tower", "the tower"), Question("other", "bridge " * 47, "the river")]
+    found = list(windower.windows(asked))
+    assert [feature.key for feature in found] == ["long#0", "other#0"]
+    room = LENGTH - 3 - LEAST_CONTEXT
+    for feature in found:
+        words = [VOCABULARY[i] for i in feature.inputs["input_ids"]]
+        assert words[: room + 3] == ["[CLS]", *["bridge"] * room, "[SEP]", "the"]
+    assert notes.lines == (
+        "2 questions: cut to its first 29 tokens, as the model's input has no room for more "
+        "(the first: question 'long')",
+    )
+
+
+def test_no_room_for_any_question(vocabulary: Path) -> None:
+    with pytest.raises(QuestionTooLong, match=r"question 'q': 1 tokens long, and a window has room for 0"):
+        windows(vocabulary, "bridge", "the tower", length=LEAST_CONTEXT + 3)
+    (feature,) = windows(vocabulary, "bridge", "the tower", length=LEAST_CONTEXT + 4)
+    assert feature.offsets[3:5].tolist() == [[0, 3], [4, 9]]
+
+
+@pytest.mark.parametrize("context", [" ", "\0", "\u200d", "\n\t"])
+def test_a_context_without_a_word_is_refused(vocabulary: Path, context: str) -> None:
+    with pytest.raises(QuestionsInvalid, match="question 'q': its context holds nothing"):
+        windows(vocabulary, "what?", context)
+
+
+JOINED = "\U0001f469\u200d\U0001f680"
+PIECES_OF_TEXT = st.sampled_from(["bridge ", "tower", "The ", "18", "\u6a4b", "cafe\u0301 ", "\t", JOINED, "?", " "])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=st.lists(
+        st.tuples(
+            st.lists(PIECES_OF_TEXT, min_size=1, max_size=20).map("".join),
+            st.lists(PIECES_OF_TEXT, max_size=120).map(lambda pieces: "the" + "".join(pieces)),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    overlap=st.integers(0, 20),
+)
+def test_each_window_is_what_the_tokenizer_makes_of_the_pair(
+    vocabulary: Path, pairs: list[tuple[str, str]], overlap: int
+) -> None:
+    """With its own truncation and padding, in the same order; also where questions share a text."""
+    asked = [Question(str(number), *pair) for number, pair in enumerate(pairs * 2)]
+    own = load_tokenizer(vocabulary)
+    own.enable_padding(length=LENGTH, pad_id=own.token_to_id("[PAD]"), pad_token="[PAD]")
+    expected = []
+    for question in asked:
+        room = LENGTH - 3 - len(load_tokenizer(vocabulary).encode(question.text, add_special_tokens=False).ids)
+        if room < LEAST_CONTEXT:
+            return  # it is cut
+        own.enable_truncation(LENGTH, stride=min(overlap, room // 2), strategy="only_second")
+        first = own.encode(question.text, question.context)
+        for index, each in enumerate((first, *first.overflowing)):
+            sequences = zip(each.sequence_ids, each.offsets, strict=True)
+            offsets = [span if sequence == 1 else (-1, -1) for sequence, span in sequences]
+            expected.append((f"{question.id}#{index}", each.ids, each.attention_mask, each.type_ids, offsets))
+    found = Windower(load_tokenizer(vocabulary), LENGTH, overlap).windows(asked)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    made = [
+        (f.key, *(f.inputs[name].tolist() for name in names), [tuple(span) for span in f.offsets.tolist()])
+        for f in found
+    ]
+    assert made == expected
 
 
 def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:

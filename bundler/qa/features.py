@@ -2,20 +2,26 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
-from bundler.errors import FileUnreadable, ModelInvalid, QuestionTooLong
+from bundler.errors import FileUnreadable, ModelInvalid, QuestionsInvalid, QuestionTooLong
+from bundler.qa.frame import HINT, Frame, Tokens
+from bundler.qa.notes import Notes
 from bundler.types import Feature, Question
+
+__all__ = ["HINT", "Windower", "load_tokenizer", "read_settings"]
 
 BATCH = 256
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
 MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
-HINT = "Give the model's tokenizer.json or its vocab.txt with --tokenizer."
+SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # U+3000 is the last white space
 
 
 def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
@@ -75,71 +81,99 @@ def _bert_tokenizer(pieces: Sequence[str], settings: dict[str, Any]) -> tokenize
 
 
 class Windower:
-    """Makes windows of `length` tokens that overlap by `overlap` tokens of context."""
+    """Makes windows of `length` tokens that overlap by `overlap` tokens of context.
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, overlap: int) -> None:
-        self._tokenizer, self._length, self._overlap = tokenizer, length, overlap
-        pad = next((token for token in ("[PAD]", "<pad>") if tokenizer.token_to_id(token) is not None), None)
-        if pad is None:
-            raise ModelInvalid("tokenizer", "has no padding token [PAD] or <pad>", HINT)
+    Each is what the tokenizer itself makes of the pair with `only_second` truncation and padding; but a text that
+    several questions of a batch share is tokenized once. A question that leaves no room for its context is cut, and
+    noted in `notes`.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, overlap: int, notes: Notes | None = None) -> None:
         tokenizer.no_truncation()
-        tokenizer.enable_padding(length=length, pad_id=tokenizer.token_to_id(pad), pad_token=pad)
-        self._special = tokenizer.num_special_tokens_to_add(is_pair=True)
-        if not self._special:
-            raise ModelInvalid("tokenizer", "puts no [CLS] and [SEP] around a question and its context", HINT)
+        tokenizer.no_padding()
+        self._tokenizer, self._length, self._overlap = tokenizer, length, overlap
+        self._frame, self._notes = Frame.of(tokenizer), notes or Notes()
+        self._longest = length - len(self._frame) - LEAST_CONTEXT
 
     def windows(self, questions: Iterable[Question]) -> Iterator[Feature]:
         """The windows of each question, in order; read and made in batches, so that memory stays flat.
 
         Raises:
-            QuestionTooLong
+            QuestionTooLong: `length` has no room for any question; QuestionsInvalid: a context without a token
         """
         stream = iter(questions)
         while batch := tuple(islice(stream, BATCH)):
-            yield from self._batch(batch)
+            texts = list(dict.fromkeys(question.text for question in batch))
+            asked = dict(zip(texts, self._tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True))
+            contexts = list(dict.fromkeys(question.context for question in batch))
+            encodings = self._tokenizer.encode_batch(contexts, add_special_tokens=False)
+            seen = {text: _Context.of(text, encoding) for text, encoding in zip(contexts, encodings, strict=True)}
+            for question in batch:
+                yield from self._cut(question, asked[question.text].ids, seen[question.context])
 
-    def _batch(self, batch: tuple[Question, ...]) -> Iterator[Feature]:
-        for overlap, group in groupby(zip(batch, self._overlaps(batch), strict=True), key=lambda pair: pair[1]):
-            questions = [question for question, _ in group]
-            self._tokenizer.enable_truncation(self._length, stride=overlap, strategy="only_second")
-            encodings = self._tokenizer.encode_batch([(question.text, question.context) for question in questions])
-            for question, first in zip(questions, encodings, strict=True):
-                for index, encoding in enumerate((first, *first.overflowing)):
-                    yield _feature(question, index, encoding)
+    def _cut(self, question: Question, asked: list[int], context: "_Context") -> Iterator[Feature]:
+        if not context.holds_text:
+            raise QuestionsInvalid(
+                f"question {question.id!r}",
+                "its context holds nothing that the tokenizer takes for a word",
+                "Correct it.",
+            )
+        if len(asked) > self._longest:
+            if self._longest < 1:
+                raise QuestionTooLong(question.id, len(asked), max(0, self._longest))
+            kind = f"cut to its first {self._longest} tokens, as the model's input has no room for more"
+            self._notes.add(kind, f"question {question.id!r}")
+        head = self._frame.head(np.array(asked[: self._longest], np.int32))
+        room = self._length - head.shape[1] - self._frame.after.shape[1]
+        step = room - min(self._overlap, room // 2)  # a question that leaves little room gets less overlap
+        further = max(0, -(-(len(context.ids) - room) // step))
+        for index in range(further + 1):
+            part = slice(index * step, index * step + room)
+            yield self._feature(question, index, head, context.ids[part], context.offsets[part])
 
-    def _overlaps(self, batch: tuple[Question, ...]) -> list[int]:
-        """How far each question's windows overlap: less than asked for where the question leaves little room."""
-        self._tokenizer.no_truncation()
-        encodings = self._tokenizer.encode_batch([question.text for question in batch], add_special_tokens=False)
-        overlaps = []
-        for question, encoding in zip(batch, encodings, strict=True):
-            length = sum(encoding.attention_mask)
-            room = self._length - self._special - length
-            if room < LEAST_CONTEXT:
-                raise QuestionTooLong(question.id, length, self._length - self._special - LEAST_CONTEXT)
-            overlaps.append(min(self._overlap, room // 2))
-        return overlaps
+    def _feature(
+        self, question: Question, index: int, head: Tokens, ids: Tokens, spans: npt.NDArray[np.int32]
+    ) -> Feature:
+        frame, begin = self._frame, head.shape[1]
+        stop = begin + len(ids)
+        end = stop + frame.after.shape[1]
+        tokens = np.zeros((2, self._length), np.int32)
+        tokens[:, :begin] = head
+        tokens[0, begin:stop], tokens[1, begin:stop] = ids, frame.segments[1]
+        tokens[:, stop:end] = frame.after
+        tokens[0, end:] = frame.pad
+        mask = np.zeros(self._length, np.int32)
+        mask[:end] = 1
+        offsets = np.full((self._length, 2), -1, np.int32)
+        offsets[begin:stop] = spans
+        inputs = {"input_ids": tokens[0], "attention_mask": mask, "token_type_ids": tokens[1]}
+        return Feature(f"{question.id}#{index}", question.id, inputs, offsets)
 
 
-def _feature(question: Question, index: int, encoding: tokenizers.Encoding) -> Feature:
-    sequences = zip(encoding.sequence_ids, encoding.offsets, strict=True)
-    offsets = [_trimmed(question.context, *span) if sequence == 1 else (-1, -1) for sequence, span in sequences]
-    return Feature(
-        key=f"{question.id}#{index}",
-        question_id=question.id,
-        inputs={
-            "input_ids": np.array(encoding.ids, np.int32),
-            "attention_mask": np.array(encoding.attention_mask, np.int32),
-            "token_type_ids": np.array(encoding.type_ids, np.int32),
-        },
-        offsets=np.array(offsets, np.int32),
-    )
+@dataclass(frozen=True)
+class _Context:
+    """A text's tokens: ids, int32 (tokens,), and characters, int32 (tokens, 2)."""
+
+    ids: Tokens
+    offsets: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, text: str, encoding: tokenizers.Encoding) -> "_Context":
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        return cls(np.array(encoding.ids, np.int32), _without_space(text, offsets))
+
+    @property
+    def holds_text(self) -> bool:
+        return bool((self.offsets[:, 1] > self.offsets[:, 0]).any())
 
 
-def _trimmed(context: str, start: int, end: int) -> tuple[int, int]:
-    """The span without white space: SentencePiece counts the space before a word (ALBERT's "▁bridge") as the word's."""
-    while start < end and context[start].isspace():
-        start += 1
-    while start < end and context[end - 1].isspace():
-        end -= 1
-    return start, end
+def _without_space(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The spans without white space: SentencePiece counts the space before a word (ALBERT's "▁bridge") as its own."""
+    points = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    space = SPACES[np.minimum(points, len(SPACES) - 1)]
+    places = np.arange(len(text) + 1, dtype=np.int32)
+    following = np.append(np.where(space, len(text), places[:-1]), len(text))
+    following = np.minimum.accumulate(following[::-1])[::-1]  # where the next text begins, at or after each place
+    before = np.maximum.accumulate(np.insert(np.where(space, 0, places[1:]), 0, 0))  # where the last text ends
+    starts = np.minimum(following[spans[:, 0]], spans[:, 1])
+    return np.stack((starts, np.maximum(before[spans[:, 1]], starts)), axis=1).astype(np.int32)

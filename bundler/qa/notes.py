@@ -1,0 +1,21 @@
+"""What is odd about questions, yet no reason to refuse them: counted, with the first of each kind by name."""
+
+
+class Notes:
+    """Counts, kind by kind."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, kind: str, where: str) -> None:
+        """One more of this kind; `kind` reads on after "3 questions: ", `where` names the question."""
+        count, first = self._found.get(kind, (0, where))
+        self._found[kind] = (count + 1, first)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A sentence a kind."""
+        return tuple(
+            f"{count} question{'' if count == 1 else 's'}: {kind} (the first: {first})"
+            for kind, (count, first) in self._found.items()
+        )
