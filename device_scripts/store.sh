@@ -2,8 +2,8 @@
 # The content store on the phone: blobs named by their SHA-256. Plain POSIX sh; runs under mksh with toybox's tools.
 #
 #   store.sh ROOT check               stdin: a SHA-256 a line. Says `whole SHA`, or `part SHA BYTES` of what came so far
-#   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256
-#   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes
+#   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256. Says `came` before it checks them
+#   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes. Says `came` before it checks it
 #   store.sh ROOT link BUNDLE         stdin: `MODE SHA NAME` a line; makes BUNDLE's folder of links to blobs
 #   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
 #   store.sh ROOT clean-all           removes everything; says the same
@@ -64,6 +64,7 @@ receive)
   mkdir -p "$incoming/tar" && cd "$incoming/tar" || exit 1
   tar -x -f -
   code=$?
+  echo came
   sort_out || { echo "it arrived damaged" >&2; code=1; }
   exit "$code"
   ;;
@@ -71,6 +72,7 @@ append)
   part=$incoming/$3.part
   # never with bs=: toybox 0.8.9 then writes behind its buffer after a short read
   dd ibs=1048576 obs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
+  echo came
   [ "$(size_of "$part")" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
   [ "$(sum_of "$part")" = "$3" ] || { rm -f "$part"; echo "it arrived damaged" >&2; exit 1; }
   chmod 644 "$part" && mv -f "$part" "$store/$3"

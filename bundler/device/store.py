@@ -16,6 +16,7 @@ LARGE_BYTES = 8 << 20  # from here on a blob goes alone, and goes on where a los
 SPARE_BYTES = 4 << 20  # outputs and logs need room too
 SLOWEST_HASH = 20e6  # bytes a second of the slowest phone's sha256sum
 PUSH_S = 24 * 3600.0  # what stalls ends sooner
+PUSHING, CHECKING = "pushing the bundle", "making checksums on the phone"  # what progress says
 NO_SPACE = b"No space left"
 DAMAGED = (b"it arrived damaged", b"not all of it came")  # store.sh's words
 
@@ -88,7 +89,7 @@ class Store:
             nonlocal sent
             sent += skipped
             for piece in pieces:
-                self._progress("pushing the bundle", min(sent, total), total)
+                self._progress(PUSHING, min(sent, total), total)
                 sent += len(piece)
                 self.pushed_bytes += len(piece)
                 yield piece
@@ -96,9 +97,11 @@ class Store:
         return count
 
     def _send(self, pieces: Iterator[bytes], blobs: Sequence[Blob], command: str, *arguments: str) -> None:
-        doing = "pushing the bundle"
+        doing = PUSHING
         stall = self._phone.server.patience.stall_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
-        done = self._run(doing, command, *arguments, stdin=pieces, timeout_s=PUSH_S, stall_s=stall)
+        done = self._run(
+            doing, command, *arguments, stdin=pieces, timeout_s=PUSH_S, stall_s=stall, on_stdout=self._came
+        )
         if done.exit_code == 0:
             return
         if NO_SPACE in done.stderr:
@@ -107,9 +110,14 @@ class Store:
             raise TransferDamaged(self._phone.serial, done.message)
         raise PhoneRefused(self._phone.serial, doing, done.message)
 
+    def _came(self, _: bytes) -> None:
+        self._progress(CHECKING, 0, None)
+
     def _run(
         self, doing: str, command: str, *arguments: str, stdin: Iterable[bytes] = (), timeout_s: float | None = None,
-        stall_s: float = float("inf"), check: bool = False,
+        stall_s: float = float("inf"), on_stdout: Callable[[bytes], None] | None = None, check: bool = False,
     ) -> Completed:  # fmt: skip
         argv = ["sh", "-c", self._script, "store.sh", str(layout.REMOTE_ROOT), command, *arguments]
-        return self._phone.run(argv, doing=doing, timeout_s=timeout_s, stall_s=stall_s, stdin=stdin, check=check)
+        return self._phone.run(
+            argv, doing=doing, timeout_s=timeout_s, stall_s=stall_s, stdin=stdin, on_stdout=on_stdout, check=check
+        )
