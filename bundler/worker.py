@@ -1,5 +1,6 @@
 """One phone's part of a run: pushes, starts, watches, collects, and comes back after a lost connection."""
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from bundler.device.probe import PhoneFacts, probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
 from bundler.errors import (
+    BundleInvalid,
     BundlerError,
     NoAdb,
     OutputsInvalid,
@@ -43,6 +45,7 @@ AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
 EXECUTABLE = "bin/"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
 KILLED = 137  # the exit code of what SIGKILL ended
 OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of snpe-net-run
 
@@ -220,7 +223,7 @@ class Worker:
     def _failure(self, job: PhoneJob, status: Status) -> BundlerError:
         log = self.save_log(job)
         text = log.read_text(encoding="utf-8", errors="replace")
-        if NO_SPACE.decode() in text:
+        if status.disk_full or NO_SPACE.decode() in text:
             return PhoneFull(self.name, most_bytes(status.current or Chunk(0, 1), self._shared.bundle.manifest.outputs))
         lines = text.strip().splitlines()
         if status.exit in OWN_FAILURES:
@@ -273,8 +276,15 @@ class Worker:
 
 
 def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:
-    """What a phone needs of a bundle beside the inputs, and the job's script."""
+    """What a phone needs of a bundle beside the inputs, and the job's script.
+
+    Raises:
+        BundleInvalid: a file has a name that the phone's scripts and snpe-net-run would not take
+    """
     device = bundle.path / layout.DEVICE
+    odd = next((name for name in bundle.device_files if not PLAIN_NAME.fullmatch(name)), None)
+    if odd is not None:
+        raise BundleInvalid(bundle.path, f"its file {odd!r} has a name that cannot go to a phone")
     files = {
         name: Blob(device / name, entry.sha256, entry.size, "755" if name.startswith(EXECUTABLE) else "644")
         for name, entry in files_for(bundle, facts).items()

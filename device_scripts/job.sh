@@ -47,15 +47,26 @@ break_stale_lock() {
   done
 }
 
-# say_state STATE [CHUNK [EXIT_CODE]]: the state file, whole or not at all
+# say_state STATE [CHUNK [EXIT_CODE [FREE_KB]]]: the state file, whole or not at all
 say_state() {
-  printf 'state=%s\nchunk=%s\nexit=%s\n' "$1" "${2:-}" "${3:-}" >state.draft && mv -f state.draft state
+  printf 'state=%s\nchunk=%s\nexit=%s\nfree_kb=%s\n' "$1" "${2:-}" "${3:-}" "${4:-}" >state.draft &&
+    mv -f state.draft state
 }
 
-# fail CHUNK EXIT_CODE: room is made first, so that the state can be written on a full disk too
+# free_kb: the last line of df is FILESYSTEM 1K-BLOCKS USED AVAILABLE USE% MOUNTED-ON
+free_kb() {
+  df -k . | {
+    while read -r _ _ _ available _; do last=$available; done
+    echo "$last"
+  }
+}
+
+# fail CHUNK EXIT_CODE [WORDS]: room is made first, so that words and state can be written on a full disk too
 fail() {
+  free=$(free_kb)
   rm -rf work done/*.draft
-  say_state failed "$1" "$2"
+  [ -z "${3:-}" ] || echo "$3" >>log.txt
+  say_state failed "$1" "$2" "$free"
   exit 1
 }
 
@@ -113,7 +124,7 @@ work() {
   while [ ! -e stop ] && name=$(first_in queue) && [ -n "$name" ]; do
     say_state running "$name"
     rm -rf work && mkdir work || exit 1
-    (cd work && unpack "$name") 2>>log.txt || fail "$name" unpack
+    why=$( (cd work && unpack "$name") 2>&1) || fail "$name" unpack "$why"
     begin=$(now)
     infer "$name"
     code=$?
@@ -124,7 +135,7 @@ work() {
       code=$?
     fi
     [ "$code" = 0 ] || fail "$name" "$code"
-    (pack "$name" "$begin") 2>>log.txt || fail "$name" pack
+    why=$(pack "$name" "$begin" 2>&1) || fail "$name" pack "$why"
     rm -rf "queue/$name" work
   done
   if [ -e stop ]; then say_state stopped; else say_state finished; fi

@@ -13,10 +13,17 @@ from bundler.device.server import private_adb_server
 from bundler.soc import known_socs
 from bundler.virtual.phones import start_phone, stop_phone
 
-PHONE_SH = Path(__file__).resolve().parents[2] / "shared" / "tools" / "phone.sh"
+ROOT = Path(__file__).resolve().parents[1]
+PHONE_SH = ROOT.parent / "shared" / "tools" / "phone.sh"
+SLOW_LINK = PHONE_SH.with_name("slow_link.py")
 GENUINE_BASE = Path("/var/tmp/phones")
 BUILD_S = 600  # the first start builds adbd and toybox
 GENUINE_NUMBER = int(os.environ.get("MBQA_GENUINE_NUMBER", "8"))  # two test runs at once need two phones
+
+
+def cable(action: str) -> None:
+    """Pulls the genuine phone's cable (cut), or plugs it in again (mend)."""
+    subprocess.run(["bash", str(PHONE_SH), action, str(GENUINE_NUMBER)], timeout=30, check=True)
 
 
 def why_no_genuine_phone() -> str | None:
@@ -39,9 +46,32 @@ def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ())
         stop_phone(phone)
 
 
+NET_RUN = f'#!/system/bin/sh\nexec {sys.executable} -m bundler.virtual.net_run "$@"\n'
+TIMED_NET_RUN = """#!/system/bin/sh
+# takes 50 ms an inference and computes nothing: each output is a copy of the first input
+while [ $# -gt 0 ]; do
+  case $1 in
+  --input_list) list=$2 ;;
+  --output_dir) output=$2 ;;
+  --set_output_tensors) names=$(echo "$2" | tr , ' ') ;;
+  esac
+  shift
+done
+number=0
+while read -r first others; do
+  case $first in %*) continue ;; esac
+  echo "Processing DNN input(s):"
+  sleep 0.05
+  mkdir -p "$output/Result_$number" || exit 1
+  for name in $names; do cat "${first#*:=}" >"$output/Result_$number/$name.raw" || exit 1; done
+  number=$((number + 1))
+done <"$list"
+"""
+
+
 @contextmanager
-def genuine_phone(soc: str = "SM8650", **settings: str) -> Iterator[Phone]:
-    """Genuine adbd, mksh and toybox, with our stand-in for snpe-net-run on the PATH; wiped at the end."""
+def genuine_phone(soc: str = "SM8650", net_run: str = NET_RUN, **settings: str) -> Iterator[Phone]:
+    """Genuine adbd, mksh and toybox, with a stand-in for snpe-net-run on the PATH; wiped at the end."""
     number = str(GENUINE_NUMBER)
     environment = {**os.environ, **settings}
     started = subprocess.run(
@@ -50,9 +80,9 @@ def genuine_phone(soc: str = "SM8650", **settings: str) -> Iterator[Phone]:
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
     try:
-        wrapper = GENUINE_BASE / number / "system/bin/snpe-net-run"
-        wrapper.write_text(f'#!/system/bin/sh\nexec {sys.executable} -m bundler.virtual.net_run "$@"\n')
-        wrapper.chmod(0o755)
+        program = GENUINE_BASE / number / "system/bin/snpe-net-run"
+        program.write_text(net_run)
+        program.chmod(0o755)
         with private_adb_server() as server:
             yield server.find(started.stdout.strip())
     finally:

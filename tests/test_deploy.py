@@ -1,5 +1,6 @@
 """deploy and fetch-answers: one contract, kept by the virtual phone and by one of genuine parts."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,27 @@ def test_a_changed_bundle_is_refused(phone: Phone, bundle: Bundle) -> None:
     (bundle.path / layout.DEVICE / layout.RUNNER).write_text("rm -rf /")
     with pytest.raises(BundleInvalid, match=layout.RUNNER):
         deploy(phone, bundle)
+
+
+@pytest.mark.parametrize("name", ["a b", "$(id)", "'", '"', "new\nline", "é", "*"])
+def test_a_bundle_with_odd_file_names_is_refused(name: str, phone: Phone, bundle: Bundle) -> None:
+    (bundle.path / layout.DEVICE / "lib").mkdir()
+    (bundle.path / layout.DEVICE / "lib" / name).write_text("x")
+    manifest = bundle.path / layout.MANIFEST
+    fields = json.loads(manifest.read_text())
+    fields["files"][f"device/lib/{name}"] = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(BundleInvalid, match="has a name that cannot go to a phone"):
+        deploy(phone, bundle)
+
+
+@pytest.mark.parametrize("name", ["a b", "$(id) 'x\"", "new\nline", "é👩‍🚀"])
+def test_a_bundle_may_lie_in_a_folder_of_any_name(
+    name: str, phone: Phone, request_for: BuildRequest, tmp_path: Path
+) -> None:
+    bundle = build_bundle(request_for, tmp_path / name, quiet)
+    deploy(phone, bundle)
+    assert len(fetch(phone, bundle).answers) == 3
 
 
 def test_a_folder_that_is_a_file_is_said(phone: Phone, bundle: Bundle) -> None:

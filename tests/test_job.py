@@ -164,9 +164,9 @@ def test_options_reach_the_tool(phone: Phone, bundle: Bundle, on_phone: PhoneJob
 
 
 def test_status_of_odd_words() -> None:
-    assert Status.read("", "cpu") == Status("none", None, False, None, 0, (), (), "")
+    assert Status.read("", "cpu") == Status("none", None, False, None, 0, (), (), "", False)
     odd = "state=running\nchunk=nonsense\nrun='a'\nchunk_size='x'\ndone=1-2\ndone=0000000-0000001\nbegun=?\nalive=no"
-    assert Status.read(odd, "dsp") == Status("running", None, False, None, 0, (), (Chunk(0, 1),), "")
+    assert Status.read(odd, "dsp") == Status("running", None, False, None, 0, (), (Chunk(0, 1),), "", False)
 
 
 @pytest.mark.parametrize(

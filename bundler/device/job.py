@@ -11,6 +11,7 @@ from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
 PULL_S = 24 * 3600.0  # what stalls ends sooner
+FULL_KB = 64  # a disk with no more than this is full
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
 
@@ -32,7 +33,8 @@ class Status:
     """What a job is about: `state` is none, starting, running, finished, failed or stopped, as job.sh wrote it last;
     a job whose state is running and that is not `alive` was killed, or its phone was restarted.
 
-    begun: inferences of the current chunk that have begun; done: chunks whose outputs wait on the phone.
+    begun: inferences of the current chunk that have begun; done: chunks whose outputs wait on the phone; exit: the exit
+    code of snpe-net-run, or job.sh's own word; disk_full: there was no room when it failed.
     """
 
     state: str
@@ -43,6 +45,7 @@ class Status:
     queued: tuple[Chunk, ...]
     done: tuple[Chunk, ...]
     exit: str
+    disk_full: bool
 
     @classmethod
     def read(cls, text: str, runtime: Runtime) -> "Status":
@@ -58,6 +61,7 @@ class Status:
             queued=tuple(chunk for chunk in chunks["queued"] if chunk),
             done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
             exit=values.get("exit", ""),
+            disk_full=values.get("free_kb", "").isdigit() and int(values["free_kb"]) < FULL_KB,
         )
 
 
