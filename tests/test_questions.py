@@ -1,13 +1,18 @@
-"""Reading SQuAD JSON, and saying where a file is not SQuAD JSON."""
+"""Reading questions of every format, and saying where a file is not what it should be."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
-from bundler.qa.questions import read_squad
+from bundler.qa.notes import Notes
+from bundler.qa.questions import json_stream, open_questions, read_squad, text
+from bundler.qa.questions.json_stream import JsonStream
 
 QA = {"id": "q1", "question": "When?", "answers": [{"text": "1808", "answer_start": 9}]}
 
@@ -62,7 +67,7 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
         (squad(QA, context="  "), r"data\[0\]\.paragraphs\[0\]\.context is empty"),
         (squad(QA, without({**QA, "id": "q2"}, "question")), r"qas\[1\]\.question is missing"),
         (squad(without(QA, "id")), r"qas\[0\]\.id is missing"),
-        (squad({**QA, "answers": "1808"}), r"qas\[0\]\.answers is not a list"),
+        (squad({**QA, "answers": 1808}), r"qas\[0\]\.answers is not a list"),
         (squad({**QA, "question": "\ud83d"}), r"qas\[0\]\.question holds half of a surrogate pair at character 0"),
         (squad(QA, QA), "question id 'q1' occurs twice"),
         (squad("q"), r"qas\[0\] is not an object"),
@@ -79,7 +84,18 @@ def test_says_where_it_is_not_squad(document: Any, said: str, tmp_path: Path) ->
         (b"", "is not JSON"),
         (b'{"data": [', "is not JSON: .* at line 1, column"),
         (b'{"data": "\xff"}', "is not UTF-8 at byte 10"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b'{"x": ' + b"[" * 100_000, "nested too deeply at line 1"),
+        (b'{"data": [{"paragraphs": [' + b"[" * 100_000, "nested too deeply at line 1, column 27"),
+        (
+            b'{"data": [{"paragraphs": [{"context": "a',
+            "is not JSON: Unterminated string starting at at line 1, column 39",
+        ),
+        (b'{"data": [],\n "x": tru}', "is not JSON: Expecting value at line 2, column 7"),
+        (b'{"data": [], }', "is not JSON: .* at line 1, column 14"),
+        (b'{"data": []} {}', "is not JSON: more follows the document's end at line 1, column 14"),
+        (b'{"data": [] "x": 1}', "is not JSON: , or } is missing at line 1, column 13"),
+        (b"{1: 2}", "is not JSON: a name and a colon are missing at line 1"),
+        (b"\xff\xfe{\0}\0", "is UTF-16, not UTF-8"),
     ],
 )
 def test_what_is_no_json_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
@@ -94,3 +110,347 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_squad(tmp_path / "nowhere.json")
     with pytest.raises(FileUnreadable):
         read_squad(tmp_path)
+
+
+def test_a_question_knows_what_is_known(tmp_path: Path) -> None:
+    asked = [
+        {**QA, "id": "known", "is_impossible": False},
+        {**QA, "id": "impossible", "answers": [], "is_impossible": True},
+        {**QA, "id": "both", "is_impossible": True},
+        {"id": "unknown", "question": "Who?"},
+        {**QA, "id": "several", "answers": [{"text": t} for t in ("1808", "in 1808", "1808")]},
+    ]
+    notes = Notes()
+    path = written(tmp_path, squad(*asked))
+    source = open_questions(path, notes=notes)
+    found = {q.id: (q.answers, q.impossible, q.has_truth) for q in source}
+    assert found == {
+        "known": (("1808",), False, True),
+        "impossible": ((), True, True),
+        "both": ((), True, True),
+        "unknown": ((), None, False),
+        "several": (("1808", "in 1808"), False, True),
+    }
+    assert source.may_be_unanswerable
+    assert notes.lines == (
+        "1 question: said to have no answer, yet answers are given, which are left out "
+        f"(the first: {path}: question 'both')",
+    )
+
+
+def test_odd_answers_are_counted_and_kept(tmp_path: Path) -> None:
+    asked = [
+        {**QA, "id": "elsewhere", "answers": [{"text": "1808", "answer_start": 3}]},
+        {**QA, "id": "negative", "answers": [{"text": "1808", "answer_start": -5}]},
+        {**QA, "id": "absent", "answers": [{"text": "1936", "answer_start": 9}]},
+        {**QA, "id": "empty", "answers": [{"text": "", "answer_start": 0}, {"text": "1808", "answer_start": 9}]},
+    ]
+    notes = Notes()
+    path = written(tmp_path, squad(*asked))
+    found = list(open_questions(path, notes=notes))
+    assert [question.answers for question in found] == [("1808",), ("1808",), ("1936",), ("1808",)]
+    assert notes.lines == (
+        "2 questions: an answer that is given stands elsewhere in the context than answer_start says "
+        f"(the first: {path}: question 'elsewhere')",
+        f"1 question: an answer that is given does not occur in the context (the first: {path}: question 'absent')",
+        f"1 question: an answer that is given is empty, and left out (the first: {path}: question 'empty')",
+    )
+
+
+def test_oddities_are_counted_once_however_often_it_is_read(tmp_path: Path) -> None:
+    notes = Notes()
+    source = open_questions(written(tmp_path, squad({**QA, "answers": [{"text": "1936"}]})), notes=notes)
+    for _ in range(3):
+        list(source)
+    assert notes.lines[0].startswith("1 question: ")
+
+
+@pytest.mark.parametrize(
+    ("document", "limit", "expected"),
+    [
+        (squad(QA, version="v2.0"), None, True),
+        (squad(QA, QA, version="v2.0"), 1, True),
+        (squad(QA, version="1.1"), None, False),
+        (squad(QA, {**QA, "id": "q2", "answers": [], "is_impossible": True}), None, True),
+        (squad(QA, {**QA, "id": "q2", "answers": [], "is_impossible": True}), 1, False),
+        ({"data": squad(QA)["data"], "version": "v2.0"}, 1, True),  # said only after the questions
+    ],
+)
+@pytest.mark.parametrize("read_before", [True, False])
+def test_whether_no_answer_may_be_right(
+    document: Any, limit: int | None, expected: bool, read_before: bool, tmp_path: Path
+) -> None:
+    path = written(tmp_path, document)
+    source = open_questions(path, limit=limit)
+    if read_before:
+        list(source)
+    assert source.may_be_unanswerable is expected
+    assert open_questions(path, limit=limit, may_be_unanswerable=not expected).may_be_unanswerable is not expected
+
+
+# JSON lines
+
+LINE = {"id": "a", "question": "When?", "context": "Built in 1808.", "answers": ["1808"]}
+
+
+def file_of(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def json_lines(folder: Path, *lines: Any) -> Path:
+    return file_of(folder, "questions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    found = list(
+        open_questions(
+            json_lines(
+                tmp_path,
+                LINE,
+                {**LINE, "id": 7, "answers": "1808", "title": "T"},
+                without({**LINE, "answers": None}, "id"),
+                {**LINE, "id": "hub", "answers": {"text": ["1808", "in 1808"], "answer_start": [9, 6]}},
+                {**LINE, "id": "none", "answers": {"text": [], "answer_start": []}},
+                {**LINE, "id": "open", "answers": []},
+                {**LINE, "id": "line\u2028separator", "context": "Built in 1808.\u2028Repaired."},
+            )
+        )
+    )
+    assert [(q.id, q.answers, q.impossible) for q in found] == [
+        ("a", ("1808",), False),
+        ("7", ("1808",), False),
+        ("line-3", (), None),
+        ("hub", ("1808", "in 1808"), False),
+        ("none", (), True),
+        ("open", (), None),
+        ("line\u2028separator", ("1808",), False),
+    ]
+    assert found[1].title == "T"
+
+
+def test_json_lines_without_a_last_line_feed_and_with_windows_line_ends(tmp_path: Path) -> None:
+    text = "\r\n\r\n".join(json.dumps({**LINE, "id": key}) for key in "abc")
+    assert [q.id for q in open_questions(file_of(tmp_path, "q.jsonl", text))] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"id": 1', "line 1 is not JSON: .* at column 9"),
+        (json.dumps(LINE) + "\n[]\n", "line 2 is not an object"),
+        (json.dumps(LINE) + "\n" + json.dumps(LINE), "question id 'a' occurs twice"),
+        (json.dumps(without(LINE, "context")), "line 1: context is missing"),
+        (json.dumps({**LINE, "context": " "}), "line 1: context is empty"),
+        (json.dumps({**LINE, "question": None}), "line 1: question is missing"),
+        (json.dumps({**LINE, "answers": [1808]}), r"line 1: answers\[0\] is neither a text nor an object"),
+        (json.dumps({**LINE, "answers": {"text": ["a"], "answer_start": [1, 2]}}), "not as many answer_start as text"),
+        (json.dumps({**LINE, "answers": [{"text": "1808", "answer_start": "9"}]}), "answer_start is no whole number"),
+        (json.dumps({**LINE, "is_impossible": "no"}), "line 1: is_impossible is neither true nor false"),
+        (b'{"id": "\xe9"}', "is not UTF-8 at byte 8"),
+        ("[" * 100_000, "line 1 is nested too deeply"),
+        ("\n\n", "holds no questions"),
+    ],
+)
+def test_bad_json_lines_are_refused(content: str | bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(QuestionsInvalid, match=said):
+        list(open_questions(file_of(tmp_path, "q.jsonl", content)))
+
+
+# tables
+
+HEADER = "id,question,context,answers,title,is_impossible\n"
+
+
+def test_a_table(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        "q.csv",
+        "\ufeff" + HEADER + 'a,When?,"Built in 1808, as they say.\nA ""bridge"".",1808,T,\n'
+        '\n,Who?,Built in 1808.,,,\nb,Where?,Built in 1808.,"[""1808"", ""in 1808""]",,no\nc,Why?,Built.,,,TRUE\n',
+    )
+    source = open_questions(path)
+    found = [(q.id, q.context, q.answers, q.title, q.impossible) for q in source]
+    assert found == [
+        ("a", 'Built in 1808, as they say.\nA "bridge".', ("1808",), "T", False),
+        ("line-5", "Built in 1808.", (), "", None),
+        ("b", "Built in 1808.", ("1808", "in 1808"), "", False),
+        ("c", "Built.", (), "", True),
+    ]
+    assert source.may_be_unanswerable
+
+
+@pytest.mark.parametrize(("name", "separator"), [("q.tsv", "\t"), ("q.csv", "\t"), ("q.csv", ";"), ("q.csv", "|")])
+def test_other_separators(name: str, separator: str, tmp_path: Path) -> None:
+    path = file_of(tmp_path, name, f"context{separator}question\r\nBuilt, in 1808.{separator}When?\r\n")
+    assert [(q.id, q.text, q.context) for q in open_questions(path)] == [("line-2", "When?", "Built, in 1808.")]
+
+
+def test_mapped_columns(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "q.csv", "Nr;Frage;Text\n7;Wann?;Gebaut 1808.\n")
+    (found,) = open_questions(path, columns={"id": "Nr", "question": "Frage", "context": "Text"})
+    assert (found.id, found.text, found.context) == ("7", "Wann?", "Gebaut 1808.")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "said"),
+    [
+        ("", {}, "no column 'question': its first line is '', in which nothing separates"),
+        ("question:context\n", {}, "no column 'question': its first line is 'question:context'"),
+        (
+            "id;frage;text\n",
+            {},
+            "no column 'question': its columns, separated by semicolons, are 'id', 'frage', 'text'",
+        ),
+        (
+            "id,question,text\n",
+            {},
+            "no column 'context': its columns, separated by commas, are 'id', 'question', 'text'",
+        ),
+        ("question,context\n", {"id": "Nr"}, "no column 'Nr' for id: its columns are 'question', 'context'"),
+        ("question,context,question\n", {}, "has 2 columns 'question'"),
+        ("question,context\n", {}, "holds no questions"),
+        ("question,context\nWhen?,Built, in 1808.\n", {}, "line 2 has 3 cells, and the first line has 2"),
+        ("question,context\nWhen?\n", {}, "line 2 has 1 cells"),
+        ("question,context\nWhen?,\n", {}, "line 2: context is empty"),
+        ('question,context\nWhen?,"Built\nin 1808.\n', {}, "is no line of a table: unexpected end of data"),
+        ('question,context\nWhen?,"Built" in\n', {}, "line 2 is no line of a table"),
+        ('question,context,answers\nWhen?,Built.,"[""a"""\n', {}, "line 2: answers is no JSON"),
+        ("question,context,answers\nWhen?,Built.,\"{'text': 'a'}\"\n", {}, "line 2: answers is written in Python"),
+        ("question,context,is_impossible\nWhen?,Built.,maybe\n", {}, "line 2: is_impossible is neither true nor false"),
+        ("id,question,context\na,When?,Built.\na,Who?,Built.\n", {}, "question id 'a' occurs twice"),
+        (b"question,context\nWhen?,Caf\xe9.\n", {}, "is not UTF-8 at byte 26"),
+    ],
+)
+def test_bad_tables_are_refused(content: str | bytes, columns: dict[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(QuestionsInvalid, match=said):
+        list(open_questions(file_of(tmp_path, "q.csv", content), columns=columns))
+
+
+# a text and questions about it
+
+
+def test_plain_text(tmp_path: Path) -> None:
+    context = file_of(tmp_path, "bridge.txt", "Built in 1808.\nRepaired in 1936.\n")
+    asked = file_of(tmp_path, "asked.txt", "When was it built?\r\n\n  Who? \nWhy?")
+    found = list(open_questions(asked, context=context))
+    assert [(q.id, q.text) for q in found] == [("line-1", "When was it built?"), ("line-3", "Who?"), ("line-4", "Why?")]
+    assert {q.context for q in found} == {"Built in 1808.\nRepaired in 1936.\n"}
+    assert {q.title for q in found} == {"bridge"}
+
+
+def test_bad_plain_texts_are_refused(tmp_path: Path) -> None:
+    asked = file_of(tmp_path, "asked.txt", "When?\n")
+    with pytest.raises(QuestionsInvalid, match=r"empty\.txt: the text is empty"):
+        list(open_questions(asked, context=file_of(tmp_path, "empty.txt", " \n")))
+    with pytest.raises(QuestionsInvalid, match=r"latin\.txt: is not UTF-8 at byte 1"):
+        list(open_questions(asked, context=file_of(tmp_path, "latin.txt", b"a\xff")))
+    with pytest.raises(FileUnreadable, match="nowhere"):
+        open_questions(asked, context=tmp_path / "nowhere")
+    with pytest.raises(QuestionsInvalid, match="holds no questions"):
+        list(open_questions(file_of(tmp_path, "none.txt", "\n"), context=asked))
+
+
+def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QuestionsInvalid, match=r"is of no known kind: .*\.jsonl"):
+        open_questions(file_of(tmp_path, "q.xlsx", b"PK"))
+
+
+# streams
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def gathered(stream: JsonStream, deep: int) -> Any:
+    """The next value, the outer parts of it by going into them."""
+    if deep and stream.peek() == "{":
+        return {name: gathered(stream, deep - 1) for name in stream.members()}
+    if deep and stream.peek() == "[":
+        return [gathered(stream, deep - 1) for _ in stream.items()]
+    return stream.value()
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=JSON, piece=st.integers(1, 9), deep=st.integers(0, 3), indent=st.sampled_from([None, 1]))
+def test_json_in_pieces_is_the_same_json(
+    value: Any, piece: int, deep: int, indent: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(value, indent=indent, ensure_ascii=False), encoding="utf-8", newline="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "PIECE", piece)
+        stream = JsonStream(path)
+        assert gathered(stream, deep) == value
+        stream.end()
+        skipped = JsonStream(path)
+        skipped.skip()
+        skipped.end()
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=JSON, piece=st.integers(1, 9), cut=st.floats(0, 1, exclude_max=True))
+def test_json_that_is_cut_is_refused(
+    value: Any, piece: int, cut: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = json.dumps([value])
+    path = tmp_path_factory.getbasetemp() / "cut.json"
+    path.write_text(whole[: int(cut * len(whole))], encoding="utf-8", newline="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "PIECE", piece)
+        with pytest.raises(QuestionsInvalid, match=r"is not JSON: .* at line 1, column"):
+            JsonStream(path).skip()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize(
+    ("content", "at"), [(b"caf\xe9!", 3), ("\u6a4b\u6a4b".encode() + b"\xff", 6), ("a\u6a4b".encode()[:-1], 1)]
+)
+def test_the_first_bad_byte_is_named(
+    content: bytes, at: int, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "PIECE", piece)
+    with pytest.raises(QuestionsInvalid, match=f"is not UTF-8 at byte {at}$"):
+        list(text.pieces_of(file_of(tmp_path, "any", content)))
+
+
+def test_a_value_beyond_all_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "LARGEST", 1000)
+    monkeypatch.setattr(text, "PIECE", 100)
+    path = written(tmp_path, squad(QA, context="Built in 1808. " * 200))
+    with pytest.raises(QuestionsInvalid, match="holds a value of more than"):
+        read_squad(path)
+
+
+@pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.csv"])
+def test_a_large_file_takes_little_memory(name: str, tmp_path: Path) -> None:
+    """20,000 questions in 20 MB; one article."""
+    context, count = "Built in 1808. " * 66, 20_000
+    path = tmp_path / name
+    with path.open("w") as file:
+        if name == "q.json":
+            file.write('{"data": [{"paragraphs": [')
+            for number in range(count):
+                qa = json.dumps({"context": context, "qas": [{"id": f"{number}", "question": "When?"}]})
+                file.write((", " if number else "") + qa)
+            file.write("]}]}")
+        elif name == "q.jsonl":
+            file.writelines(
+                json.dumps({"id": f"{number}", "question": "When?", "context": context}) + "\n"
+                for number in range(count)
+            )
+        else:
+            file.write("id,question,context\n")
+            file.writelines(f"{number},When?,{context}\n" for number in range(count))
+    assert path.stat().st_size > 19e6
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in open_questions(path)) == count
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6e6

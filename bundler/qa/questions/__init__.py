@@ -1,0 +1,107 @@
+"""Questions from files, streamed: at no time are more of them in memory than the one at hand (and every id)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from bundler.errors import FileUnreadable, QuestionsInvalid
+from bundler.qa.notes import Notes
+from bundler.qa.questions.formats import read_json_lines, read_plain, read_squad_json, says_version_2
+from bundler.qa.questions.table import read_table
+from bundler.qa.questions.text import check_text
+from bundler.types import Question, QuestionSet
+
+__all__ = ["QuestionSource", "check_text", "open_questions", "read_squad"]
+
+KINDS = {".json": "SQuAD JSON", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".csv": "a table", ".tsv": "a table"}
+
+
+class QuestionSource:
+    """The questions of a file in their order, read anew by each iteration; at most `limit`.
+
+    The first iteration notes what is odd in `notes`. An iteration raises FileUnreadable and QuestionsInvalid.
+    """
+
+    def __init__(
+        self, path: Path, read: Callable[[Notes], Iterator[Question]], *, limit: int | None, notes: Notes | None,
+        may_be_unanswerable: bool | None,
+    ) -> None:  # fmt: skip
+        self._path, self._read, self._limit = path, read, limit
+        self._notes, self._unanswerable = notes or Notes(), may_be_unanswerable
+
+    def __iter__(self) -> Iterator[Question]:
+        seen: set[str] = set()
+        notes, self._notes = self._notes, Notes()
+        impossible = False
+        for question in islice(self._read(notes), self._limit):
+            if question.id in seen:
+                hint = "Give each question an id of its own."
+                raise QuestionsInvalid(self._path, f"question id {question.id!r} occurs twice", hint)
+            seen.add(question.id)
+            impossible = impossible or question.impossible is True
+            yield question
+        if not seen:
+            raise QuestionsInvalid(self._path, "holds no questions")
+        if self._unanswerable is None and (impossible or self._path.suffix.lower() != ".json"):
+            self._unanswerable = impossible
+
+    @property
+    def may_be_unanswerable(self) -> bool:
+        """Whether "no answer" may be right: as was said, or as SQuAD's version says, or because it is for one of them.
+
+        Raises:
+            FileUnreadable, QuestionsInvalid
+        """
+        if self._unanswerable is None and self._path.suffix.lower() == ".json" and says_version_2(self._path):
+            self._unanswerable = True
+        if self._unanswerable is None:
+            self._unanswerable = any(question.impossible for question in self)
+        return self._unanswerable
+
+
+def open_questions(
+    path: Path, *, limit: int | None = None, notes: Notes | None = None, may_be_unanswerable: bool | None = None,
+    columns: Mapping[str, str] | None = None, context: Path | None = None,
+) -> QuestionSource:  # fmt: skip
+    """The questions of a file: SQuAD JSON, JSON lines or a table by its name's end; one a line with `context`.
+
+    `columns` maps the fields of a table to the names of its columns.
+
+    Raises:
+        FileUnreadable, QuestionsInvalid: it is of no known kind.
+    """
+    for each in (path, *([context] if context else [])):
+        try:
+            each.open("rb").close()
+        except OSError as error:
+            raise FileUnreadable(each, error.strerror or str(error)) from error
+    kind = KINDS.get(path.suffix.lower())
+    read: Callable[[Notes], Iterator[Question]]
+    if context is not None:
+        read = partial(_plain, path, context)
+    elif kind == "SQuAD JSON":
+        read = partial(read_squad_json, path)
+    elif kind == "JSON lines":
+        read = partial(read_json_lines, path)
+    elif kind == "a table":
+        read = partial(read_table, path, columns=columns or {})
+    else:
+        known = ", ".join(f"{end} ({each})" for end, each in KINDS.items())
+        hint = "One question a line about one text: --context-file TEXT --questions-file FILE."
+        raise QuestionsInvalid(path, f"is of no known kind: files of questions end in {known}", hint)
+    return QuestionSource(path, read, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable)
+
+
+def _plain(path: Path, context: Path, _: Notes) -> Iterator[Question]:
+    return read_plain(path, context)
+
+
+def read_squad(path: Path, limit: int | None = None) -> QuestionSet:
+    """The questions of a file, all in memory.
+
+    Raises:
+        FileUnreadable, QuestionsInvalid
+    """
+    source = open_questions(path, limit=limit)
+    return QuestionSet(tuple(source), source.may_be_unanswerable)

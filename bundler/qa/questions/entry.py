@@ -1,0 +1,108 @@
+"""One question from the fields that every format has: id, question, context, title, answers, is_impossible."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundler.errors import QuestionsInvalid
+from bundler.qa.notes import Notes
+from bundler.qa.questions.text import check_text
+from bundler.types import Question
+
+FIELDS = ("id", "question", "context", "title", "answers", "is_impossible")
+
+Known = tuple[str, int | None]  # an answer, and where it is said to begin
+
+
+def question_of(path: Path, where: str, fields: Any, notes: Notes, *, made_id: str | None = None) -> Question:
+    """The question in `fields`; `where` names their place and is put before the field's name.
+
+    What is odd about the known answers goes to `notes`. `made_id` is the id where there is none.
+
+    Raises:
+        QuestionsInvalid
+    """
+    if not isinstance(fields, Mapping):
+        raise QuestionsInvalid(path, f"{where.rstrip('.: ')} is not an object")
+    if made_id is not None and fields.get("id") in (None, ""):
+        fields = {**fields, "id": made_id}
+    key = str(field(path, where, fields, "id", (str, int)))
+    text = field(path, where, fields, "question", str)
+    check_text(path, f"{where}question", text)
+    context = field(path, where, fields, "context", str)
+    check_text(path, f"{where}context", context)
+    impossible = fields.get("is_impossible")
+    if impossible is not None and not isinstance(impossible, bool):
+        raise QuestionsInvalid(path, f"{where}is_impossible is neither true nor false")
+    known = _known(path, where, fields.get("answers"))
+    if impossible is None and isinstance(fields.get("answers"), Mapping) and not known:
+        impossible = True  # so SQuAD v2 looks on the hub
+    named = f"{path}: question {key!r}"
+    if impossible and known:
+        notes.add("said to have no answer, yet answers are given, which are left out", named)
+        known = []
+    _look_at(known, context, named, notes)
+    answers = tuple(dict.fromkeys(answer for answer, _ in known if answer.strip()))
+    if answers and impossible is None:
+        impossible = False
+    return Question(key, text, context, str(fields.get("title") or ""), answers, impossible)
+
+
+def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+    """The field of this name and kind.
+
+    Raises:
+        QuestionsInvalid
+    """
+    if not isinstance(fields, Mapping):
+        raise QuestionsInvalid(path, f"{where.rstrip('.: ')} is not an object")
+    if fields.get(name) is None:
+        raise QuestionsInvalid(path, f"{where}{name} is missing")
+    if not isinstance(fields[name], kind):
+        raise QuestionsInvalid(path, f"{where}{name} is of the wrong kind")
+    return fields[name]
+
+
+def _known(path: Path, where: str, answers: Any) -> list[Known]:
+    """The answers: a text, a list of texts or of {text, answer_start}, or {text: [...], answer_start: [...]}.
+
+    Raises:
+        QuestionsInvalid
+    """
+    if isinstance(answers, str):
+        answers = [answers]
+    if isinstance(answers, Mapping):
+        texts = answers.get("text", [])
+        starts = answers.get("answer_start") or [None] * len(texts)
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            raise QuestionsInvalid(path, f"{where}answers has not as many answer_start as text")
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    if answers is None:
+        return []
+    if not isinstance(answers, list):
+        raise QuestionsInvalid(path, f"{where}answers is not a list")
+    found = []
+    for number, answer in enumerate(answers):
+        text, start = (
+            (answer.get("text"), answer.get("answer_start")) if isinstance(answer, Mapping) else (answer, None)
+        )
+        if not isinstance(text, str):
+            raise QuestionsInvalid(path, f"{where}answers[{number}] is neither a text nor an object with `text`")
+        if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
+            raise QuestionsInvalid(path, f"{where}answers[{number}].answer_start is no whole number")
+        found.append((text, start))
+    return found
+
+
+def _look_at(known: list[Known], context: str, named: str, notes: Notes) -> None:
+    """Notes each kind of oddity once."""
+    odd = set()
+    for text, start in known:
+        if not text.strip():
+            odd.add("an answer that is given is empty, and left out")
+        elif text not in context:
+            odd.add("an answer that is given does not occur in the context")
+        elif start is not None and (start < 0 or not context.startswith(text, start)):
+            odd.add("an answer that is given stands elsewhere in the context than answer_start says")
+    for kind in sorted(odd):
+        notes.add(kind, named)

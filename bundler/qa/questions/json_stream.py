@@ -1,0 +1,138 @@
+"""A JSON document of any size, read value by value: only the value at hand is in memory."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bundler.errors import QuestionsInvalid
+from bundler.qa.questions.text import pieces_of
+
+LARGEST = 1 << 26  # characters of a value that is read whole
+DEEPEST = 100  # what is passed over is not nested deeper
+LONGEST_WORD = 16  # characters: true, \u00e9, 1e+9 or -Infinity, cut in the middle, is wrong near the cut
+SPACE = " \t\n\r"
+
+
+class JsonStream:
+    """Stands before a value of the document; `members` and `items` go into it, `value` reads it, `skip` passes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._pieces, self._decoder = path, pieces_of(path), json.JSONDecoder()
+        self._text, self._at = "", 0
+        self._lines, self._columns = 0, 0  # those before self._text
+
+    def peek(self) -> str:
+        """The first character of what comes next; empty at the document's end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in SPACE:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def value(self) -> Any:
+        """The value that comes next, whole.
+
+        Raises:
+            QuestionsInvalid: it is no JSON, or too large.
+        """
+        self.peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                if end + LONGEST_WORD < len(self._text) or not self._more():  # a number may go on
+                    self._at = end
+                    return value
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos + LONGEST_WORD > len(self._text)
+                refusal = self._no_json(error.msg, error.pos)  # by what is in memory now
+                if not (cut and self._more()):
+                    raise refusal from error
+            except RecursionError as error:
+                raise self._too_deep() from error
+            if len(self._text) - self._at > LARGEST:
+                what = f"holds a value of more than {LARGEST >> 20} million characters at {self._place(self._at)}"
+                raise QuestionsInvalid(self._path, what, "Is this a file of questions? JSON of any size may hold them.")
+
+    def members(self) -> Iterator[str]:
+        """The names in the object that comes next; each one's value is to be read before the next name."""
+        for _ in self._elements("{", "}"):
+            name = self.value()
+            if not isinstance(name, str) or self.peek() != ":":
+                raise self._no_json("a name and a colon are missing", self._at)
+            self._at += 1
+            yield name
+
+    def items(self) -> Iterator[int]:
+        """The numbers of the array's items; each item is to be read before the next."""
+        return self._elements("[", "]")
+
+    def skip(self, depth: int = DEEPEST) -> None:
+        """Passes over a value of any size.
+
+        Raises:
+            QuestionsInvalid: it is no JSON, or is nested too deeply.
+        """
+        if not depth:
+            raise self._too_deep()
+        if self.peek() == "{":
+            for _ in self.members():
+                self.skip(depth - 1)
+        elif self.peek() == "[":
+            for _ in self.items():
+                self.skip(depth - 1)
+        else:
+            self.value()
+
+    def end(self) -> None:
+        """Sees to it that nothing follows."""
+        if self.peek():
+            raise self._no_json("more follows the document's end", self._at)
+
+    def _elements(self, opening: str, closing: str) -> Iterator[int]:
+        if self.peek() != opening:
+            raise self._no_json(f"{opening} is missing", self._at)
+        self._at += 1
+        if self.peek() == closing:
+            self._at += 1
+            return
+        if not self.peek():
+            raise self._no_json(f"{closing} is missing", self._at)
+        number = 0
+        while True:
+            yield number
+            number += 1
+            mark = self.peek()
+            if mark not in (",", closing):
+                raise self._no_json(f", or {closing} is missing", self._at)
+            self._at += 1
+            if mark == closing:
+                return
+
+    def _more(self) -> bool:
+        """Takes in more of the file, twice what is there and more: a long value is looked at few times."""
+        kept, pieces, size = self._text[self._at :], [], 0
+        while size <= 2 * len(kept) and (piece := next(self._pieces, None)) is not None:
+            pieces.append(piece)
+            size += len(piece)
+        if not size:
+            return False
+        self._lines, self._columns = self._position(self._at)
+        self._text, self._at = "".join([kept, *pieces]), 0
+        return True
+
+    def _position(self, at: int) -> tuple[int, int]:
+        lines = self._text.count("\n", 0, at)
+        return self._lines + lines, at - self._text.rfind("\n", 0, at) - 1 if lines else self._columns + at
+
+    def _place(self, at: int) -> str:
+        lines, columns = self._position(at)
+        return f"line {lines + 1}, column {columns + 1}"
+
+    def _too_deep(self) -> QuestionsInvalid:
+        return QuestionsInvalid(self._path, f"is nested too deeply at {self._place(self._at)}")
+
+    def _no_json(self, what: str, at: int) -> QuestionsInvalid:
+        return QuestionsInvalid(self._path, f"is not JSON: {what} at {self._place(at)}")

@@ -1,0 +1,97 @@
+"""Questions from a table with a line of column names: CSV, or separated by tabulators, semicolons or bars."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from bundler.errors import QuestionsInvalid
+from bundler.qa.notes import Notes
+from bundler.qa.questions.entry import FIELDS, question_of
+from bundler.qa.questions.text import lines_of
+from bundler.types import Question
+
+NEEDED = ("question", "context")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
+LONGEST = 1 << 26  # characters of a cell
+YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def read_table(path: Path, notes: Notes, columns: Mapping[str, str]) -> Iterator[Question]:
+    """The table's questions; `columns` gives a field's column where it has another name.
+
+    A question without id is called by its line. The cell of `answers` is a text, or JSON as in SQuAD.
+
+    Raises:
+        FileUnreadable, QuestionsInvalid
+    """
+    lines = lines_of(path)
+    head = next(lines, "")
+    names = {name: columns.get(name, name) for name in FIELDS}
+    separator = _separator(path, head, [names[name] for name in NEEDED])
+    csv.field_size_limit(LONGEST)
+    rows = csv.reader(chain([head], lines), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(rows)]
+        places = {name: header.index(column) for name, column in names.items() if column in header}
+        _check_header(path, header, columns)
+        begin = rows.line_num + 1
+        for row in rows:
+            where = f"line {begin}"
+            if any(cell.strip() for cell in row):
+                if len(row) != len(header):
+                    what = f"{where} has {len(row)} cells, and the first line has {len(header)}"
+                    raise QuestionsInvalid(path, what, f"Put cells that hold {SEPARATORS[separator]} in quotes.")
+                cells = {name: row[place] for name, place in places.items()}
+                yield question_of(path, f"{where}: ", _fields(path, where, cells), notes, made_id=f"line-{begin}")
+            begin = rows.line_num + 1
+    except csv.Error as error:
+        hint = "Put cells with quotes or line ends in quotes, and double the quotes in them."
+        raise QuestionsInvalid(path, f"line {rows.line_num} is no line of a table: {error}", hint) from error
+
+
+def _separator(path: Path, head: str, needed: Sequence[str]) -> str:
+    """What separates the columns: that which finds those that are needed."""
+    found = {each: [name.strip() for name in next(csv.reader([head], delimiter=each), [])] for each in SEPARATORS}
+    for separator, names in found.items():
+        if set(needed) <= set(names):
+            return separator
+    separator = max(found, key=lambda each: len(found[each]))
+    missing = next(name for name in needed if name not in found[separator])
+    if len(found[separator]) > 1:
+        said = f"its columns, separated by {SEPARATORS[separator]}, are {', '.join(map(repr, found[separator]))}"
+    else:
+        said = f"its first line is {head.strip()[:80]!r}, in which nothing separates columns"
+    hint = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
+    raise QuestionsInvalid(path, f"has no column {missing!r}: {said}", hint)
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> None:
+    for name in header:
+        if header.count(name) > 1 and name in (*FIELDS, *columns.values()):
+            raise QuestionsInvalid(path, f"has {header.count(name)} columns {name!r}", "Give each a name of its own.")
+    for name, column in columns.items():
+        if column not in header:
+            said = ", ".join(map(repr, header))
+            raise QuestionsInvalid(
+                path, f"has no column {column!r} for {name}: its columns are {said}", "See --columns."
+            )
+
+
+def _fields(path: Path, where: str, cells: Mapping[str, str]) -> dict[str, Any]:
+    """The cells as values; an empty one says nothing."""
+    fields: dict[str, Any] = {name: cell for name, cell in cells.items() if cell.strip() or name in NEEDED}
+    if "is_impossible" in fields:
+        fields["is_impossible"] = YES_NO.get(fields["is_impossible"].strip().lower(), fields["is_impossible"])
+    answers = fields.get("answers", "")
+    if answers.startswith(('["', '[{"', '{"', "[]")):
+        try:
+            fields["answers"] = json.loads(answers)
+        except ValueError as error:
+            raise QuestionsInvalid(path, f"{where}: answers is no JSON: {error}") from error
+    elif answers.startswith(("['", "{'")):
+        hint = "Write a text, or JSON: a list of texts."
+        raise QuestionsInvalid(path, f"{where}: answers is written in Python, not in JSON", hint)
+    return fields

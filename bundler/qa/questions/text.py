@@ -1,0 +1,73 @@
+"""Text files piece by piece, so that their size does not matter; what is no UTF-8 is said by its byte."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from bundler.errors import FileUnreadable, QuestionsInvalid
+
+PIECE = 1 << 18
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def pieces_of(path: Path) -> Iterator[str]:
+    """The file's text in pieces, without a byte order mark.
+
+    Raises:
+        FileUnreadable, QuestionsInvalid
+    """
+    decoder, read = codecs.getincrementaldecoder("utf-8")(), 0
+    try:
+        with path.open("rb") as file:
+            while True:
+                piece = file.read(PIECE)
+                if not read and piece.startswith(UTF_16):
+                    raise QuestionsInvalid(path, "is UTF-16, not UTF-8", "Save it as UTF-8.")
+                begun = read - len(decoder.getstate()[0])  # where the decoder's own rest and this piece begin
+                try:
+                    text = decoder.decode(piece, final=not piece)
+                except UnicodeDecodeError as error:
+                    raise QuestionsInvalid(
+                        path, f"is not UTF-8 at byte {begun + error.start}", "Save it as UTF-8."
+                    ) from error
+                yield text.removeprefix("\ufeff") if not read else text
+                if not piece:
+                    return
+                read += len(piece)
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The file's lines with their ends; what ends a line is a line feed, and nothing else.
+
+    Raises:
+        FileUnreadable, QuestionsInvalid
+    """
+    rest: list[str] = []
+    for piece in pieces_of(path):
+        *whole, last = piece.split("\n")
+        for line in whole:
+            yield "".join([*rest, line, "\n"])
+            rest = []
+        rest.append(last)
+    if line := "".join(rest):
+        yield line
+
+
+def check_text(source: Path | str, where: str, text: str) -> None:
+    """Refuses what a question cannot be made of; `where` names the text in the file.
+
+    Raises:
+        QuestionsInvalid
+    """
+    if not text.strip():
+        raise QuestionsInvalid(source, f"{where} is empty", "Give every question a text and a context.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QuestionsInvalid(
+            source,
+            f"{where} holds half of a surrogate pair at character {error.start}",
+            "Save the text as valid Unicode.",
+        ) from error
