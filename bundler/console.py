@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,41 +42,70 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Shows stages as they go: a bar on a terminal, one line a stage elsewhere."""
+        """Shows stages as they go, how much is done, how fast, and the time left: a bar on a terminal, a line a quarter
+        elsewhere."""
         if not sys.stderr.isatty():
-            yield _PlainProgress()
+            yield PlainProgress()
             return
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
         with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None)
+            task, pace = bar.add_task("", total=None, pace=""), Pace()
 
             def show(stage: str, done: int, total: int | None, /) -> None:
-                bar.update(task, description=stage, completed=done, total=total)
+                words = pace.words(stage, done, total)
+                bar.update(task, description=_visible(stage), completed=done, total=total, pace=words)
 
             yield show
 
 
-class _PlainProgress:
+class Pace:
+    """How far a stage is, how fast it goes, and how long it will take, in words."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage = ""
+        self._begun = (0.0, 0)
+
+    def words(self, stage: str, done: int, total: int | None) -> str:
+        """Empty where there is nothing to tell."""
+        now = self._clock()
+        if stage != self._stage:
+            self._stage, self._begun = stage, (now, done)
+        if not total:
+            return ""
+        since, before = self._begun
+        told = f"{_short(done)} of {_short(total)}"
+        if done <= before or now <= since:
+            return told
+        rate = (done - before) / (now - since)
+        return f"{told}, {_short(rate)}/s, {(total - done) / rate:.0f} s left"
+
+
+def _short(number: float) -> str:
+    """12, 3.4, 5.6M: three digits or so."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            return f"{number / min(size, 1e3 if suffix == 'k' else size):.1f}{suffix}"
+    return f"{number:.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
+
+
+class PlainProgress:
     """A line when a stage begins, and where its size is known one each quarter of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._last: tuple[str, int] | None = None
+        self._pace = Pace(clock)
 
     def __call__(self, stage: str, done: int, total: int | None, /) -> None:
+        words = self._pace.words(stage, done, total)
         quarter = 4 * done // total if total else 0
         if self._last != (stage, quarter):
             self._last = (stage, quarter)
-            print(f"{stage} ({25 * quarter} %)" if quarter else stage, file=sys.stderr, flush=True)
+            print(f"{stage} ({words})" if words and done else stage, file=sys.stderr, flush=True)
 
 
 def _visible(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bundler.console import Console, show_error
+from bundler.console import Console, Pace, PlainProgress, show_error
 from bundler.errors import BundlerError
 
 
@@ -33,9 +33,34 @@ def test_an_error_is_two_lines_whatever_is_in_it(capsys: pytest.CaptureFixture[s
 
 
 def test_progress_without_a_terminal_is_one_line_a_quarter(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter(range(1000))
+    progress = PlainProgress(lambda: next(clock) / 2)
+    progress("looking", 0, None)
+    for done in range(0, 1010, 10):
+        progress("running", done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "looking",
+        "running",
+        "running (250 of 1000, 20/s, 38 s left)",
+        "running (500 of 1000, 20/s, 25 s left)",
+        "running (750 of 1000, 20/s, 12 s left)",
+        "running (1000 of 1000, 20/s, 0 s left)",
+    ]
+
+
+def test_pace_counts_from_where_a_stage_began() -> None:
+    times = iter([0.0, 10.0, 11.0, 13.0])
+    pace = Pace(lambda: next(times))
+    assert pace.words("checking", 0, None) == ""
+    assert pace.words("pushing", 5_000_000, 25_000_000) == "5.0M of 25.0M"
+    assert pace.words("pushing", 6_000_000, 25_000_000) == "6.0M of 25.0M, 1.0M/s, 19 s left"
+    assert pace.words("running", 12_000, 15_000) == "12.0k of 15.0k"
+
+
+def test_a_terminal_gets_a_bar_and_odd_stages_are_harmless(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with Console().progress() as progress:
-        progress("looking", 0, None)
-        for done in range(101):
-            progress("pushing", done, 100)
-    expected = ["looking", "pushing", "pushing (25 %)", "pushing (50 %)", "pushing (75 %)", "pushing (100 %)"]
-    assert capsys.readouterr().err.splitlines() == expected
+        progress("phone \x1b[31m lost", 1, 2)
+    assert "\x1b[31m lost" not in capsys.readouterr().err
