@@ -30,18 +30,19 @@ class ShellStream:
     def __init__(self, connection: socket.socket, stdin: Iterable[bytes], on_stdout: Callable[[bytes], object]) -> None:
         self._connection, self._on_stdout = connection, on_stdout
         self._pieces = self._packets(stdin)
-        self._outgoing = memoryview(b"")
+        self._outgoing: list[memoryview] = []  # of the packet at hand, what has not gone yet
         self._incoming = bytearray()
         self._stderr = bytearray()
         self._exit_code: int | None = None
 
     @staticmethod
-    def _packets(stdin: Iterable[bytes]) -> Iterator[bytes]:
+    def _packets(stdin: Iterable[bytes]) -> Iterator[list[memoryview]]:
+        """Head and data, not joined: that would copy every byte once more."""
         for data in stdin:
             for start in range(0, len(data), LARGEST_PACKET):
-                piece = data[start : start + LARGEST_PACKET]
-                yield b"".join((bytes((STDIN,)), len(piece).to_bytes(4, "little"), piece))
-        yield bytes((CLOSE_STDIN, 0, 0, 0, 0))
+                piece = memoryview(data)[start : start + LARGEST_PACKET]
+                yield [memoryview(bytes((STDIN,)) + len(piece).to_bytes(4, "little")), piece]
+        yield [memoryview(bytes((CLOSE_STDIN, 0, 0, 0, 0)))]
 
     def pump(self, timeout_s: float, stall_s: float, halt: threading.Event) -> tuple[int, bytes]:
         """Carries data both ways until the command ends; returns its exit code and stderr.
@@ -79,13 +80,17 @@ class ShellStream:
     def _send(self) -> bool:
         """Sends what the connection takes; False when all of stdin has gone."""
         if not self._outgoing:
-            self._outgoing = memoryview(next(self._pieces, b""))
+            self._outgoing = next(self._pieces, [])
             if not self._outgoing:
                 return False
         try:
-            self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
+            sent = self._connection.sendmsg(self._outgoing)
         except OSError as error:
             raise LinkBroken(str(error)) from error
+        while self._outgoing and sent >= len(self._outgoing[0]):
+            sent -= len(self._outgoing.pop(0))
+        if sent:
+            self._outgoing[0] = self._outgoing[0][sent:]
         return True
 
     def _receive(self) -> None:

@@ -8,6 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 BLOCK = 512
@@ -53,8 +54,15 @@ def header(name: str, size: int) -> bytes:
     raw = name.encode()
     if len(raw) > _LONGEST_NAME:
         raise ValueError(f"{name!r} is too long for a name in ustar")
-    before = b"%s%s%011o\x00%011o\x00" % (raw.ljust(_LONGEST_NAME, b"\0"), _MODE_AND_OWNER, size, 0)
-    return b"%s%06o\x00 %s" % (before, sum(before) + sum(_SPACES) + sum(_BEHIND_SUM), _BEHIND_SUM)
+    middle, others = _middle(size)
+    return b"%s%s%06o\x00 %s" % (raw.ljust(_LONGEST_NAME, b"\0"), middle, sum(raw) + others, _BEHIND_SUM)
+
+
+@lru_cache
+def _middle(size: int) -> tuple[bytes, int]:
+    """What stands between name and sum; and what all but the name adds to the sum."""
+    middle = b"%s%011o\x00%011o\x00" % (_MODE_AND_OWNER, size, 0)
+    return middle, sum(middle) + sum(_SPACES) + sum(_BEHIND_SUM)
 
 
 def padding(size: int) -> bytes:
