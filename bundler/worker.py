@@ -98,6 +98,7 @@ class Worker:
         self._restart = shared.restart
         self._vain = 0  # ends of the job without a chunk done in between
         self._unsound: set[Chunk] = set()
+        self._found_bytes = 0  # what the phone had when something was last pushed
 
     def work(self) -> None:
         """Does chunks until the board is complete.
@@ -105,14 +106,14 @@ class Worker:
         Raises:
             PhoneError: the phone stays away, or refuses; RunFailed, OutputsInvalid; Halted, TimeUp
         """
-        attempts = 0
+        attempts, far = 0, (0, 0)
         while True:
-            before = (self.member.chunks, self.member.pushed_bytes)
             try:
                 self._attend(self._arrive())
                 return
             except TRANSIENT as error:
-                attempts = attempts + 1 if before == (self.member.chunks, self.member.pushed_bytes) else 1
+                came = (self.member.chunks, self._found_bytes)
+                attempts, far = (attempts + 1, far) if came <= far else (1, came)
                 if attempts >= ATTEMPTS or self._board.complete:
                     raise
                 self._board.put_back(self.name)
@@ -208,6 +209,7 @@ class Worker:
             store.link(self._shared.bundle.id, names)
         finally:
             self.member.pushed_bytes += store.pushed_bytes
+            self._found_bytes = max(self._found_bytes, store.found_bytes)
 
     def _look_at_the_end(self, job: PhoneJob, status: Status) -> None:
         """Lets a job that ended be started again: one that was killed, whose phone was restarted, or that failed before

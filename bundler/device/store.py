@@ -28,6 +28,7 @@ class Store:
         self._phone, self._progress = phone, progress
         self._script = (DEVICE_SCRIPTS / "store.sh").read_text(encoding="utf-8")
         self.pushed_bytes = 0
+        self.found_bytes = 0  # of what was to be pushed, what the phone had already: more from try to try is progress
 
     def push(self, blobs: Sequence[Blob], free_bytes: int | None) -> None:
         """Sees to it that the phone has each of the blobs, whole: checked by its checksum in any case.
@@ -80,6 +81,7 @@ class Store:
         words = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
         whole = {word[1] for word in words if len(word) == 2 and word[0] == "whole"}
         parts = {word[1]: int(word[2]) for word in words if len(word) == 3 and word[0] == "part" and word[2].isdigit()}
+        self.found_bytes = sum(b.size if b.sha256 in whole else parts.get(b.sha256, 0) for b in set(blobs))
         return whole, parts
 
     def _counter(self, total: int) -> Callable[..., Iterator[bytes]]:
