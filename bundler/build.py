@@ -30,6 +30,7 @@ from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
+from bundler.reference import keep_reference
 from bundler.resources import TEMPLATES
 from bundler.sample import Sample
 from bundler.soc import DEFAULT, Soc, known_socs
@@ -93,6 +94,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
         record = _make_model(request, sdk, source, sample.features, device, work, out, progress)
+        progress("computing the float32 reference", 0, None)
+        keep_reference(source, draft, windows)
         _copy_parts(device, parts)
         _write_scripts(device, source, windows)
         _write_questions(host, request.questions)

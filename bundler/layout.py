@@ -26,11 +26,18 @@ OUTPUT = "output"  # made by the run, one folder a runtime
 QUESTIONS = "questions.json"
 OFFSETS = "offsets.npy"
 TOKENIZER = "tokenizer.json"
+REFERENCE = "reference.onnx"  # the float32 model that the DLC came from
+VERIFY = "verify.npz"  # its logits for a few windows
 
 # in a run's folder
 RUN = "run.json"
 LOGITS = "logits"  # one file a chunk of the input list
 ANSWERS = "answers.json"
+PREDICTIONS = "predictions.json"
+NULL_ODDS = "null_odds.json"
+
+# in the bundle's runs/ folder
+EVALUATION = "evaluation.json"
 
 REMOTE_ROOT = PurePosixPath("/data/local/tmp/mbqa")
 
@@ -83,6 +90,11 @@ def file_safe(name: str) -> str:
 def log_of(phone: str) -> str:
     """What snpe-net-run said on a phone, relative to the run's folder."""
     return f"log-{file_safe(phone)}.txt"
+
+
+def reference_folder(bundle: Path, bundle_id: str) -> Path:
+    """The folder of the float32 reference's logits, kept as a run's are."""
+    return bundle / RUNS / "reference" / bundle_id
 
 
 def run_folder(bundle: Path, runtime: str, serials: Sequence[str]) -> Path:
