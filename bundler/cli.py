@@ -11,7 +11,7 @@ import typer
 
 from bundler import __version__, layout, soc
 from bundler.console import Console, show_error
-from bundler.errors import BundlerError, HostStorageFailed, UsageError
+from bundler.errors import BundlerError, HostStorageFailed, NotVerified, UsageError
 from bundler.types import Runtime
 from bundler.virtual import faults
 
@@ -206,6 +206,14 @@ def deploy(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait; fetch-answers does.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was not finished.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare a few windows' logits with float32's; exit code 8 where they differ."),
+    ] = False,
+    verify_threshold: Annotated[
+        float | None,
+        typer.Option(help="The cosine that --verify asks for. Default: 0.999, for fixed point 0.99.", min=-1, max=1),
+    ] = None,
     on_interrupt: OnInterrupt = "leave",
     bundle: BundlePath = DEFAULT_BUNDLE,
     timeout: Timeout = 3600.0,
@@ -233,12 +241,16 @@ def deploy(
         detach,
         timeout,
         on_interrupt,
+        verify or verify_threshold is not None,
+        verify_threshold,
     )
     with console.progress() as progress:
         run = deploy_bundle(bundle, _server(adb_host, adb_port), request, progress)
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))
+    if run.verified is not None and not run.verified.passed:
+        raise NotVerified(bundle, run.verified.smallest_cosine, run.verified.threshold)
 
 
 @app.command("fetch-answers")

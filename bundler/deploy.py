@@ -15,9 +15,11 @@ from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.probe import probe
 from bundler.device.targets import Target, choose_targets
+from bundler.errors import UsageError
 from bundler.fitness import check_fitness, choose_runtime
 from bundler.run import Run, newest_run
 from bundler.types import Progress, Runtime
+from bundler.verify import verify_run
 from bundler.worker import Member
 
 LARGEST_CHUNK = 500  # windows: each chunk costs one start of snpe-net-run, which loads the model
@@ -28,7 +30,8 @@ CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
 class DeployRequest:
     """How to run a bundle, and on which phones: `devices` as --device takes them, or all that are attached with
     `everywhere`; without either the only one. `chunk`: windows at a time (None: as fits); `restart`: do not go on with
-    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together."""
+    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together; `verify`: compare logits
+    with the reference's, whose cosine is to reach `verify_threshold` (None: as the precision lets expect)."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
@@ -41,6 +44,8 @@ class DeployRequest:
     detach: bool = False
     timeout_s: float = 3600.0
     when_interrupted: WhenInterrupted = "leave"
+    verify: bool = False
+    verify_threshold: float | None = None
 
 
 def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progress: Progress) -> Run:
@@ -48,8 +53,11 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
     folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it.
 
     Raises:
-        InputError: the bundle is refused; PhoneError: a phone is; RunFailed, OutputsInvalid, TimeUp, Interrupted
+        InputError: the bundle is refused; PhoneError: a phone is; RunFailed, OutputsInvalid, TimeUp, Interrupted;
+        UsageError: `verify` and `detach`
     """
+    if request.verify and request.detach:
+        raise UsageError("--verify does not go with --detach", "Wait for the end of the run: leave --detach out.")
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
@@ -64,7 +72,8 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
     if request.detach:
         launch(work)
         return run
-    return carry_on(work)
+    done = carry_on(work)
+    return verify_run(bundle, done, request.verify_threshold) if request.verify else done
 
 
 def look_at(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> Member:

@@ -41,6 +41,8 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- VirtualPhoneFailed
 +- RunFailed                    6  the run failed on the phone
 +- OutputsInvalid               7  outputs damaged or incomplete
++- GateFailed                   8  a gate that the user set was not passed
+|  +- NotVerified
 +- Interrupted                130  by Ctrl-C
 """
 
@@ -367,6 +369,22 @@ class RunFailed(BundlerError):
 class OutputsInvalid(BundlerError):
     exit_code = 7
     hint = "Run `mbqa-bundle deploy` again, then `mbqa-bundle fetch-answers`."
+
+
+class GateFailed(BundlerError):
+    """Something that the user set a limit to is beyond it; the outputs are kept."""
+
+    exit_code = 8
+    hint = "Look at evaluation.json, or at the report."
+
+
+class NotVerified(GateFailed):
+    def __init__(self, bundle: Path, cosine: float, threshold: float) -> None:
+        super().__init__(
+            f"{bundle}: not verified: the smallest cosine with float32's logits is {cosine:.6f}, below {threshold:g}",
+            "The outputs are kept. `mbqa-bundle evaluate` shows what it costs; build at a higher precision, or set"
+            " another limit with --verify-threshold.",
+        )
 
 
 class Interrupted(BundlerError):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
 from bundler.errors import NoRun, PhoneError
 from bundler.model.sources import OUTPUTS
+from bundler.predictions import write_predictions
 from bundler.qa.spans import WindowLogits, decode
 from bundler.run import Run, newest_run
 from bundler.types import RUNTIMES, Answer, Progress, Runtime
 
-SCHEMA = 2
+SCHEMA = 3
 START, END = OUTPUTS
 
 
@@ -47,8 +48,8 @@ class Fetched:
 
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress) -> Fetched:
-    """Decodes the newest run's outputs and writes answers.json into the run's folder; a run that is not finished is
-    waited for, and carried on where it had to stop.
+    """Decodes the newest run's outputs and writes answers.json and predictions.json into the run's folder; a run that
+    is not finished is waited for, and carried on where it had to stop.
 
     Raises:
         InputError: there is no such bundle or run; PhoneError, RunFailed, OutputsInvalid, TimeUp, Interrupted
@@ -66,6 +67,8 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
     with writing(target) as draft:
         document = answers_document(bundle, run, answers)
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    odds = {answer.question_id: answer.null_odds for answer in answers} if bundle.manifest.may_be_unanswerable else None
+    write_predictions(target.parent, {answer.question_id: answer.text for answer in answers}, odds)
     return Fetched(bundle, run, answers, target)
 
 
@@ -130,6 +133,7 @@ def answers_document(bundle: Bundle, run: Run, answers: tuple[Answer, ...]) -> d
         "phones": [
             {"serial": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
         ],
+        "verified": asdict(run.verified) if run.verified else None,
         "answers": [
             {
                 "id": answer.question_id,

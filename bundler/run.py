@@ -28,9 +28,20 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """The verdict of `deploy --verify`: the smallest cosine of the phone's logits with float32's, over so many windows,
+    and what it had to reach."""
+
+    smallest_cosine: float
+    threshold: float
+    windows: int
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Run:
     """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
-    a run that is not `finished` goes on with the next deploy or fetch."""
+    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None where nobody asked for it."""
 
     bundle_id: str
     settings: Settings
@@ -39,6 +50,7 @@ class Run:
     finished: bool = False
     seconds: float = 0.0
     parts: tuple[Part, ...] = ()
+    verified: Verified | None = None
 
     def folder(self, bundle: Path) -> Path:
         return layout.run_folder(bundle, self.settings.runtime, self.phones)
@@ -60,6 +72,8 @@ class Run:
             fields["settings"] = Settings(**fields["settings"])
             fields["phones"] = tuple(fields["phones"])
             fields["parts"] = tuple(Part(**part) for part in fields["parts"])
+            if fields.get("verified") is not None:
+                fields["verified"] = Verified(**fields["verified"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error

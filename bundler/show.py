@@ -48,6 +48,12 @@ def run_lines(run: Run) -> Iterator[str]:
         yield f"phone {part.phone} ({part.soc}): {did}, {pushed}{trouble}"
         if set(part.windows) - {run.settings.runtime}:
             yield f"phone {part.phone}: the {run.settings.runtime} could not do all of it: fallback"
+    if run.verified is not None:
+        verdict, found = "verified" if run.verified.passed else "not verified", run.verified
+        yield (
+            f"{verdict}: the smallest cosine with float32 over {found.windows} windows is {found.smallest_cosine:.6f}, "
+            f"the threshold {found.threshold:g}"
+        )
     yield f"ran in {run.seconds:.1f} s: `mbqa-bundle fetch-answers` shows the answers"
 
 

@@ -1,0 +1,127 @@
+"""`deploy --verify`: the phone's logits against those that build kept, the verdict on record, and the exit code."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bundler import layout
+from bundler.bundle import Bundle
+from bundler.cli import main
+from bundler.device.chunks import Chunk
+from bundler.device.outputs import keep, load
+from bundler.device.phone import Phone
+from bundler.errors import UsageError
+from bundler.run import Run, newest_run
+from bundler.verify import default_threshold, verify_run
+from tests.deploying import deploy, fetch
+from tests.phones import virtual_phone
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    with virtual_phone(tmp_path_factory.mktemp("phone")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def silly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    """A phone whose snpe-net-run computes nothing."""
+    with virtual_phone(tmp_path_factory.mktemp("silly"), faults=["run-time:0"]) as made:
+        yield made
+
+
+def command(phone: Phone, bundle: Bundle, *more: str) -> list[str]:
+    port = str(phone.server.port)
+    return [
+        "deploy", "--bundle", str(bundle.path), "--device", phone.serial, "--adb-host", phone.server.host,
+        "--adb-port", port, *more,
+    ]  # fmt: skip
+
+
+def test_a_phone_that_computes_right_is_verified(phone: Phone, bundle: Bundle) -> None:
+    run = deploy(phone, bundle, chunk=3, verify=True)
+    assert run.verified is not None
+    assert run.verified.passed
+    assert run.verified.smallest_cosine == pytest.approx(1, abs=1e-5)
+    assert (run.verified.windows, run.verified.threshold) == (4, 0.999)
+    assert newest_run(bundle) == run
+    answers = json.loads(fetch(phone, bundle).path.read_text())
+    assert answers["verified"] == vars(run.verified)
+
+
+def test_nobody_asked(phone: Phone, bundle: Bundle) -> None:
+    assert deploy(phone, bundle).verified is None
+    assert json.loads(fetch(phone, bundle).path.read_text())["verified"] is None
+
+
+def test_a_phone_that_computes_wrong_ends_with_code_8_and_keeps_its_outputs(
+    silly: Phone, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(silly, bundle, "--verify")) == 8
+    said = capsys.readouterr()
+    assert "not verified: the smallest cosine with float32" in said.out
+    error, hint = said.err.strip().splitlines()[-2:]
+    assert error.startswith(f"error: {bundle.path}: not verified: ")
+    assert "below 0.999" in error
+    assert "--verify-threshold" in hint
+    run = newest_run(bundle)
+    assert run is not None
+    assert run.finished
+    assert run.verified is not None
+    assert not run.verified.passed
+    assert fetch(silly, bundle).answers
+
+
+def test_the_threshold_is_the_users(silly: Phone, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(silly, bundle, "--verify-threshold", "-1", "--json")) == 0
+    verified = json.loads(capsys.readouterr().out)["verified"]
+    assert verified["passed"]
+    assert verified["threshold"] == -1
+
+
+def test_one_wrong_window_is_enough(phone: Phone, bundle: Bundle) -> None:
+    run = deploy(phone, bundle, chunk=3)
+    folder, chunk = run.folder(bundle.path), Chunk(3, 4)
+    logits = load(folder, chunk, bundle.manifest.outputs)
+    logits["end_logits"] = -logits["end_logits"]
+    keep(logits, folder, chunk)
+    verified = verify_run(bundle, run).verified
+    assert verified is not None
+    assert verified.smallest_cosine == pytest.approx(-1, abs=1e-5)
+    assert not verified.passed
+
+
+def test_what_padding_holds_does_not_count(phone: Phone, bundle: Bundle) -> None:
+    run = deploy(phone, bundle, chunk=1)
+    folder, chunk = run.folder(bundle.path), Chunk(0, 1)
+    logits = load(folder, chunk, bundle.manifest.outputs)
+    mask = np.fromfile(bundle.path / layout.DEVICE / bundle.manifest.windows[0].inputs["attention_mask"], "<f4")
+    assert 0 in mask
+    logits["start_logits"][..., mask == 0] = 1e6
+    keep(logits, folder, chunk)
+    verified = verify_run(bundle, run).verified
+    assert verified is not None
+    assert verified.passed
+
+
+def test_a_record_without_verdict_is_read(phone: Phone, bundle: Bundle) -> None:
+    run = deploy(phone, bundle)
+    record = run.folder(bundle.path) / layout.RUN
+    fields = json.loads(record.read_text())
+    del fields["verified"]
+    record.write_text(json.dumps(fields))
+    assert Run.read(record) == replace(run, verified=None)
+
+
+def test_verify_waits(phone: Phone, bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="--detach"):
+        deploy(phone, bundle, verify=True, detach=True)
+
+
+def test_thresholds() -> None:
+    assert [default_threshold(name) for name in ("fp32", "fp16", "w8a16", "w8a8", "")] == [
+        0.999, 0.999, 0.99, 0.99, 0.99,
+    ]  # fmt: skip
