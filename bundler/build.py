@@ -1,14 +1,12 @@
 """Questions and a model in, a bundle out."""
 
-import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
-import numpy as np
 
 from bundler import __version__, layout
 from bundler.bundle import (
@@ -22,19 +20,22 @@ from bundler.bundle import (
     drafting,
     file_entries,
     read_bundle,
+    read_windows,
 )
 from bundler.check import check_dlc
+from bundler.inputs import kept_questions, write_windows
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, make_dlc
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import Windower, load_tokenizer
+from bundler.qa.notes import Notes
 from bundler.qa.spans import MAX_ANSWER_TOKENS
 from bundler.reference import keep_reference
 from bundler.resources import TEMPLATES
 from bundler.sample import Sample
 from bundler.soc import DEFAULT, Soc, known_socs
-from bundler.types import Feature, Progress, QuestionSet
+from bundler.types import Feature, Progress, Questions
 
 OVERLAP = 128
 CALIBRATION_WINDOWS = 32
@@ -44,7 +45,7 @@ CALIBRATION_WINDOWS = 32
 class CalibrationRequest:
     """Windows to calibrate on: a sample of those of `questions`, or of the bundle's own where it is None."""
 
-    questions: QuestionSet | None = None
+    questions: Questions | None = None
     name: str = "the bundle's questions"
     windows: int = CALIBRATION_WINDOWS
     seed: int = 0
@@ -52,15 +53,19 @@ class CalibrationRequest:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a bundle is made of. `model` as `open_model` takes it; `soc` None: any chip that the SDK knows."""
+    """What a bundle is made of. `model` as `open_model` takes it; `soc` None: any chip that the SDK knows.
 
-    questions: QuestionSet
+    The questions are gone through as a stream, and once more where `check` is asked for.
+    """
+
+    questions: Questions
     model: str | Path
     tokenizer: Path | None = None
     soc: Soc | None = None
     sdk: Path | None = None
     overlap: int = OVERLAP
     length: int | None = None
+    max_answer_tokens: int = MAX_ANSWER_TOKENS
     recipe: Recipe = field(default_factory=Recipe)
     calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
     check: bool = False
@@ -71,8 +76,8 @@ class BuildRequest:
         return self.soc or known_socs()[DEFAULT]
 
 
-def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle:
-    """Writes the bundle `out`; on any failure nothing of it is left.
+def build_bundle(request: BuildRequest, out: Path, progress: Progress, notes: Notes | None = None) -> Bundle:
+    """Writes the bundle `out`; on any failure nothing of it is left. What is odd about questions is added to `notes`.
 
     Raises:
         InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
@@ -87,10 +92,13 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
             made.mkdir()
         source = open_model(request.model, request.tokenizer, request.length, work, progress)
         keep_tokenizer(source, host / layout.TOKENIZER)
-        windower = Windower(load_tokenizer(host / layout.TOKENIZER), source.length, request.overlap)
+        tokenizer = load_tokenizer(host / layout.TOKENIZER)
+        windower = Windower(tokenizer, source.length, request.overlap, notes)
         sample = Sample(request.calibration.windows, request.calibration.seed)
         progress("cutting questions into windows", 0, None)
-        windows = _write_inputs(draft, source, sample.watch(windower.windows(request.questions.questions)))
+        features = sample.watch(windower.windows(kept_questions(request.questions, host)))
+        write_windows(features, [spec.name for spec in source.inputs], draft)
+        windows = read_windows(host, [spec.name for spec in source.outputs])
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
         record = _make_model(request, sdk, source, sample.features, device, work, out, progress)
@@ -98,9 +106,9 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress) -> Bundle
         keep_reference(source, draft, windows)
         _copy_parts(device, parts)
         _write_scripts(device, source, windows)
-        _write_questions(host, request.questions)
         progress("checking the bundle", 0, None)
-        manifest = _manifest(request, source, record, windows, file_entries(draft))
+        files = file_entries(draft, besides=device / layout.INPUTS)
+        manifest = _manifest(request, source, record, windows, files)
         (draft / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
     return read_bundle(out)
 
@@ -158,10 +166,10 @@ def _calibration_record(request: BuildRequest, made: Made, windows: int) -> Cali
     return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
 
 
-def _sample_of(questions: QuestionSet, windower: Windower, request: CalibrationRequest) -> Sample:
+def _sample_of(questions: Questions, windower: Windower, request: CalibrationRequest) -> Sample:
     """A sample of the windows of questions that are not the bundle's."""
     sample = Sample(request.windows, request.seed)
-    for _ in sample.watch(windower.windows(questions.questions)):
+    for _ in sample.watch(windower.windows(questions)):
         pass
     return sample
 
@@ -180,30 +188,13 @@ def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> P
     return listing
 
 
-def _write_inputs(draft: Path, source: ModelSource, features: Iterable[Feature]) -> tuple[Window, ...]:
-    """Each window's raw inputs as little-endian float32 (the dtype that snpe-net-run reads), and all offsets."""
-    names = [spec.name for spec in source.inputs]
-    for name in names:
-        (draft / layout.DEVICE / layout.INPUTS / name).mkdir(parents=True)
-    windows, offsets = [], []
-    for line, feature in enumerate(features):
-        inputs = {name: layout.input_file(name, line) for name in names}
-        for name, path in inputs.items():
-            (draft / layout.DEVICE / path).write_bytes(feature.inputs[name].astype("<f4").tobytes())
-        outputs = {spec.name: layout.result_file(spec.name, line) for spec in source.outputs}
-        windows.append(Window(feature.key, feature.question_id, line, inputs, outputs))
-        offsets.append(feature.offsets)
-    np.save(draft / layout.HOST / layout.OFFSETS, np.stack(offsets).astype("<i4"))
-    return tuple(windows)
-
-
 def _copy_parts(device: Path, parts: Mapping[str, Path]) -> None:
     for name, source in parts.items():
         (device / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, device / name)
 
 
-def _write_scripts(device: Path, source: ModelSource, windows: tuple[Window, ...]) -> None:
+def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window]) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -220,20 +211,16 @@ def _write_scripts(device: Path, source: ModelSource, windows: tuple[Window, ...
         "windows": windows,
     }
     for name in (layout.INPUT_LIST, layout.RUNNER):
-        text = environment.get_template(f"{name}.j2").render(values)
-        (device / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _write_questions(host: Path, questions: QuestionSet) -> None:
-    text = json.dumps([asdict(question) for question in questions.questions], indent=1, ensure_ascii=False) + "\n"
-    (host / layout.QUESTIONS).write_text(text, encoding="utf-8", newline="\n")
+        stream = environment.get_template(f"{name}.j2").stream(values)
+        stream.enable_buffering()
+        stream.dump(str(device / name), encoding="utf-8")
 
 
 def _manifest(
     request: BuildRequest,
     source: ModelSource,
     record: ModelRecord,
-    windows: tuple[Window, ...],
+    windows: Sequence[Window],
     files: dict[str, FileEntry],
 ) -> Manifest:
     return Manifest(
@@ -242,7 +229,7 @@ def _manifest(
         model=record,
         inputs=source.inputs,
         outputs=source.outputs,
-        max_answer_tokens=MAX_ANSWER_TOKENS,
+        max_answer_tokens=request.max_answer_tokens,
         may_be_unanswerable=request.questions.may_be_unanswerable,
         windows=windows,
         files=files,

@@ -12,13 +12,13 @@ from bundler.model.graph import FitGraph, runner
 from bundler.model.simulate import run_on_simulator
 from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
 from bundler.soc import Soc
-from bundler.types import Feature, Progress, Question, QuestionSet
+from bundler.types import Feature, Progress, Question, Questions
 
 Logits = Mapping[str, npt.NDArray[Any]]
 
 
 def check_dlc(
-    dlc: Path, graph: FitGraph, soc: Soc, questions: QuestionSet, sample: Sequence[Feature],
+    dlc: Path, graph: FitGraph, soc: Soc, questions: Questions, sample: Sequence[Feature],
     feeds: Sequence[dict[str, Any]], progress: Progress,
 ) -> Check:  # fmt: skip
     """Runs the sampled windows through the DLC, on the simulator of the chip's DSP, and through the float32 graph.
@@ -31,7 +31,8 @@ def check_dlc(
     session, names = runner(graph.model), [spec.name for spec in graph.outputs]
     exact = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
     computed = run_on_simulator(dlc, soc, feeds, progress)
-    asked = {question.id: question for question in questions.questions}
+    sampled = {feature.question_id for feature in sample}
+    asked = {question.id: question for question in questions if question.id in sampled}
     equal = 0
     for feature, one, other in zip(sample, exact, computed, strict=True):
         question = asked[feature.question_id]

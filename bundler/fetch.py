@@ -101,11 +101,10 @@ def decode_answers(bundle: Bundle, run: Run) -> Iterator[Answer]:
     Raises:
         OutputsInvalid: an output cannot be read.
     """
-    questions = {question.id: question for question in bundle.questions}
-    manifest = bundle.manifest
+    questions, manifest = iter(bundle.questions), bundle.manifest
     for question_id, windows in groupby(_windows(bundle, run), key=lambda pair: pair[0].question_id):
         yield decode(
-            questions[question_id],
+            next(question for question in questions if question.id == question_id),
             [logits for _, logits in windows],
             max_tokens=manifest.max_answer_tokens,
             may_be_unanswerable=manifest.may_be_unanswerable,

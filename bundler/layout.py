@@ -23,7 +23,9 @@ PREPARED = "htp"  # what was compiled of the DLC ahead of time: CHIP-DIGEST.bin
 OUTPUT = "output"  # made by the run, one folder a runtime
 
 # in the bundle's host/ folder
-QUESTIONS = "questions.json"
+QUESTIONS = "questions.jsonl"
+WINDOWS = "windows.jsonl"
+SUMS = "inputs.sha256"  # of the raw inputs, as sha256sum writes them
 OFFSETS = "offsets.npy"
 TOKENIZER = "tokenizer.json"
 REFERENCE = "reference.onnx"  # the float32 model that the DLC came from
@@ -49,6 +51,11 @@ LONGEST_NAME = 100
 def input_file(tensor: str, window: int) -> str:
     """Path of a window's raw input, relative to the device folder."""
     return f"{INPUTS}/{tensor}/{window:06d}.raw"
+
+
+def tensor_of(path: str) -> str:
+    """The tensor whose values a raw input holds."""
+    return Path(path).parent.name
 
 
 def result_file(tensor: str, line: int) -> str:

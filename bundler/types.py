@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -40,12 +40,24 @@ class Question:
         return bool(self.answers) or self.impossible is True
 
 
+class Questions(Protocol):
+    """Questions in their order, and whether some of them may have no answer in their context (SQuAD v2)."""
+
+    def __iter__(self) -> Iterator[Question]: ...
+
+    @property
+    def may_be_unanswerable(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions in their order, and whether some of them may have no answer in their context (SQuAD v2)."""
+    """Questions that are all in memory."""
 
     questions: tuple[Question, ...]
     may_be_unanswerable: bool
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self.questions)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ def test_holds_what_the_phone_needs(bundle: Bundle) -> None:
     windows = bundle.manifest.windows
     assert [window.question_id for window in windows] == ["when-built", "who", "long", "long"]
     inputs = {path for window in windows for path in window.inputs.values()}
-    assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, layout.RUNNER, *inputs}
+    assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, layout.RUNNER}
+    files = {path.relative_to(device).as_posix() for path in device.rglob("*") if path.is_file()}
+    assert files == {*bundle.device_files, *inputs}
     listing = read_input_list((device / layout.INPUT_LIST).read_text())
     assert listing.outputs == tuple(spec.name for spec in bundle.manifest.outputs)
     assert [dict(entries) for entries in listing.inferences] == [dict(window.inputs) for window in windows]
@@ -56,13 +58,26 @@ def test_same_input_gives_same_bytes(bundle: Bundle, request_for: BuildRequest, 
 
 
 def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None:
-    assert bundle.questions == request_for.questions.questions
+    assert bundle.questions == tuple(request_for.questions)
     assert bundle.offsets.shape == (4, 384, 2)
-    assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
+    told = Manifest.from_json(bundle.manifest.to_json())
+    assert replace(told, windows=bundle.manifest.windows) == bundle.manifest
+    assert read_bundle(bundle.path) == bundle
 
 
 @pytest.mark.parametrize(
-    "name", ["device/model.dlc", "device/input_list.txt", "device/run_snpe.sh", "host/offsets.npy"]
+    "name",
+    [
+        "device/model.dlc",
+        "device/input_list.txt",
+        "device/inputs/input_ids/000002.raw",
+        "device/inputs/attention_mask/000000.raw",
+        "device/run_snpe.sh",
+        "host/inputs.sha256",
+        "host/offsets.npy",
+        "host/questions.jsonl",
+        "host/windows.jsonl",
+    ],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "folder"])
 def test_damage_is_named(bundle: Bundle, name: str, damage: str) -> None:

@@ -1,0 +1,65 @@
+"""A file of JSON lines as a sequence: each line is read when it is asked for."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+PIECE = 1 << 20
+T = TypeVar("T")
+
+
+class JsonLines(Sequence[T], Generic[T]):
+    """What `parse` makes of each line's number and value. Equal to another sequence of the same items."""
+
+    def __init__(self, path: Path, parse: Callable[[int, Any], T]) -> None:
+        self._path, self._parse = path, parse
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        numbers = range(len(self))[place]
+        if isinstance(numbers, int):
+            return next(self._items(numbers, numbers + 1))
+        if numbers.step == 1:
+            return tuple(self._items(numbers.start, numbers.stop))
+        return tuple(self[number] for number in numbers)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._items(0, len(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+    def _items(self, start: int, stop: int) -> Iterator[T]:
+        if start >= stop:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._ends[start - 1] if start else 0)
+            for number in range(start, stop):
+                yield self._parse(number, json.loads(file.readline()))
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """(lines,): the byte after each line."""
+        ends, size = [], 0
+        with self._path.open("rb") as file:
+            while piece := file.read(PIECE):
+                ends.append(np.flatnonzero(np.frombuffer(piece, np.uint8) == ord("\n")) + size + 1)
+                size += len(piece)
+        return np.concatenate([np.zeros(0, np.int64), *ends])
+
+
+def _equal(one: object, other: object) -> bool:
+    return one == other
