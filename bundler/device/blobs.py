@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundler.device import tarball
 
-PIECE = 1 << 20
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 LARGEST_PACKET = 1 << 20
-LARGEST_READ = 1 << 20
+LARGEST_READ = 1 << 18
 WAKE_S = 0.25  # how often a waiting stream looks whether it is to give up
 
 

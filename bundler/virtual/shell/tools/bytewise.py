@@ -190,15 +190,18 @@ def _transfer(source: int, target: int, size: int, count: int | None, given: dic
     """Copies blocks; gives the number of full and partial ones, and of bytes."""
     counts, total = [0, 0], 0
     whole = "fullblock" in given.get("iflag", "")
+    padded = "sync" in given.get("conv", "").replace("fsync", "").split(",")
+    room = memoryview(bytearray(size))  # a new one for each block would cost more than the copying
     while count is None or sum(counts) < count:
-        block = os.read(source, size)
-        while whole and block and len(block) < size and (more := os.read(source, size - len(block))):
-            block += more
-        if not block:
+        read = os.readv(source, [room])
+        while whole and read and read < size and (more := os.readv(source, [room[read:]])):
+            read += more
+        if not read:
             break
-        counts[len(block) < size] += 1
-        if "sync" in given.get("conv", "").replace("fsync", "").split(","):
-            block = block.ljust(size, b"\0")
+        counts[read < size] += 1
+        if padded:
+            room[read:] = bytes(size - read)
+        block = room if padded else room[:read]
         total += len(block)
         try:
             disk.write_all(target, block)
