@@ -30,8 +30,8 @@ CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
 class DeployRequest:
     """How to run a bundle, and on which phones: `devices` as --device takes them, or all that are attached with
     `everywhere`; without either the only one. `chunk`: windows at a time (None: as fits); `restart`: do not go on with
-    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together; `verify`: compare logits
-    with the reference's, whose cosine is to reach `verify_threshold` (None: as the precision lets expect)."""
+    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together; `verify`: compare some
+    logits with the reference's; their cosine is to reach `verify_threshold` (None: as the precision lets expect)."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
