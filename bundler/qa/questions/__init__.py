@@ -1,4 +1,4 @@
-"""Questions from files, streamed: at no time are more of them in memory than the one at hand (and every id)."""
+"""Questions from files, streamed: of those that are not at hand, only a hash of the id is in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
 from bundler.qa.notes import Notes
+from bundler.qa.questions.entry import Reading
 from bundler.qa.questions.formats import read_json_lines, read_plain, read_squad_json, says_version_2
+from bundler.qa.questions.ids import Seen
 from bundler.qa.questions.table import read_table
 from bundler.qa.questions.text import check_text
 from bundler.types import Question, QuestionSet
@@ -24,27 +26,31 @@ class QuestionSource:
     """
 
     def __init__(
-        self, path: Path, read: Callable[[Notes], Iterator[Question]], *, limit: int | None, notes: Notes | None,
+        self, path: Path, read: Callable[[Reading], Iterator[Question]], *, limit: int | None, notes: Notes | None,
         may_be_unanswerable: bool | None,
     ) -> None:  # fmt: skip
         self._path, self._read, self._limit = path, read, limit
         self._notes, self._unanswerable = notes or Notes(), may_be_unanswerable
 
     def __iter__(self) -> Iterator[Question]:
-        seen: set[str] = set()
-        notes, self._notes = self._notes, Notes()
-        impossible = False
-        for question in islice(self._read(notes), self._limit):
-            if question.id in seen:
+        reading, self._notes = Reading(self._notes), Notes()
+        seen, count, impossible = Seen(), 0, False
+        for question in islice(self._read(reading), self._limit):
+            if seen.add(question.id) and self._holds(question.id, count):
                 hint = "Give each question an id of its own."
                 raise QuestionsInvalid(self._path, f"question id {question.id!r} occurs twice", hint)
-            seen.add(question.id)
+            count += 1
             impossible = impossible or question.impossible is True
             yield question
-        if not seen:
+        if not count:
             raise QuestionsInvalid(self._path, "holds no questions")
-        if self._unanswerable is None and (impossible or self._path.suffix.lower() != ".json"):
-            self._unanswerable = impossible
+        if self._unanswerable is None:
+            ends_early = count == self._limit and self._path.suffix.lower() == ".json"
+            self._unanswerable = impossible or reading.is_version_2 or (ends_early and says_version_2(self._path))
+
+    def _holds(self, key: str, count: int) -> bool:
+        """Whether one of the first `count` questions has this id."""
+        return any(question.id == key for question in islice(self._read(Reading(Notes())), count))
 
     @property
     def may_be_unanswerable(self) -> bool:
@@ -53,11 +59,10 @@ class QuestionSource:
         Raises:
             FileUnreadable, QuestionsInvalid
         """
-        if self._unanswerable is None and self._path.suffix.lower() == ".json" and says_version_2(self._path):
-            self._unanswerable = True
         if self._unanswerable is None:
-            self._unanswerable = any(question.impossible for question in self)
-        return self._unanswerable
+            for _ in self:
+                pass
+        return bool(self._unanswerable)
 
 
 def open_questions(
@@ -77,7 +82,7 @@ def open_questions(
         except OSError as error:
             raise FileUnreadable(each, error.strerror or str(error)) from error
     kind = KINDS.get(path.suffix.lower())
-    read: Callable[[Notes], Iterator[Question]]
+    read: Callable[[Reading], Iterator[Question]]
     if context is not None:
         read = partial(_plain, path, context)
     elif kind == "SQuAD JSON":
@@ -93,7 +98,7 @@ def open_questions(
     return QuestionSource(path, read, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable)
 
 
-def _plain(path: Path, context: Path, _: Notes) -> Iterator[Question]:
+def _plain(path: Path, context: Path, _: Reading) -> Iterator[Question]:
     return read_plain(path, context)
 
 

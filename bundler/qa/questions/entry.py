@@ -1,6 +1,7 @@
 """One question from the fields that every format has: id, question, context, title, answers, is_impossible."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,21 @@ from bundler.qa.questions.text import check_text
 from bundler.types import Question
 
 FIELDS = ("id", "question", "context", "title", "answers", "is_impossible")
-
 Known = tuple[str, int | None]  # an answer, and where it is said to begin
 
 
-def question_of(path: Path, where: str, fields: Any, notes: Notes, *, made_id: str | None = None) -> Question:
+@dataclass
+class Reading:
+    """One reading of a file: what is odd about its questions, and whether it says of itself that it is SQuAD v2.0."""
+
+    notes: Notes
+    is_version_2: bool = False
+
+
+def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_id: str | None = None) -> Question:
     """The question in `fields`; `where` names their place and is put before the field's name.
 
-    What is odd about the known answers goes to `notes`. `made_id` is the id where there is none.
+    `made_id` is the id where there is none.
 
     Raises:
         QuestionsInvalid
@@ -39,9 +47,9 @@ def question_of(path: Path, where: str, fields: Any, notes: Notes, *, made_id: s
         impossible = True  # so SQuAD v2 looks on the hub
     named = f"{path}: question {key!r}"
     if impossible and known:
-        notes.add("said to have no answer, yet answers are given, which are left out", named)
+        reading.notes.add("said to have no answer, yet answers are given, which are left out", named)
         known = []
-    _look_at(known, context, named, notes)
+    _look_at(known, context, named, reading.notes)
     answers = tuple(dict.fromkeys(answer for answer, _ in known if answer.strip()))
     if answers and impossible is None:
         impossible = False

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.notes import Notes
-from bundler.qa.questions.entry import field, question_of
+from bundler.qa.questions.entry import Reading, field, question_of
 from bundler.qa.questions.json_stream import LARGEST, JsonStream
 from bundler.qa.questions.text import check_text, lines_of, pieces_of
 from bundler.types import Question
@@ -16,7 +15,7 @@ LINES_HINT = "JSON lines are one object a line: id, question, context, answers (
 NO_SQUAD = "is not SQuAD JSON: there is no list `data` at the top"
 
 
-def read_squad_json(path: Path, notes: Notes) -> Iterator[Question]:
+def read_squad_json(path: Path, reading: Reading) -> Iterator[Question]:
     """The questions of SQuAD JSON, paragraph by paragraph.
 
     Raises:
@@ -29,7 +28,9 @@ def read_squad_json(path: Path, notes: Notes) -> Iterator[Question]:
             _see(stream, "[", path, NO_SQUAD)
             found = True
             for number in stream.items():
-                yield from _article(path, f"data[{number}]", stream, notes)
+                yield from _article(path, f"data[{number}]", stream, reading)
+        elif name == "version":
+            reading.is_version_2 = _is_version_2(stream.value())
         else:
             stream.skip()
     stream.end()
@@ -37,7 +38,7 @@ def read_squad_json(path: Path, notes: Notes) -> Iterator[Question]:
         raise QuestionsInvalid(path, NO_SQUAD)
 
 
-def _article(path: Path, where: str, stream: JsonStream, notes: Notes) -> Iterator[Question]:
+def _article(path: Path, where: str, stream: JsonStream, reading: Reading) -> Iterator[Question]:
     _see(stream, "{", path, f"{where} is not an object")
     title, found = "", False
     for name in stream.members():
@@ -47,7 +48,7 @@ def _article(path: Path, where: str, stream: JsonStream, notes: Notes) -> Iterat
             found = True
             _see(stream, "[", path, f"{where}.paragraphs is of the wrong kind")
             for number in stream.items():
-                yield from _paragraph(path, f"{where}.paragraphs[{number}].", stream.value(), title, notes)
+                yield from _paragraph(path, f"{where}.paragraphs[{number}].", stream.value(), title, reading)
         else:
             stream.skip()
     if not found:
@@ -61,12 +62,12 @@ def _see(stream: JsonStream, mark: str, path: Path, otherwise: str) -> None:
         raise QuestionsInvalid(path, otherwise)
 
 
-def _paragraph(path: Path, where: str, paragraph: Any, title: str, notes: Notes) -> Iterator[Question]:
+def _paragraph(path: Path, where: str, paragraph: Any, title: str, reading: Reading) -> Iterator[Question]:
     context = field(path, where, paragraph, "context", str)
     check_text(path, f"{where}context", context)
     for number, qa in enumerate(field(path, where, paragraph, "qas", list)):
         fields = {**qa, "context": context, "title": title} if isinstance(qa, dict) else qa
-        yield question_of(path, f"{where}qas[{number}].", fields, notes)
+        yield question_of(path, f"{where}qas[{number}].", fields, reading)
 
 
 def says_version_2(path: Path) -> bool:
@@ -80,12 +81,16 @@ def says_version_2(path: Path) -> bool:
         return False
     for name in stream.members():
         if name == "version":
-            return str(stream.value()).lower().startswith(("v2", "2"))
+            return _is_version_2(stream.value())
         stream.skip()
     return False
 
 
-def read_json_lines(path: Path, notes: Notes) -> Iterator[Question]:
+def _is_version_2(version: Any) -> bool:
+    return str(version).lower().startswith(("v2", "2"))
+
+
+def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
     """The questions of a file with one object a line; a question without id is called by its line.
 
     Raises:
@@ -101,7 +106,7 @@ def read_json_lines(path: Path, notes: Notes) -> Iterator[Question]:
             raise QuestionsInvalid(path, what, LINES_HINT) from error
         except RecursionError as error:
             raise QuestionsInvalid(path, f"line {number} is nested too deeply", LINES_HINT) from error
-        yield question_of(path, f"line {number}: ", fields, notes, made_id=f"line-{number}")
+        yield question_of(path, f"line {number}: ", fields, reading, made_id=f"line-{number}")
 
 
 def read_plain(path: Path, context: Path) -> Iterator[Question]:

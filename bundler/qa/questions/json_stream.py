@@ -77,6 +77,8 @@ class JsonStream:
         """
         if not depth:
             raise self._too_deep()
+        if self._passes():
+            return
         if self.peek() == "{":
             for _ in self.members():
                 self.skip(depth - 1)
@@ -85,6 +87,18 @@ class JsonStream:
                 self.skip(depth - 1)
         else:
             self.value()
+
+    def _passes(self) -> bool:
+        """Passes over a value that is in memory already, as most are."""
+        self.peek()
+        try:
+            _, end = self._decoder.raw_decode(self._text, self._at)
+        except (json.JSONDecodeError, RecursionError):
+            return False
+        if end + LONGEST_WORD >= len(self._text):
+            return False
+        self._at = end
+        return True
 
     def end(self) -> None:
         """Sees to it that nothing follows."""

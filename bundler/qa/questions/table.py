@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.notes import Notes
-from bundler.qa.questions.entry import FIELDS, question_of
+from bundler.qa.questions.entry import FIELDS, Reading, question_of
 from bundler.qa.questions.text import lines_of
 from bundler.types import Question
 
@@ -19,7 +18,7 @@ LONGEST = 1 << 26  # characters of a cell
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def read_table(path: Path, notes: Notes, columns: Mapping[str, str]) -> Iterator[Question]:
+def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iterator[Question]:
     """The table's questions; `columns` gives a field's column where it has another name.
 
     A question without id is called by its line. The cell of `answers` is a text, or JSON as in SQuAD.
@@ -45,7 +44,7 @@ def read_table(path: Path, notes: Notes, columns: Mapping[str, str]) -> Iterator
                     what = f"{where} has {len(row)} cells, and the first line has {len(header)}"
                     raise QuestionsInvalid(path, what, f"Put cells that hold {SEPARATORS[separator]} in quotes.")
                 cells = {name: row[place] for name, place in places.items()}
-                yield question_of(path, f"{where}: ", _fields(path, where, cells), notes, made_id=f"line-{begin}")
+                yield question_of(path, f"{where}: ", _fields(path, where, cells), reading, made_id=f"line-{begin}")
             begin = rows.line_num + 1
     except csv.Error as error:
         hint = "Put cells with quotes or line ends in quotes, and double the quotes in them."
