@@ -36,12 +36,12 @@ used_kb() {
 # sort_out: names what came whole in a tar, removes the rest; fails if there was any
 sort_out() {
   cd "$incoming/tar" 2>/dev/null || return 0
+  whole=$(sha256sum -- * 2>/dev/null | while read -r sum name; do [ "$sum" = "$name" ] && echo "$name"; done)
+  # shellcheck disable=SC2086  # checksums
+  [ -z "$whole" ] || mv -f $whole "$store" || return 1
   damaged=
   for blob in *; do
-    [ -f "$blob" ] || continue
-    [ "$(sum_of "$blob")" = "$blob" ] && mv -f "$blob" "$store/$blob" && continue
-    rm -f "$blob"
-    damaged=yes
+    [ -f "$blob" ] && rm -f "$blob" && damaged=yes
   done
   [ -z "$damaged" ]
 }
@@ -80,7 +80,7 @@ append)
 link)
   mkdir -p "$root/$3" && cd "$root/$3" || exit 1
   while read -r mode sha name; do
-    case $name in */*) mkdir -p "${name%/*}" || exit 1 ;; esac
+    case $name in */*) [ -d "${name%/*}" ] || mkdir -p "${name%/*}" || exit 1 ;; esac
     [ "$mode" = 644 ] || chmod "$mode" "$store/$sha" || exit 1 # 644 is what they come with
     ln -sfn "$store/$sha" "$name" || exit 1
   done

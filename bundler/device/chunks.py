@@ -72,9 +72,9 @@ class Archiver:
         lines = [self._outputs_line, *self._lines[chunk.start : chunk.stop]]
         yield from _entry(layout.INPUT_LIST, "".join(lines).encode())
         folder = os.fspath(self._bundle.path / layout.DEVICE)
-        for window in self._bundle.manifest.windows[chunk.start : chunk.stop]:
-            for name in window.inputs.values():
-                yield from _entry(name, _read(f"{folder}/{name}"))
+        windows = self._bundle.manifest.windows[chunk.start : chunk.stop]
+        for name in dict.fromkeys(name for window in windows for name in window.inputs.values()):  # some share files
+            yield from _entry(name, _read(f"{folder}/{name}"))
         yield tarball.END
 
     def _packed(self, parts: Iterable[bytes]) -> Iterator[bytes]:
