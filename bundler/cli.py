@@ -279,6 +279,50 @@ def fetch_answers_command(
 
 
 @app.command()
+def evaluate(
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="Bundles of the same questions and model. Default: bundle.")
+    ] = None,
+    runtime: Annotated[Runtime | None, typer.Option(help="Runs on this runtime only.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Runs on this phone only; repeatable.")] = None,
+    min_f1: Annotated[float | None, typer.Option(help="The least F1, in percent.", min=0, max=100)] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="The least share of answers equal to float32's, 0 to 1.", min=0, max=1)
+    ] = None,
+    max_p90_ms: Annotated[
+        float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the answers of finished runs with the known ones and with float32's; a gate for CI by exit code 8."""
+    import json
+
+    from bundler.bundle import writing
+    from bundler.evaluate import EvaluateRequest
+    from bundler.evaluate import evaluate as evaluate_runs
+    from bundler.evaluation.gates import Gates, raise_failed
+    from bundler.evaluation.rows import COLUMNS, rows
+
+    console = Console(as_json=as_json)
+    paths = bundles or [DEFAULT_BUNDLE]
+    gates = Gates(min_f1, min_agreement, max_p90_ms)
+    with console.progress() as progress:
+        evaluation = evaluate_runs(EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates), progress)
+    path = out or paths[0] / layout.RUNS / layout.EVALUATION
+    with writing(path) as draft:
+        draft.write_text(json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for line in evaluation.passed_over:
+        console.say(f"passed over: {line}")
+    console.table(COLUMNS, rows(evaluation.document))
+    console.say(f"written to {path}")
+    console.document(evaluation.document)
+    raise_failed(evaluation.document["gates"])
+
+
+@app.command()
 def stop(
     device: Devices = None,
     bundle: BundlePath = DEFAULT_BUNDLE,

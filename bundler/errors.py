@@ -11,6 +11,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- OperatorUnsupported
 |  +- BundleInvalid
 |  +- NoRun
+|  +- RunsDiffer
 |  +- DlcInvalid
 |  +- CalibrationInvalid
 |  +- VendorToolFailed
@@ -127,6 +128,14 @@ class NoRun(InputError):
         which = "".join([f" on the {runtime}" if runtime else "", f" on {', '.join(devices)}" if devices else ""])
         super().__init__(
             f"{bundle}: this bundle has no run{which}, neither here nor on a phone", "Run `mbqa-bundle deploy` first."
+        )
+
+
+class RunsDiffer(InputError):
+    def __init__(self, one: Path, other: Path, what: str) -> None:
+        super().__init__(
+            f"{one} and {other} do not belong together: {one} is of {what}",
+            "Compare bundles of the same model, questions and windows, which differ in their precision only.",
         )
 
 

@@ -62,7 +62,7 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
         members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
         run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
     progress("decoding the answers", 0, None)
-    answers = tuple(decode_answers(bundle, run))
+    answers = tuple(decode_answers(bundle, run.folder(path), run.settings.chunk))
     target = run.folder(path) / layout.ANSWERS
     with writing(target) as draft:
         document = answers_document(bundle, run, answers)
@@ -95,14 +95,15 @@ def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, 
     raise NoRun(bundle.path, request.runtime, request.devices)
 
 
-def decode_answers(bundle: Bundle, run: Run) -> Iterator[Answer]:
-    """The answer to each question from the run's outputs, in the order of the questions.
+def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
+    """The answer to each question from the outputs in a run's folder, kept in chunks of `size` windows, in the order of
+    the questions.
 
     Raises:
         OutputsInvalid: an output cannot be read.
     """
     questions, manifest = iter(bundle.questions), bundle.manifest
-    for question_id, windows in groupby(_windows(bundle, run), key=lambda pair: pair[0].question_id):
+    for question_id, windows in groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id):
         yield decode(
             next(question for question in questions if question.id == question_id),
             [logits for _, logits in windows],
@@ -111,9 +112,9 @@ def decode_answers(bundle: Bundle, run: Run) -> Iterator[Answer]:
         )
 
 
-def _windows(bundle: Bundle, run: Run) -> Iterator[tuple[Window, WindowLogits]]:
-    manifest, folder = bundle.manifest, run.folder(bundle.path)
-    for chunk in chunks_of(len(manifest.windows), run.settings.chunk):
+def _windows(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Window, WindowLogits]]:
+    manifest = bundle.manifest
+    for chunk in chunks_of(len(manifest.windows), size):
         logits = load(folder, chunk, manifest.outputs)
         for line, window in enumerate(manifest.windows[chunk.start : chunk.stop]):
             start, end = (logits[name][line].reshape(-1) for name in (START, END))

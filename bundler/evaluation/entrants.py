@@ -1,0 +1,115 @@
+"""The runs that an evaluation compares: which there are, what they are called, and whether they belong together."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundler import layout
+from bundler.bundle import Bundle, read_bundle
+from bundler.errors import NoRun, RunsDiffer
+from bundler.run import Run, runs_of
+from bundler.types import RUNTIMES
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A finished run under a name that no other of the evaluation has."""
+
+    name: str
+    bundle: Bundle
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder(self.bundle.path)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is compared, and for people what is not and why."""
+
+    entrants: tuple[Entrant, ...]
+    passed_over: tuple[str, ...]
+
+
+def choose_entrants(paths: Sequence[Path], runtimes: Sequence[str] = (), devices: Sequence[str] = ()) -> Chosen:
+    """All finished runs of the bundles, of these runtimes and phones where they are given.
+
+    Raises:
+        NoRun: a bundle has none; RunsDiffer: the bundles are not of the same questions and model; BundleInvalid
+    """
+    entrants: list[Entrant] = []
+    passed_over: list[str] = []
+    for path in dict.fromkeys(paths):
+        bundle = read_bundle(path)
+        if entrants:
+            check_kin(entrants[0].bundle, bundle)
+        runs = [run for run in runs_of(bundle) if _is_meant(run, runtimes, devices)]
+        finished = [run for run in runs if run.finished]
+        if not finished:
+            raise NoRun(path, ", ".join(runtimes) or None, devices)
+        passed_over += [f"{run.folder(path)}: the run is not finished" for run in runs if not run.finished]
+        passed_over += [f"{folder}: a run of an earlier build" for folder in _strangers(bundle)]
+        order = sorted(finished, key=lambda run: (RUNTIMES.index(run.settings.runtime), run.phones))
+        entrants += [Entrant(f"{run.settings.runtime} {_precision(bundle)}", bundle, run) for run in order]
+    return Chosen(tuple(_told_apart(entrants)), tuple(passed_over))
+
+
+def check_kin(one: Bundle, other: Bundle) -> None:
+    """Raises RunsDiffer where the bundles differ in more than their DLCs."""
+    model = layout.REFERENCE if any(_sum(bundle, layout.REFERENCE) for bundle in (one, other)) else layout.MODEL
+    folder = layout.HOST if model == layout.REFERENCE else layout.DEVICE
+    compared = {
+        "another model": _sum(one, model, folder) == _sum(other, model, folder),
+        "another tokenizer": _same(one, other, layout.TOKENIZER),
+        "other questions": _same(one, other, layout.QUESTIONS),
+        "other windows of the same questions": _same(one, other, layout.WINDOWS, layout.SUMS, layout.OFFSETS),
+        "another rule for questions without answer": (
+            one.manifest.may_be_unanswerable == other.manifest.may_be_unanswerable
+        ),
+        "another longest answer": one.manifest.max_answer_tokens == other.manifest.max_answer_tokens,
+    }
+    different = [what for what, same in compared.items() if not same]
+    if different:
+        raise RunsDiffer(other.path, one.path, different[0])
+
+
+def _sum(bundle: Bundle, name: str, folder: str = layout.HOST) -> str | None:
+    entry = bundle.manifest.files.get(f"{folder}/{name}")
+    return entry.sha256 if entry else None
+
+
+def _same(one: Bundle, other: Bundle, *names: str) -> bool:
+    return all(_sum(one, name) == _sum(other, name) for name in names)
+
+
+def _is_meant(run: Run, runtimes: Sequence[str], devices: Sequence[str]) -> bool:
+    return (not runtimes or run.settings.runtime in runtimes) and (not devices or bool(set(devices) & set(run.phones)))
+
+
+def _strangers(bundle: Bundle) -> list[Path]:
+    """The folders of runs in the bundle's that are not of this build."""
+    records = sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}"))
+    return [record.parent for record in records if Run.read(record).bundle_id != bundle.id]
+
+
+def _precision(bundle: Bundle) -> str:
+    return bundle.manifest.model.precision or "DLC"
+
+
+def _told_apart(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """Runs of the same name get what tells them apart: their phones, their bundle's folder, a number."""
+    named = list(entrants)
+    more: list[Callable[[int, Entrant], str]] = [
+        lambda _, entrant: "+".join(entrant.run.phones),
+        lambda _, entrant: entrant.bundle.path.name,
+        lambda number, _: str(number + 1),
+    ]
+    for tell in more:
+        counts = Counter(entrant.name for entrant in named)
+        named = [
+            replace(entrant, name=f"{entrant.name} {tell(number, entrant)}") if counts[entrant.name] > 1 else entrant
+            for number, entrant in enumerate(named)
+        ]
+    return named
