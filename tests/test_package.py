@@ -32,6 +32,10 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         "bundler/py.typed",
         "bundler/socs.json",
         "bundler/templates/input_list.txt.j2",
+        *(
+            f"bundler/templates/report.{kind}"
+            for kind in ("cards.js", "css", "html.j2", "js", "list.js", "questions.css")
+        ),
         "bundler/templates/run_snpe.sh.j2",
     }
     assert names == code | data

@@ -1,0 +1,130 @@
+"""The headline figures, and how a figure is written: with the digits that mean something, a dash where none."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+NONE = "–"
+MINUS = "\u2212"
+WORST = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline figure."""
+
+    label: str
+    value: str
+    unit: str = ""
+    note: str = ""
+    mood: str = ""
+    """`good`, `bad` or neither."""
+
+
+def figure(value: float | None, digits: int = 1) -> str:
+    """A number with so many digits after the point."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    return f"{value:,.{digits}f}".replace("-", MINUS).replace(",", "\u202f")
+
+
+def count(value: int) -> str:
+    return figure(value, 0)
+
+
+def change(value: float | None, base: float | None) -> str:
+    """How far a figure is from the reference's, with its sign."""
+    if value is None or base is None:
+        return ""
+    text = figure(value - base)
+    return "±0.0" if text in ("0.0", f"{MINUS}0.0") else text if text.startswith(MINUS) else f"+{text}"
+
+
+def headline(document: Document) -> list[Tile]:
+    """What one wants to know first; what is not known is left out."""
+    runs = document["runs"]
+    tiles = (_agreement(runs), _f1(document), _speed(runs), _verified(runs), _gates(document["gates"]))
+    size = Tile(
+        "Questions", count(document["questions_count"]), note=f"in {count(document['windows'])} windows of tokens"
+    )
+    return [size, *(tile for tile in tiles if tile)]
+
+
+def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
+    """Of each run whose layers were compared: those that stray most, each with the run's number."""
+    rows = []
+    for number, run in enumerate(document["runs"]):
+        known = [layer for layer in run["layers"] or () if layer["sqnr_db"] is not None]
+        rows += [(number, run, layer) for layer in sorted(known, key=lambda layer: float(layer["sqnr_db"]))[:WORST]]
+    return rows
+
+
+def percent(fraction: float) -> str:
+    """A share that is not whole is not rounded up to 100 %."""
+    return figure(100.0, 0) if fraction >= 1.0 else figure(min(99.9, 100.0 * fraction))
+
+
+def median(run: Document) -> float | None:
+    latency = run["latency"]
+    if not latency or not latency["inference_ms"]:
+        return None
+    return float(latency["inference_ms"]["p50"])
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low}\u2009–\u2009{high}"
+
+
+def _agreement(runs: Sequence[Document]) -> Tile | None:
+    known = [run for run in runs if run["agreement"]["questions"]]
+    if not known:
+        return None
+    worst = min(known, key=lambda run: float(run["agreement"]["fraction"]))
+    best = max(run["agreement"]["fraction"] for run in known)
+    low = worst["agreement"]["fraction"]
+    note = "in every run" if low == best else f"least: {worst['name']}"
+    return Tile("Same answer as the reference", _span(percent(low), percent(best)), "%", note)
+
+
+def _f1(document: Document) -> Tile | None:
+    known = [run for run in document["runs"] if run["scores"]]
+    if not known:
+        return None
+    scores = [run["scores"]["f1"] for run in known]
+    reference = document["reference"]["scores"]
+    note = f"the reference’s: {figure(reference['f1'])}" if reference else ""
+    return Tile("F1", _span(figure(min(scores)), figure(max(scores))), "", note)
+
+
+def _speed(runs: Sequence[Document]) -> Tile | None:
+    known = [(time, run["name"]) for run in runs if (time := median(run)) is not None]
+    if not known:
+        return None
+    time, name = min(known)
+    return Tile("Fastest median inference", figure(time), "ms", name)
+
+
+def _verified(runs: Sequence[Document]) -> Tile | None:
+    known = [run["verified"] for run in runs if run["verified"]]
+    if not known:
+        return None
+    passed = sum(bool(one["passed"]) for one in known)
+    note = f"smallest cosine {figure(min(one['smallest_cosine'] for one in known), 4)}"
+    return Tile("Verified on the phone", f"{passed} of {len(known)}", "runs", note, _mood(passed == len(known)))
+
+
+def _gates(gates: Sequence[Document]) -> Tile | None:
+    if not gates:
+        return None
+    passed = sum(bool(gate["passed"]) for gate in gates)
+    failed = [gate["name"] for gate in gates if not gate["passed"]]
+    note = f"failed: {', '.join(failed)}" if failed else ""
+    return Tile("Gates passed", f"{passed} of {len(gates)}", "", note, _mood(not failed))
+
+
+def _mood(good: bool) -> str:
+    return "good" if good else "bad"

@@ -1,0 +1,104 @@
+"""The page: what comes from outside is escaped, what is ours is inlined and named by its hash in the page's policy."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bundler.errors import InputError
+from bundler.report import figures
+from bundler.report.plots import draw, why_none
+from bundler.report.questions import embedded
+from bundler.resources import TEMPLATES
+
+SCHEMA = 1
+STYLES = ("report.css", "report.questions.css")
+SCRIPTS = ("report.cards.js", "report.list.js", "report.js")
+_DANGEROUS = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f"}
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def render_report(document: Mapping[str, Any]) -> str:
+    """The page of an evaluation document, whole. The same document gives the same page."""
+    if document.get("schema") != SCHEMA:
+        raise InputError(
+            f"an evaluation of schema {document.get('schema')!r} cannot be drawn: this release draws schema {SCHEMA}",
+            "Evaluate again with this release of mbqa-bundle.",
+        )
+    style = "\n".join(_ours(name) for name in STYLES)
+    script = "\n".join(_ours(name) for name in SCRIPTS)
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            document=document,
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+            data=Markup(_json(embedded(document))),
+            headline=figures.headline(document),
+            worst_layers=figures.worst_layers(document),
+            plots=draw(document),
+            no_plots=why_none(),
+        )
+    )
+    return _UNPRINTABLE.sub("\ufffd", page)
+
+
+def write_report(document: Mapping[str, Any], path: Path) -> None:
+    """The page is there whole or not at all."""
+    page = render_report(document)
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        made.write_text(page, encoding="utf-8", newline="\n")
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figures.figure
+    environment.filters["count"] = figures.count
+    environment.filters["change"] = figures.change
+    environment.filters["percent"] = figures.percent
+    return environment
+
+
+def _ours(name: str) -> str:
+    """A part of the page that we wrote. It must not hold what would end its own element."""
+    text = (TEMPLATES / name).read_text(encoding="utf-8")
+    assert "</" not in text
+    return text
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing is allowed but this style and this script: no address, no other script, no handler in an attribute."""
+    return (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: object) -> str:
+    """JSON that is inert inside HTML: it holds no character with which an element, a comment or a line could end."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_DANGEROUS)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,0 +1,71 @@
+"""The questions as the page's script reads them: small, since there may be many.
+
+An answer is a span: [start, end, confidence], in the units by which JavaScript counts; its text follows only where it
+is not the context's own.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, Any]
+Units = Callable[[int], int]
+
+
+def embedded(document: Document) -> dict[str, Any]:
+    """What the script needs of an evaluation."""
+    contexts = document["contexts"]
+    units = [utf16(context) for context in contexts]
+    return {
+        "reference": document["reference"]["name"],
+        "runs": [run["name"] for run in document["runs"]],
+        "contexts": contexts,
+        "questions": [_question(row, contexts[row["context"]], units[row["context"]]) for row in document["questions"]],
+    }
+
+
+def utf16(text: str) -> Units:
+    """From a place in a Python string to the place in JavaScript's, where a character beyond U+FFFF counts twice."""
+    if not text or max(text) <= "\uffff":
+        return lambda place: place
+    places = [0]
+    for char in text:
+        places.append(places[-1] + 1 + (char > "\uffff"))
+    return lambda place: places[min(max(place, 0), len(text))]
+
+
+def _question(row: Document, context: str, units: Units) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "title": row["title"],
+        "context": row["context"],
+        "golds": row["golds"],
+        "impossible": row["impossible"],
+        "reference": _span(row["reference"], context, units),
+        "runs": [_answer(answer, context, units) for answer in row["runs"]],
+    }
+
+
+def _answer(answer: Document, context: str, units: Units) -> dict[str, Any]:
+    return {
+        "at": _span(answer, context, units),
+        "exact": answer["exact"],
+        "f1": _rounded(answer["f1"]),
+        "agrees": answer["agrees"],
+        "best": [_span(other, context, units) for other in answer.get("n_best") or ()],
+    }
+
+
+def _span(answer: Document, context: str, units: Units) -> Sequence[Any]:
+    text = answer["text"] if "text" in answer else answer["answer"]
+    start, end, confidence = answer["start"], answer["end"], _rounded(answer["confidence"])
+    if not text:
+        return (0, 0, confidence)
+    if start is None or end is None or context[start:end] != text:
+        return (0, 0, confidence, text)
+    return (units(start), units(end), confidence)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 4)

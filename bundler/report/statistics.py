@@ -1,0 +1,56 @@
+"""The few formulas behind the plots."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of about the same confidence."""
+
+    count: int
+    confidence: float
+    """Their mean."""
+    right: float
+    """The share of them that is exactly right."""
+
+
+def interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval of a share; with z as it stands, of 95 %."""
+    share = hits / total
+    scale = 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / scale
+    width = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, centre - width), min(1.0, centre + width)
+
+
+def quantiles(ordered: Sequence[float], steps: int) -> list[float]:
+    """`steps` + 1 values, from the smallest to the largest, between neighbours on a straight line."""
+    made = []
+    for step in range(steps + 1):
+        place = step / steps * (len(ordered) - 1)
+        below = math.floor(place)
+        above = min(below + 1, len(ordered) - 1)
+        made.append(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
+    return made
+
+
+def reliability(answers: Sequence[tuple[float, bool]]) -> list[Bin]:
+    """Answers (confidence, exactly right) in ten bins of equal width; empty bins are left out."""
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for confidence, right in answers:
+        bins[min(BINS - 1, max(0, int(confidence * BINS)))].append((confidence, right))
+    return [
+        Bin(len(each), math.fsum(sure for sure, _ in each) / len(each), sum(right for _, right in each) / len(each))
+        for each in bins
+        if each
+    ]
+
+
+def gap(bins: Sequence[Bin]) -> float:
+    """The expected calibration error: how far confidence and correctness are apart, weighted by the bins' sizes."""
+    total = sum(each.count for each in bins)
+    return math.fsum(each.count / total * abs(each.confidence - each.right) for each in bins)

@@ -1,0 +1,84 @@
+"""Debian's Chromium without a screen, driven by selenium through Debian's chromedriver: nothing is downloaded."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --force-device-scale-factor=1"
+).split()
+
+
+def why_no_browser() -> str:
+    """Why there is none, or nothing."""
+    return "" if CHROMIUM and DRIVER else "no Chromium: apt-get install chromium chromium-driver"
+
+
+class Browser:
+    """A tab of Chromium."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, page: Path, fragment: str = "") -> None:
+        """A page from a file, opened anew; what was asked for and complained of before is forgotten."""
+        self.driver.get("about:blank")
+        self.requests()
+        self.complaints()
+        self.driver.get(page.as_uri() + fragment)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def command(self, name: str, **parameters: object) -> Any:
+        """One of the browser's own, of its DevTools protocol."""
+        return self.driver.execute_cdp_cmd(name, parameters)
+
+    def size(self, width: int, height: int, scale: float = 1) -> None:
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
+
+    def scheme(self, name: str, media: str = "") -> None:
+        """Dark or light; `media` may be print."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.command("Emulation.setEmulatedMedia", media=media, features=[feature])
+
+    def complaints(self) -> list[str]:
+        """The console's errors and warnings since the last look, breaches of the page's policy among them."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for since the last look."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+
+    def picture(self) -> bytes:
+        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Browser]:
+    """A browser with its profile in `folder`."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={folder}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
