@@ -245,10 +245,10 @@ def test_another_platform_is_told_plainly(
 
 
 def test_a_defect_is_one_line_too(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("bundler.qa.questions.read_squad", broken)
+    monkeypatch.setattr("bundler.asked.open_questions", broken)
     refused(capfd, 1, "internal error: ZeroDivisionError: oops", "build")
     monkeypatch.setenv("MBQA_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):

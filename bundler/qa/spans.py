@@ -19,6 +19,18 @@ LOWEST = np.finfo(np.float64).min
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How answers are chosen, as `decode` takes it; `max_tokens` None: as the bundle was built."""
+
+    n_best: int = N_BEST
+    null_threshold: float = NULL_THRESHOLD
+    max_tokens: int | None = None
+
+
+USUAL = Decoding()
+
+
+@dataclass(frozen=True)
 class WindowLogits:
     """A window's logits, float32 (length,) each, and its offsets, int32 (length, 2), -1 outside the context."""
 
