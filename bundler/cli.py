@@ -17,7 +17,7 @@ from bundler.virtual import faults
 
 if TYPE_CHECKING:
     from bundler.device.phone import AdbServer
-    from bundler.types import Answer, QuestionSet
+    from bundler.types import Answer
     from bundler.virtual.phones import VirtualPhone
 
 app = typer.Typer(
@@ -79,7 +79,18 @@ def _options(
 @app.command()
 def build(
     questions: Annotated[
-        Path | None, typer.Option(help="SQuAD JSON, v1.1 or v2.0. Default: the demo's questions.")
+        Path | None,
+        typer.Option(help="SQuAD JSON (v1.1, v2.0), JSON lines, CSV or TSV. Default: the demo's questions."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD=COLUMN,...", help="The table's columns, as in question=Frage,context=Text."),
+    ] = None,
+    questions_file: Annotated[
+        Path | None, typer.Option(help="Plain text, one question a line, with --context-file.")
+    ] = None,
+    context_file: Annotated[
+        Path | None, typer.Option(help="The plain text that all questions of --questions-file are about.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take the first N questions only.", min=1)] = None,
     question: Annotated[str | None, typer.Option(help="One question, with --context.")] = None,
@@ -97,7 +108,7 @@ def build(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="SQuAD JSON to calibrate fixed point on. Default: a sample of the bundle's own questions."),
+        typer.Option(help="Questions to calibrate fixed point on. Default: a sample of the bundle's own."),
     ] = None,
     calibration_windows: Annotated[int, typer.Option(help="Windows to calibrate on.", min=1)] = 32,
     calibration_method: Annotated[Method, typer.Option(help="How ranges follow from values.")] = "min-max",
@@ -122,6 +133,7 @@ def build(
     ] = None,
     seq_len: Annotated[int | None, typer.Option(help="Tokens of a window. Default: the model's own, or 384.")] = None,
     doc_stride: Annotated[int, typer.Option(help="Tokens by which windows of a long context overlap.", min=0)] = 128,
+    max_answer_tokens: Annotated[int, typer.Option(help="Tokens of an answer, at most.", min=1)] = 30,
     chip: Annotated[
         str | None, typer.Option("--soc", help="The phone's chip, such as SM8650. Default: every one the SDK knows.")
     ] = None,
@@ -138,10 +150,12 @@ def build(
     """Make a bundle: DLC, raw inputs, input list and runner script."""
     from dataclasses import asdict, replace
 
+    from bundler.asked import Asked
     from bundler.build import BuildRequest, CalibrationRequest, build_bundle
     from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
-    from bundler.qa.questions import read_squad
+    from bundler.qa.notes import Notes
+    from bundler.qa.questions import open_questions
     from bundler.resources import DEMO_MODEL
     from bundler.show import model_lines
 
@@ -152,39 +166,40 @@ def build(
     unused = [option for option, value in fixed_point.items() if value and precision in (None, "fp16", "fp32")]
     if unused:
         raise UsageError(f"{unused[0]} is for fixed point", "Add --precision w8a16, w16a16 or w8a8.")
-    asked = _questions(questions, limit, question, context, one_may_be_unanswerable=model is None)
-    if unanswerable is not None:
-        asked = replace(asked, may_be_unanswerable=unanswerable)
+    notes = Notes()
+    asked = Asked(questions, limit, columns, context_file, questions_file, question, context, unanswerable)
     own = CalibrationRequest(windows=calibration_windows, seed=seed)
     request = BuildRequest(
-        questions=asked,
+        questions=asked.open(notes, one_may_be_unanswerable=model is None),
         model=model or DEMO_MODEL,
         tokenizer=tokenizer,
         soc=_soc(chip) if chip else None,
         sdk=sdk or sdk_from_environment(),
         overlap=doc_stride,
         length=seq_len,
+        max_answer_tokens=max_answer_tokens,
         recipe=Recipe(precision or "fp16", calibration_method, per_channel, mixed, prepare, converter),
-        calibration=replace(own, questions=read_squad(calibration), name=calibration.name) if calibration else own,
+        calibration=replace(own, questions=open_questions(calibration), name=calibration.name) if calibration else own,
         check=check,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:
-        bundle = build_bundle(request, out, progress)
-    size = sum(entry.size for entry in bundle.manifest.files.values())
-    counts = f"{len(asked.questions)} questions in {len(bundle.manifest.windows)} windows"
+        bundle = build_bundle(request, out, progress, notes)
+    for line in notes.lines:
+        console.say(f"note: {line}")
+    size, count, windows = bundle.size_bytes, len(bundle.questions), len(bundle.manifest.windows)
     for line in model_lines(bundle.manifest.model):
         console.say(line)
-    console.say(f"{out}: bundle {bundle.id}, {counts}, {size / 1e6:.1f} MB")
-    windows = len(bundle.manifest.windows)
+    console.say(f"{out}: bundle {bundle.id}, {count} questions in {windows} windows, {size / 1e6:.1f} MB")
     console.document(
         {
             "bundle": bundle.id,
             "path": str(out),
-            "questions": len(asked.questions),
+            "questions": count,
             "windows": windows,
             "bytes": size,
             "model": asdict(bundle.manifest.model),
+            "notes": notes.lines,
         }
     )
 
@@ -258,6 +273,13 @@ def fetch_answers_command(
     device: Devices = None,
     runtime: RuntimeOption = None,
     on_interrupt: OnInterrupt = "leave",
+    null_threshold: Annotated[
+        float, typer.Option(help='How far above the best span\'s score "no answer" must be to win.')
+    ] = 0.0,
+    n_best: Annotated[int, typer.Option(help="Spans that compete for each answer and are told of.", min=1)] = 20,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer, at most. Default: as the bundle was built.", min=1)
+    ] = None,
     bundle: BundlePath = DEFAULT_BUNDLE,
     timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
@@ -266,9 +288,11 @@ def fetch_answers_command(
 ) -> None:
     """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
     from bundler.fetch import FetchRequest, answers_document, fetch_answers
+    from bundler.qa.spans import Decoding
 
     console = Console(as_json=as_json)
-    request = FetchRequest(device or (), runtime, timeout, on_interrupt)
+    decoding = Decoding(n_best, null_threshold, max_answer_tokens)
+    request = FetchRequest(device or (), runtime, timeout, on_interrupt, decoding)
     with console.progress() as progress:
         fetched = fetch_answers(bundle, _server(adb_host, adb_port), request, progress)
     questions = [question.text for question in fetched.bundle.questions]
@@ -501,24 +525,6 @@ def _soc(name: str) -> soc.Soc:
     if found is None:
         raise UsageError(f"--soc {name}: not a chip that this release knows", f"Known: {', '.join(soc.known_socs())}.")
     return found
-
-
-def _questions(
-    path: Path | None, limit: int | None, question: str | None, context: str | None, *, one_may_be_unanswerable: bool
-) -> "QuestionSet":
-    from bundler.qa.questions import check_text, read_squad
-    from bundler.resources import DEMO_QUESTIONS
-    from bundler.types import Question, QuestionSet
-
-    if question is None and context is None:
-        return read_squad(path or DEMO_QUESTIONS, limit)
-    if question is None or context is None:
-        raise UsageError("--question and --context go together", "Give both, or --questions FILE.")
-    if path is not None:
-        raise UsageError("--question does not go with --questions", "Give one of them.")
-    check_text("command line", "--question", question)
-    check_text("command line", "--context", context)
-    return QuestionSet((Question("question-1", question, context),), one_may_be_unanswerable)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from bundler.device.targets import choose_targets, target_of
 from bundler.errors import NoRun, PhoneError
 from bundler.model.sources import OUTPUTS
 from bundler.predictions import write_predictions
-from bundler.qa.spans import WindowLogits, decode
+from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode
 from bundler.run import Run, newest_run
 from bundler.types import RUNTIMES, Answer, Progress, Runtime
 
@@ -35,6 +35,7 @@ class FetchRequest:
     runtime: Runtime | None = None
     timeout_s: float = 3600.0
     when_interrupted: WhenInterrupted = "leave"
+    decoding: Decoding = USUAL
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
         members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
         run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
     progress("decoding the answers", 0, None)
-    answers = tuple(decode_answers(bundle, run.folder(path), run.settings.chunk))
+    answers = tuple(decode_answers(bundle, run.folder(path), run.settings.chunk, request.decoding))
     target = run.folder(path) / layout.ANSWERS
     with writing(target) as draft:
         document = answers_document(bundle, run, answers)
@@ -95,7 +96,7 @@ def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, 
     raise NoRun(bundle.path, request.runtime, request.devices)
 
 
-def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
+def decode_answers(bundle: Bundle, folder: Path, size: int, decoding: Decoding = USUAL) -> Iterator[Answer]:
     """The answer to each question from the outputs in a run's folder, kept in chunks of `size` windows, in the order of
     the questions.
 
@@ -107,8 +108,10 @@ def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
         yield decode(
             next(question for question in questions if question.id == question_id),
             [logits for _, logits in windows],
-            max_tokens=manifest.max_answer_tokens,
+            max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
             may_be_unanswerable=manifest.may_be_unanswerable,
+            n_best=decoding.n_best,
+            null_threshold=decoding.null_threshold,
         )
 
 
