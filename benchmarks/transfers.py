@@ -70,8 +70,8 @@ def measure(kinds: Sequence[str], rounds: int, folder: Path, say: Callable[[obje
     many = with_stand_in(bundle_of(MANY, _made(folder / "many")), CHUNK)
     many = with_stand_in(many, SMALL_CHUNK)
     if "genuine" in kinds:
-        with genuine_phone(SIZE=TMPFS) as phone:
-            found.races += _inputs(Track(phone, "genuine, tmpfs", "loopback", bundle, rounds), 1.5, plain)
+        with genuine_phone() as phone:
+            found.races += _inputs(Track(phone, "genuine, on disk", "loopback", bundle, rounds), 1.5, plain)
     for kind in kinds:
         with _phone(kind, _made(folder / kind)) as phone:
             for race in _races(kind, phone, bundle, plain, model, rounds):
@@ -98,7 +98,7 @@ def _made(folder: Path) -> Path:
 
 @contextmanager
 def _phone(kind: str, folder: Path) -> Iterator[Phone]:
-    with genuine_phone() if kind == "genuine" else virtual_phone(folder) as phone:
+    with genuine_phone(SIZE=TMPFS) if kind == "genuine" else virtual_phone(folder) as phone:
         yield phone
 
 
@@ -109,8 +109,8 @@ def _races(kind: str, phone: Phone, bundle: Bundle, plain: Path, model: Blob, ro
             serial = open_.enter_context(laid(cable, phone.serial)).serial if cable else phone.serial
             track = Track(phone.server.find(serial), kind, way, bundle, rounds)
             yield from _inputs(track, 3.0 if cable else 1.5, plain)
-            yield track.model(0.8, model)
             if not cable:
+                yield track.model(0.8, model)
                 yield track.adbutils_inputs(300.0, plain, PUSHED_BY_ADBUTILS)
             deploy_bundle(bundle.path, phone.server, request, quiet)
             yield track.outputs(20.0, PULLED_OVER_SLOW_LINK if cable else None)
@@ -127,7 +127,7 @@ def page(found: Found, rounds: int) -> str:
     about = f"""\
 {QUESTIONS:,} questions ({found.questions}) in windows of 384 tokens, {rounds} alternating rounds of each race. Times
 are medians; a ratio is how many times as fast as the peer ours is in the same round. *genuine*: AOSP's adbd, mksh and
-toybox in a network namespace, its storage on this machine's disk unless tmpfs is told; *virtual*: the virtual phone, in
+toybox in a network namespace, its storage a tmpfs unless disk is told; *virtual*: the virtual phone, in
 Python. Both share this machine's cores with adb and with us. A row holds its limit where the median ratio does.
 {_others(found.loads)}
 
