@@ -9,8 +9,7 @@ const LONG = 1400;
 function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(key, "");
-    else if (value !== false && value !== null) made.setAttribute(key, String(value));
+    if (value !== null) made.setAttribute(key, String(value));
   }
   made.append(...children);
   return made;

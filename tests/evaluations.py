@@ -1,8 +1,10 @@
-"""Evaluation documents to draw: a believable one of any size, and one whose every text tries to break out."""
+"""Evaluation documents to draw: a believable one of any size, and one in which hardly anything is known."""
 
 import math
 import random
 from typing import Any
+
+from bundler.qa.metrics import f1
 
 RUNS = (
     ("cpu fp32", "fp32", "cpu", 1.0, 42.0),
@@ -12,19 +14,6 @@ RUNS = (
     ("dsp w8a8", "w8a8", "dsp", 0.88, 4.1),
 )
 """Name, precision, runtime, how near to float32, and a window's time in ms."""
-
-HOSTILE = (
-    "<script>hacked()</script>",
-    "</script><script>hacked()</script>",
-    "<!-- <script>",
-    "-->]]><img src=x onerror=hacked()>",
-    "\u2028hacked()\u2029",
-    "\"' onload=hacked() x='\"",
-    "\u202eright to left\u202c \u0627\u0644\u062c\u0633\u0631 \u200f",
-    "{{ 7 * 7 }} {% raw %} ${hacked()} `$x^2$`",
-    "&lt;b&gt; &amp;amp; \x00\x1b[31m\ud800",
-    "javascript:hacked()",
-)
 
 PLACES = "Viaduct Lighthouse Museum Observatory Library Harbour Orchard Foundry Theatre Aqueduct".split()
 NAMES = "Thistleholm Northworth Caldmere Ostrava Brightwater Élan-sur-Mer 橋本 Ravensby Kirkfell Dunmarrow".split()
@@ -51,7 +40,7 @@ def document(questions: int = 60, seed: int = 5, layers: int = 96) -> dict[str, 
         "windows": questions + questions // 12,
         "may_be_unanswerable": True,
         "contexts": [context for context, _ in texts],
-        "reference": {"name": "ONNX Runtime, float32", "scores": _scores(rows, None)},
+        "reference": {"name": "ONNX Runtime, float32", "scores": _scores(rows, 0)},
         "runs": [_run(rng, rows, place, layers) for place in range(len(RUNS))],
         "questions": rows,
         "gates": [
@@ -73,33 +62,6 @@ def bare() -> dict[str, Any]:
         row.update(golds=[], impossible=None)
         for answer in row["runs"]:
             answer.update(exact=None, f1=None)
-    return made
-
-
-def hostile() -> dict[str, Any]:
-    """Every text that comes from outside tries to be more than text."""
-    made = document(3 * len(HOSTILE), layers=len(HOSTILE))
-    made["contexts"] = [f"{text} {context} {text}" for text, context in zip(HOSTILE, made["contexts"], strict=True)]
-    made["model"] = "".join(HOSTILE)
-    made["made_by"] = HOSTILE[1]
-    made["reference"]["name"] = HOSTILE[0]
-    for number, run in enumerate(made["runs"]):
-        run["name"] = f"{HOSTILE[number]} {HOSTILE[-1 - number]}"
-        run["precision"] = HOSTILE[number + 1]
-        run["runtime"] = HOSTILE[number + 2]
-        run["phones"] = [{"name": text, "soc": text, "model": text, "windows": {text: 1}} for text in HOSTILE]
-        for text, layer in zip(HOSTILE, run["layers"] or (), strict=False):
-            layer.update(name=text, type=text)
-        if run["latency"]:
-            run["latency"]["source"] = HOSTILE[1]
-    for number, row in enumerate(made["questions"]):
-        text = HOSTILE[number % len(HOSTILE)]
-        row.update(id=f"{text} {number}", question=f"{text} Who?", title=text, golds=[text, HOSTILE[1]])
-        for answer in row["runs"]:
-            answer.update(answer=text, start=0, end=len(text))
-            answer["n_best"] = [{"text": text, "start": 0, "end": len(text), "confidence": 0.5}]
-    for gate in made["gates"]:
-        gate.update(name=HOSTILE[1], run=HOSTILE[0])
     return made
 
 
@@ -139,7 +101,10 @@ def _question(rng: random.Random, number: int, place: int, text: tuple[str, list
     context, asked = text
     question, truth = asked[number % 3]
     gold = (context.index(truth), context.index(truth) + len(truth)) if truth else (0, 0)
+    golds = [truth, *([f"about {truth}"] if truth.isdigit() else [])] if truth else []
     others = _others(rng, context, 5)
+    if truth:
+        others[1] = (gold[0], f"{context} ".index(" ", gold[1] + 1))
     chosen = gold if rng.random() < 0.9 else others[0]
     runs = []
     for _, _, _, near, _ in RUNS:
@@ -151,7 +116,7 @@ def _question(rng: random.Random, number: int, place: int, text: tuple[str, list
             {
                 **_answer(context, span, confidence),
                 "exact": right,
-                "f1": 1.0 if right else rng.choice((0.0, 0.4, 0.5, 0.667)) if truth and span != (0, 0) else 0.0,
+                "f1": max(f1(context[slice(*span)], gold) for gold in golds or [""]),
                 "agrees": span == chosen,
                 "n_best": [
                     {"text": context[a:b], "start": a, "end": b, "confidence": round(confidence * 0.4**rank, 4)}
@@ -164,7 +129,7 @@ def _question(rng: random.Random, number: int, place: int, text: tuple[str, list
         "question": question,
         "title": f"Chapter {place + 1}",
         "context": place,
-        "golds": [truth, *([f"about {truth}"] if truth.isdigit() else [])] if truth else [],
+        "golds": golds,
         "impossible": not truth,
         "reference": _answer(context, chosen, 0.8),
         "runs": runs,
@@ -181,26 +146,28 @@ def _answer(context: str, span: tuple[int, int], confidence: float) -> dict[str,
     }
 
 
-def _scores(rows: list[dict[str, Any]], run: int | None) -> dict[str, Any]:
-    def part(chosen: list[dict[str, Any]]) -> dict[str, Any] | None:
-        if not chosen:
-            return None
-        marks = [row["runs"][run or 0] for row in chosen]
-        return {
-            "exact_match": 100.0 * sum(mark["exact"] for mark in marks) / len(marks),
-            "f1": 100.0 * sum(mark["f1"] for mark in marks) / len(marks),
-            "total": len(marks),
-        }
-
-    whole = part(rows) or {}
-    best = {"best_exact_match": whole["exact_match"], "best_f1": whole["f1"]}
+def _scores(rows: list[dict[str, Any]], run: int) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    whole = _part(rows, run)
     return {
         **whole,
-        "has_answer": part([row for row in rows if not row["impossible"]]),
-        "no_answer": part([row for row in rows if row["impossible"]]),
-        **best,
+        "has_answer": _part([row for row in rows if not row["impossible"]], run),
+        "no_answer": _part([row for row in rows if row["impossible"]], run),
+        "best_exact_match": whole["exact_match"],
         "best_exact_threshold": 0.12,
+        "best_f1": whole["f1"],
         "best_f1_threshold": 0.1,
+    }
+
+
+def _part(rows: list[dict[str, Any]], run: int) -> dict[str, Any]:
+    marks = [row["runs"][run] for row in rows]
+    total = max(1, len(marks))
+    return {
+        "exact_match": 100.0 * sum(mark["exact"] for mark in marks) / total,
+        "f1": 100.0 * sum(mark["f1"] for mark in marks) / total,
+        "total": len(marks),
     }
 
 
@@ -220,7 +187,7 @@ def _run(rng: random.Random, rows: list[dict[str, Any]], place: int, layers: int
         ],
         "verified": {"smallest_cosine": near, "threshold": 0.99, "windows": 8, "passed": near >= 0.99},
         "scores": _scores(rows, place),
-        "agreement": {"questions": len(rows), "equal": equal, "fraction": equal / len(rows)},
+        "agreement": {"questions": len(rows), "equal": equal, "fraction": equal / max(1, len(rows))},
         "logits": {
             "cosine": near,
             "smallest_cosine": near - (1 - near),

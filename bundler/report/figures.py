@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 Document = Mapping[str, Any]
 NONE = "–"
@@ -21,6 +21,11 @@ class Tile:
     note: str = ""
     mood: str = ""
     """`good`, `bad` or neither."""
+
+
+def is_known(value: float | None) -> TypeGuard[float]:
+    """A number that can be drawn and compared."""
+    return value is not None and math.isfinite(value)
 
 
 def figure(value: float | None, digits: int = 1) -> str:
@@ -58,7 +63,7 @@ def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
     """Of each run whose layers were compared: those that stray most, each with the run's number."""
     rows = []
     for number, run in enumerate(document["runs"]):
-        known = [layer for layer in run["layers"] or () if layer["sqnr_db"] is not None]
+        known = [layer for layer in run["layers"] or () if is_known(layer["sqnr_db"])]
         rows += [(number, run, layer) for layer in sorted(known, key=lambda layer: float(layer["sqnr_db"]))[:WORST]]
     return rows
 
@@ -101,7 +106,7 @@ def _f1(document: Document) -> Tile | None:
 
 
 def _speed(runs: Sequence[Document]) -> Tile | None:
-    known = [(time, run["name"]) for run in runs if (time := median(run)) is not None]
+    known = [(time, run["name"]) for run in runs if is_known(time := median(run))]
     if not known:
         return None
     time, name = min(known)

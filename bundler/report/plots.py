@@ -4,7 +4,6 @@ No text from outside reaches matplotlib, which would read formulas into it and m
 """
 
 import importlib.util
-import math
 import os
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from bundler.report import statistics, svg
-from bundler.report.figures import figure, percent
+from bundler.report.figures import figure, is_known, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +146,7 @@ def _latency(document: Document) -> Plot | None:
     known = []
     for number, run in enumerate(document["runs"]):
         timing = (run["latency"] or {}).get("inference_ms")
-        values = sorted(value for value in (timing or {}).get("values") or () if math.isfinite(value) and value > 0)
+        values = sorted(value for value in (timing or {}).get("values") or () if is_known(value) and value > 0)
         if values:
             known.append((number, run["name"], statistics.quantiles(values, 200)))
     if not known:
@@ -179,9 +178,7 @@ def _calibration(document: Document) -> Plot | None:
     known = []
     for number, run in enumerate(document["runs"]):
         pairs = [(row["runs"][number]["confidence"], row["runs"][number]["exact"]) for row in document["questions"]]
-        bins = statistics.reliability(
-            [(sure, right) for sure, right in pairs if sure is not None and right is not None]
-        )
+        bins = statistics.reliability([(sure, right) for sure, right in pairs if right is not None and is_known(sure)])
         if bins:
             known.append((number, run["name"], bins))
     if not known:
@@ -218,7 +215,7 @@ def _layers(document: Document) -> Plot | None:
     curves = []
     for number, run in runs:
         known = [(places[layer["name"]], layer["sqnr_db"]) for layer in run["layers"]]
-        points = sorted((place, ratio) for place, ratio in known if ratio is not None and math.isfinite(ratio))
+        points = sorted((place, ratio) for place, ratio in known if is_known(ratio))
         if points:
             curves.append((number, run["name"], points))
     if not curves:

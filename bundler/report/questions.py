@@ -4,9 +4,10 @@ An answer is a span: [start, end, confidence], in the units by which JavaScript 
 is not the context's own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from bundler.report.figures import is_known
 
 Document = Mapping[str, Any]
 Units = Callable[[int], int]
@@ -62,10 +63,10 @@ def _span(answer: Document, context: str, units: Units) -> Sequence[Any]:
     start, end, confidence = answer["start"], answer["end"], _rounded(answer["confidence"])
     if not text:
         return (0, 0, confidence)
-    if start is None or end is None or context[start:end] != text:
+    if start is None or end is None or not 0 <= start < end or context[start:end] != text:
         return (0, 0, confidence, text)
     return (units(start), units(end), confidence)
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 4)
+    return round(value, 4) if is_known(value) else None
