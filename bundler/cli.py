@@ -316,6 +316,10 @@ def evaluate(
     max_p90_ms: Annotated[
         float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
     ] = None,
+    sdk: Annotated[
+        Path | None,
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
     ] = None,
@@ -329,12 +333,15 @@ def evaluate(
     from bundler.evaluate import evaluate as evaluate_runs
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows
+    from bundler.model.sdk import sdk_from_environment
 
     console = Console(as_json=as_json)
     paths = bundles or [DEFAULT_BUNDLE]
     gates = Gates(min_f1, min_agreement, max_p90_ms)
     with console.progress() as progress:
-        evaluation = evaluate_runs(EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates), progress)
+        tools = sdk or sdk_from_environment()
+        request = EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates, tools)
+        evaluation = evaluate_runs(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
     with writing(path) as draft:
         draft.write_text(json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

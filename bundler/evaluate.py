@@ -12,8 +12,10 @@ from bundler.device.chunks import chunks_of
 from bundler.device.outputs import Logits, load
 from bundler.evaluation.entrants import Entrant, choose_entrants
 from bundler.evaluation.gates import Gates, checked
+from bundler.evaluation.latency import DIAGVIEW, latency_of
 from bundler.evaluation.table import Table
 from bundler.fetch import decode_answers
+from bundler.model.sdk import open_sdk
 from bundler.reference import CHUNK, real_tokens, reference_logits, reference_name
 from bundler.types import Progress
 
@@ -24,12 +26,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """All finished runs of the bundles, of these runtimes and phones where they are given, and the limits to them."""
+    """All finished runs of the bundles, of these runtimes and phones where they are given, and the limits to them; the
+    SDK at `sdk` reads SNPE's own logs of times."""
 
     bundles: Sequence[Path]
     runtimes: Sequence[str] = ()
     devices: Sequence[str] = ()
     gates: Gates = field(default_factory=Gates)
+    sdk: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
         NoRun, RunsDiffer, BundleInvalid, DlcInvalid: refused; OutputsInvalid: a run's outputs cannot be read;
         HostStorageFailed
     """
+    diagview = open_sdk(request.sdk).tool(DIAGVIEW) if request.sdk else None
     progress("checking the bundles", 0, None)
     chosen = choose_entrants(request.bundles, request.runtimes, request.devices)
     entrants, bundle = chosen.entrants, chosen.entrants[0].bundle
@@ -65,7 +70,7 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
     runs = []
     for place, entrant in enumerate(entrants):
         progress("comparing the logits", place, len(entrants))
-        runs.append(_run(entrant, reference, scores[place], table.agreement(place)))
+        runs.append(_run(entrant, reference, scores[place], table.agreement(place), diagview))
     manifest = bundle.manifest
     document = {
         "schema": SCHEMA,
@@ -83,7 +88,7 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
     return Evaluation(document, chosen.passed_over)
 
 
-def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json) -> Json:
+def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json, diagview: Path | None) -> Json:
     bundle, run = entrant.bundle, entrant.run
     return {
         "name": entrant.name,
@@ -98,7 +103,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "scores": scores,
         "agreement": agreement,
         "logits": _logits(entrant, reference),
-        "latency": None,
+        "latency": latency_of(entrant.folder, run.settings.runtime, diagview),
         "memory_mb": None,
         "layers": None,
     }

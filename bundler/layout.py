@@ -34,6 +34,8 @@ VERIFY = "verify.npz"  # its logits for a few windows
 # in a run's folder
 RUN = "run.json"
 LOGITS = "logits"  # one file a chunk of the input list
+TIMES = "times"  # when inferences ended, one file a chunk
+DIAGNOSTICS = "diag"  # SNPE's own logs, one a chunk
 ANSWERS = "answers.json"
 PREDICTIONS = "predictions.json"
 NULL_ODDS = "null_odds.json"

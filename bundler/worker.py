@@ -20,6 +20,7 @@ from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
+from bundler.device.timings import chunk_times, keep_diagnostics, keep_times, seconds_between
 from bundler.errors import (
     BundleInvalid,
     BundlerError,
@@ -43,7 +44,6 @@ ATTEMPTS = 4  # without any progress in between
 TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
-NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
 EXECUTABLE = "bin/"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
 KILLED = 137  # the exit code of what SIGKILL ended
@@ -256,6 +256,7 @@ class Worker:
                     announced = job.give(chunk, archive, most_bytes(chunk, specs))
                     archive.seek(0)
                     logits = read_outputs(archive, announced, chunk, specs, where)
+                    keep_diagnostics(archive, announced, self._shared.folder, chunk)
             except OutputsInvalid:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -265,6 +266,7 @@ class Worker:
                     raise OutputsInvalid(f"{where}: {error}") from error
                 self._unsound.add(chunk)
                 break
+            keep_times(chunk_times(announced, chunk, self.name), self._shared.folder, chunk)
             keep(logits, self._shared.folder, chunk)
             self._board.finish(chunk)
             self._credit(chunk, announced)
@@ -293,11 +295,3 @@ def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:
         if not name.startswith(f"{layout.INPUTS}/") and name != layout.INPUT_LIST
     }
     return {**files, layout.JOB: Blob.of(DEVICE_SCRIPTS / layout.JOB)}
-
-
-def seconds_between(begin: str, end: str) -> float:
-    """The time between two readings of the phone's clock, each nanoseconds or seconds."""
-    if not (begin.isdigit() and end.isdigit()):
-        return 0.0
-    unit = 1e9 if int(begin) > NANOSECONDS else 1.0
-    return max(0.0, (int(end) - int(begin)) / unit)

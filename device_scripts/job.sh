@@ -95,12 +95,14 @@ infer() {
   return "$code"
 }
 
-# pack CHUNK BEGIN: its outputs, checksums made first; it is done when both files have their names
+# pack CHUNK BEGIN: its outputs, checksums made first; it is done when both files have their names. The times of the
+# outputs, where `find` tells them, are seconds and nanoseconds that toybox does not pad with zeros
 pack() {
   cd "work/output/$used" || return 1
   sums=$job/done/$1.sums
   {
     printf '#runtime=%s\n#begin=%s\n#end=%s\n' "$used" "$2" "$(now)"
+    find . -name '*.raw' -printf '#time=%T@ %p\n' 2>/dev/null
     find . -type f -exec sha256sum {} +
   } >"$sums.draft" || return 1
   if command -v gzip >/dev/null; then

@@ -1,7 +1,8 @@
 """The job on the phone, by device_scripts/job.sh: detached from adb, it works through chunks of the input list."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
 from bundler import layout
@@ -14,6 +15,7 @@ PULL_S = 24 * 3600.0  # what stalls ends sooner
 FULL_KB = 64  # a disk with no more than this is full
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
+TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9}) (?:\./)?(.+)$", re.ASCII)  # nanoseconds without leading zeros
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,15 @@ def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
 @dataclass(frozen=True)
 class Announced:
     """What the phone says of a finished chunk before it sends it: the archive's size, SHA-256 by path, the runtime that
-    was used, and its clock (nanoseconds, or seconds where it knows no better) before and after."""
+    was used, its clock (nanoseconds, or seconds where it knows no better) before and after, and by path the nanosecond
+    at which an output was written."""
 
     size_bytes: int
     sums: Mapping[str, str]
     runtime: str
     begin: str
     end: str
+    times: Mapping[str, int] = field(default_factory=dict)
 
 
 class PhoneJob:
@@ -189,4 +193,6 @@ class _ChunkReader:
         if not size.isdigit() or int(size) > self._most_bytes:
             raise OutputsInvalid(f"{self._where}: announces {size or 'no number of'} bytes, too many for its outputs")
         sums = {path.removeprefix("./"): sha for sha, _, path in (line.partition("  ") for line in lines) if path}
-        return Announced(int(size), sums, *(facts.get(key, "") for key in ("runtime", "begin", "end")))
+        times = {path: int(s) * 10**9 + int(ns) for line in lines for s, ns, path in TIME.findall(line)}
+        runtime, begin, end = (facts.get(key, "") for key in ("runtime", "begin", "end"))
+        return Announced(int(size), sums, runtime, begin, end, times)

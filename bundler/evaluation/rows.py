@@ -3,18 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-COLUMNS = (
-    "run", "exact match", "F1", "agreement", "smallest cosine", "SQNR dB", "largest difference", "p50 ms", "p90 ms",
-    "MB", "verified",
-)  # fmt: skip
+COLUMNS = ("run", "EM", "F1", "equal", "cosine", "dB", "p50 ms", "p90 ms", "verified")
 
 Json = Mapping[str, Any]
 
 
 def rows(document: Json) -> list[tuple[str, ...]]:
     """A row for the reference and for each run; what is not known is a dash."""
-    reference = document["reference"]
-    first = (reference["name"], *_scores(reference["scores"]), *["-"] * (len(COLUMNS) - 3))
+    first = ("float32", *_scores(document["reference"]["scores"]), *["-"] * (len(COLUMNS) - 3))
     return [first, *(_row(run) for run in document["runs"])]
 
 
@@ -25,12 +21,10 @@ def _row(run: Json) -> tuple[str, ...]:
     return (
         run["name"],
         *_scores(run["scores"]),
-        f"{agreement['equal']} of {agreement['questions']}",
+        f"{agreement['equal']}/{agreement['questions']}",
         f"{logits['smallest_cosine']:.6f}",
         f"{logits['sqnr_db']:.1f}",
-        f"{logits['largest_difference']:.3g}",
         *(_number(latency.get(key), ".1f") for key in ("p50", "p90")),
-        _number(run["memory_mb"], ".0f"),
         "-" if verified is None else "yes" if verified["passed"] else "no",
     )
 

@@ -15,7 +15,7 @@ KINDS: dict[str, Callable[[int], bool]] = {"f": stat.S_ISREG, "d": stat.S_ISDIR,
 KINDS |= {"b": stat.S_ISBLK, "p": stat.S_ISFIFO, "s": stat.S_ISSOCK}
 ARGUMENT_SPACE = 100_000
 SECONDS = {"-mtime": 86400, "-atime": 86400, "-ctime": 86400, "-mmin": 60, "-amin": 60, "-cmin": 60}
-FIELD = re.compile(r"%([-0-9.]*)([a-zA-Z%])|\\([abfnrtv0\\])")
+FIELD = re.compile(r"%([-0-9.]*)(T@|[a-zA-Z%])|\\([abfnrtv0\\])")
 ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0", "\\": "\\"}
 ALWAYS = ("-depth", "-xdev", "-follow", "-true", "-noleaf")
 
@@ -189,7 +189,7 @@ class _Search:
             "y": next((kind for kind, test in KINDS.items() if test(entry.st_mode)), "?"),
             "u": "shell",
             "g": "shell",
-            "T": f"{entry.st_mtime_ns / 1e9:.9f}",
+            "T@": f"{entry.st_mtime_ns // 10**9}.{entry.st_mtime_ns % 10**9}",  # toybox pads with no zeros
         }
         if letter not in values:
             raise Failure(f"bad -printf %{letter}")

@@ -1,0 +1,110 @@
+"""When a chunk's inferences ended, by the phone's own clock: kept in the run's folder, a file a chunk.
+
+snpe-net-run writes an inference's outputs when it ends, so the times of these files tell how long each took.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bundler import layout
+from bundler.bundle import writing
+from bundler.device.chunks import Chunk
+from bundler.device.job import Announced
+from bundler.device.tarball import BrokenTar, Reader, TooLarge
+from bundler.errors import OutputsInvalid
+
+NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
+RESULT = re.compile(r"Result_(\d{1,9})/")
+DIAGNOSTICS = "SNPEDiag_0.log"
+LARGEST_LOG = 16 << 20
+
+
+@dataclass(frozen=True)
+class ChunkTimes:
+    """Of one chunk on one phone: `seconds` from before snpe-net-run's start to after its end; `results_s` is when each
+    inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
+    files (a `find` that does not tell them) it is empty."""
+
+    phone: str
+    runtime: str
+    windows: int
+    seconds: float
+    results_s: tuple[float, ...]
+    from_begin: bool
+
+
+def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
+    """What the phone's announcement tells of a chunk's times."""
+    ends = _ends(announced.times, len(chunk))
+    exact = announced.begin.isdigit() and int(announced.begin) > NANOSECONDS
+    zero = int(announced.begin) if exact else min(ends, default=0)
+    results = tuple(round((end - zero) / 1e9, 6) for end in ends)
+    seconds = seconds_between(announced.begin, announced.end)
+    return ChunkTimes(phone, announced.runtime, len(chunk), round(seconds, 6), results, exact)
+
+
+def keep_times(times: ChunkTimes, run_folder: Path, chunk: Chunk) -> None:
+    """Raises: HostStorageFailed"""
+    with writing(run_folder / layout.TIMES / f"{chunk.name}.json") as draft:
+        draft.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8")
+
+
+def kept_times(run_folder: Path) -> list[ChunkTimes]:
+    """Of all chunks that have any, in the order of the input list.
+
+    Raises:
+        OutputsInvalid: a file is not what `keep_times` wrote
+    """
+    found = []
+    for path in sorted((run_folder / layout.TIMES).glob("[0-9]*.json")):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            found.append(ChunkTimes(**{**told, "results_s": tuple(told["results_s"])}))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise OutputsInvalid(f"{path}: cannot be read: {error}") from error
+    return found
+
+
+def keep_diagnostics(archive: BinaryIO, announced: Announced, run_folder: Path, chunk: Chunk) -> None:
+    """Takes snpe-net-run's own log, which the SDK's snpe-diagview reads, out of a chunk's archive, if there is one.
+
+    Raises:
+        OutputsInvalid: the archive is broken; HostStorageFailed
+    """
+    if DIAGNOSTICS not in announced.sums:
+        return
+    archive.seek(0)
+    try:
+        reader = Reader(archive, announced.size_bytes * 1100)  # deflate's limit is 1032 to 1
+        for entry in reader:
+            if entry.name.removeprefix("./") == DIAGNOSTICS and entry.is_file and entry.size <= LARGEST_LOG:
+                with writing(run_folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
+                    draft.write_bytes(reader.read(entry))
+                return
+    except (BrokenTar, TooLarge, OSError) as error:
+        raise OutputsInvalid(f"chunk {chunk.name}: the archive is broken: {error}") from error
+
+
+def kept_diagnostics(run_folder: Path) -> list[Path]:
+    return sorted((run_folder / layout.DIAGNOSTICS).glob("[0-9]*.log"))
+
+
+def seconds_between(begin: str, end: str) -> float:
+    """The time between two readings of the phone's clock, each nanoseconds or seconds."""
+    if not (begin.isdigit() and end.isdigit()):
+        return 0.0
+    unit = 1e9 if int(begin) > NANOSECONDS else 1.0
+    return max(0.0, (int(end) - int(begin)) / unit)
+
+
+def _ends(times: Mapping[str, int], windows: int) -> list[int]:
+    """The time of each inference's last output, in their order; empty where one of them is not told."""
+    ends: dict[int, int] = {}
+    for path, time in times.items():
+        if (found := RESULT.match(path)) and int(found[1]) < windows:
+            ends[int(found[1])] = max(time, ends.get(int(found[1]), 0))
+    return [ends[number] for number in sorted(ends)] if len(ends) == windows else []

@@ -1,0 +1,94 @@
+"""How fast a run was: from SNPE's own log where the SDK's snpe-diagview reads it, else from the phone's clock."""
+
+import csv
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundler.device.timings import ChunkTimes, kept_diagnostics, kept_times
+from bundler.errors import VendorToolFailed
+
+MOST_VALUES = 2000
+DIAGVIEW = "snpe-diagview"
+DIAGVIEW_S = 120.0
+INIT, INFERENCE = "init", "avg_total_inference_time"  # names in its CSV; values are microseconds
+
+Json = dict[str, Any]
+
+
+def latency_of(run_folder: Path, runtime: str, diagview: Path | None = None) -> Json | None:
+    """The document's `latency` of a run: `init_ms` and the distribution of `inference_ms`; None where no times are.
+
+    The first inference of each chunk is not in the distribution: what passes before its end is `init_ms`, less an
+    inference. Where the files' times are not told, each chunk counts as so many equal inferences, its start included.
+    With snpe-diagview's word `init_ms` and the mean are SNPE's; percentiles stay the files', which SNPE does not tell.
+
+    Raises:
+        VendorToolFailed: snpe-diagview does not read a log; OutputsInvalid
+    """
+    times = [each for each in kept_times(run_folder) if each.runtime == runtime]
+    gaps = [gap for each in times for gap in _gaps(each)]
+    logs = kept_diagnostics(run_folder) if diagview is not None else []
+    told = [_told_by(diagview, log) for log in logs] if diagview is not None else []
+    inferences = [one[INFERENCE] for one in told if INFERENCE in one]
+    if inferences:
+        inits = [one[INIT] for one in told if INIT in one]
+        distribution = _distribution(gaps or inferences) | {"mean": round(float(np.mean(inferences)), 3)}
+        return {"init_ms": _median(inits), "inference_ms": distribution, "source": DIAGVIEW}
+    if gaps:
+        inits = [1000 * each.results_s[0] for each in times if each.from_begin and each.results_s]
+        init = _median([max(0.0, value - float(np.median(gaps))) for value in inits])
+        return {"init_ms": init, "inference_ms": _distribution(gaps), "source": "times of the output files"}
+    whole = [1000 * each.seconds / each.windows for each in times for _ in range(each.windows) if each.seconds]
+    return {"init_ms": None, "inference_ms": _distribution(whole), "source": "job"} if whole else None
+
+
+def read_diagview(text: str) -> dict[str, float]:
+    """Milliseconds by name, in lower case, from snpe-diagview's CSV: names in column 2, microseconds in column 4."""
+    found: dict[str, float] = {}
+    for row in csv.reader(text.splitlines()):
+        if len(row) >= 4 and row[3].strip().replace(".", "", 1).isdigit():
+            found.setdefault(row[1].strip().lower(), float(row[3]) / 1000)
+    return found
+
+
+def _told_by(diagview: Path, log: Path) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="mbqa-diag-") as folder:
+        out = Path(folder) / "diag.csv"
+        command = [str(diagview), "--input_log", str(log), "--output", str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DIAGVIEW_S, check=False)
+            said, good = (done.stdout + done.stderr).strip().splitlines(), done.returncode == 0 and out.is_file()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said, good = [str(error)], False
+        if not good:
+            raise VendorToolFailed(DIAGVIEW, said[-3:], " ".join(command), log)
+        return read_diagview(out.read_text(encoding="utf-8", errors="replace"))
+
+
+def _gaps(times: ChunkTimes) -> list[float]:
+    """Milliseconds from one inference's end to the next one's."""
+    return [max(0.0, 1000 * float(gap)) for gap in np.diff(times.results_s)]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 3) if values else None
+
+
+def _distribution(values: Sequence[float]) -> Json:
+    """Percentiles of milliseconds; of very many values some, evenly spread over their order."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    p50, p90, p99 = np.percentile(ordered, [50, 90, 99]).round(3).tolist()
+    kept = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), MOST_VALUES)).round().astype(int)]
+    return {
+        "count": len(ordered),
+        "mean": round(float(ordered.mean()), 3),
+        "p50": p50,
+        "p90": p90,
+        "p99": p99,
+        "values": kept.round(3).tolist(),
+    }
