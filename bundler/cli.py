@@ -323,6 +323,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="The page to read. Default: report.html beside it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the answers of finished runs with the known ones and with float32's; a gate for CI by exit code 8."""
@@ -334,6 +335,7 @@ def evaluate(
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows
     from bundler.model.sdk import sdk_from_environment
+    from bundler.report import write_report
 
     console = Console(as_json=as_json)
     paths = bundles or [DEFAULT_BUNDLE]
@@ -345,10 +347,12 @@ def evaluate(
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
     with writing(path) as draft:
         draft.write_text(json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    page = report or path.with_name(layout.REPORT)
+    write_report(evaluation.document, page)
     for line in evaluation.passed_over:
         console.say(f"passed over: {line}")
     console.table(COLUMNS, rows(evaluation.document))
-    console.say(f"written to {path}")
+    console.say(f"written to {path}; the page to read is {page}")
     console.document(evaluation.document)
     raise_failed(evaluation.document["gates"])
 

@@ -42,6 +42,7 @@ NULL_ODDS = "null_odds.json"
 
 # in the bundle's runs/ folder
 EVALUATION = "evaluation.json"
+REPORT = "report.html"
 
 REMOTE_ROOT = PurePosixPath("/data/local/tmp/mbqa")
 
