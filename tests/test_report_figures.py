@@ -1,10 +1,13 @@
 """What the report counts and how it writes it."""
 
+import re
+
 import pytest
 
-from bundler.report.figures import change, figure, percent
+from bundler.report.figures import change, figure, gate_limit, gate_value, percent
 from bundler.report.questions import embedded, utf16
 from bundler.report.statistics import gap, interval, quantiles, reliability
+from bundler.resources import TEMPLATES
 from tests import evaluations
 
 
@@ -48,3 +51,41 @@ def test_the_formulas_behind_the_plots() -> None:
     bins = reliability([(0.95, True), (1.0, True), (0.05, False), (0.08, True)])
     assert [(one.count, one.right) for one in bins] == [(2, 0.5), (2, 1.0)]
     assert gap(bins) == pytest.approx(0.5 * (0.5 - 0.065) + 0.5 * (1 - 0.975))
+
+
+def test_what_a_gate_asks_for() -> None:
+    gates = [{"name": "min-f1", "limit": 80.0, "value": 91.25}, {"name": "min-agreement", "limit": 0.95, "value": 0.9}]
+    gates += [{"name": "max-p90-ms", "limit": 8.0, "value": None}, {"name": "other", "limit": 1.0, "value": 2.0}]
+    assert [(gate_limit(gate), gate_value(gate)) for gate in gates] == [
+        ("F1 at least 80.0 %", "91.2 %"),
+        ("same answers at least 95.0 %", "90.0 %"),
+        ("p90 at most 8.00 ms", "not known"),
+        ("other: 1.00", "2.00"),
+    ]
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_have_the_contrast_that_wcag_asks_for(theme: int) -> None:
+    """AA: 4.5 to 1 for text, 3 to 1 for what a plot or a border tells."""
+    style = (TEMPLATES / "report.css").read_text()
+    colours = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", style)}
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted(luminance(colours[name]) for name in (one, other))
+        return (high + 0.05) / (low + 0.05)
+
+    grounds = ("paper", "surface", "raised")
+    texts = [(text, ground) for text in ("ink", "muted", "accent", "good", "bad") for ground in grounds]
+    texts += [("ink", "tint"), ("ink", "other"), ("paper", "accent")]
+    assert [pair for pair in texts if contrast(*pair) < 4.5] == []
+    marks = [(f"s{number}", ground) for number in range(8) for ground in grounds] + [
+        ("edge", "paper"),
+        ("edge", "surface"),
+    ]
+    assert [pair for pair in marks if contrast(*pair) < 3] == []

@@ -9,6 +9,12 @@ Document = Mapping[str, Any]
 NONE = "–"
 MINUS = "\u2212"
 WORST = 5
+GATES = {
+    "min-f1": ("F1 at least", 1, 1, "%"),
+    "min-agreement": ("same answers at least", 100, 1, "%"),
+    "max-p90-ms": ("p90 at most", 1, 2, "ms"),
+}
+"""What a gate asks for, how its figures are scaled and how many digits they have, and their unit."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,18 @@ def change(value: float | None, base: float | None) -> str:
         return ""
     text = figure(value - base)
     return "±0.0" if text in ("0.0", f"{MINUS}0.0") else text if text.startswith(MINUS) else f"+{text}"
+
+
+def gate_limit(gate: Document) -> str:
+    """What a gate asks for, in words."""
+    words, scale, digits, unit = GATES.get(gate["name"], (f"{gate['name']}:", 1, 2, ""))
+    return f"{words} {figure(scale * gate['limit'], digits)} {unit}".rstrip()
+
+
+def gate_value(gate: Document) -> str:
+    """What the run came to."""
+    _, scale, digits, unit = GATES.get(gate["name"], ("", 1, 2, ""))
+    return "not known" if gate["value"] is None else f"{figure(scale * gate['value'], digits)} {unit}".rstrip()
 
 
 def headline(document: Document) -> list[Tile]:
@@ -127,7 +145,7 @@ def _gates(gates: Sequence[Document]) -> Tile | None:
         return None
     passed = sum(bool(gate["passed"]) for gate in gates)
     failed = [gate["name"] for gate in gates if not gate["passed"]]
-    note = f"failed: {', '.join(failed)}" if failed else ""
+    note = f"failed: {', '.join(dict.fromkeys(failed))}" if failed else ""
     return Tile("Gates passed", f"{passed} of {len(gates)}", "", note, _mood(not failed))
 
 

@@ -75,6 +75,8 @@ def _environment() -> jinja2.Environment:
     environment.filters["figure"] = figures.figure
     environment.filters["count"] = figures.count
     environment.filters["change"] = figures.change
+    environment.filters["limit"] = figures.gate_limit
+    environment.filters["value"] = figures.gate_value
     environment.filters["percent"] = figures.percent
     return environment
 
