@@ -30,9 +30,18 @@ function questionHas(index, words) {
 const answersMeant = (question) => (runChoice.value === "" ? question.runs : [question.runs[Number(runChoice.value)]]);
 const passes = (question, filter) => answersMeant(question).some((answer) => TESTS[filter](answer, question));
 
+const pressed = () => filters.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset.filter);
+
+// Highlighted is the answer of the chosen run; where none is chosen, of the first that meets the filters.
+function chosen(question) {
+  if (runChoice.value !== "") return Number(runChoice.value);
+  const wanted = pressed();
+  return Math.max(0, question.runs.findIndex((answer) => wanted.every((filter) => TESTS[filter](answer, question))));
+}
+
 function found() {
   const words = plain(search.value.trim());
-  const wanted = filters.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset.filter);
+  const wanted = pressed();
   const indices = [];
   data.questions.forEach((question, index) => {
     if (wanted.every((filter) => passes(question, filter)) && (!words || questionHas(index, words))) indices.push(index);
@@ -52,15 +61,14 @@ function count() {
 
 function refresh() {
   const indices = found();
-  show(indices, Number(runChoice.value));
+  show(indices, chosen);
   document.getElementById("shown").textContent = `${indices.length.toLocaleString("en")} of ${data.questions.length.toLocaleString("en")} questions`;
 }
 
 function remember() {
   const view = new URLSearchParams();
   if (search.value) view.set("q", search.value);
-  const pressed = filters.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset.filter);
-  if (pressed.length) view.set("only", pressed.join(" "));
+  if (pressed().length) view.set("only", pressed().join(" "));
   if (runChoice.value) view.set("run", runChoice.value);
   if (order.value) view.set("order", order.value);
   const hash = view.toString();
@@ -69,12 +77,12 @@ function remember() {
 
 function recall() {
   const view = new URLSearchParams(location.hash.slice(1));
-  const pressed = new Set((view.get("only") ?? "").split(" "));
+  const wanted = new Set((view.get("only") ?? "").split(" "));
   search.value = view.get("q") ?? "";
   runChoice.value = view.get("run") ?? "";
   order.value = view.get("order") ?? "";
   for (const choice of [runChoice, order]) if (choice.selectedIndex < 0) choice.value = "";
-  for (const button of filters) button.setAttribute("aria-pressed", String(pressed.has(button.dataset.filter)));
+  for (const button of filters) button.setAttribute("aria-pressed", String(wanted.has(button.dataset.filter)));
 }
 
 function changed() {
@@ -100,10 +108,10 @@ for (const button of filters) {
   });
 }
 window.addEventListener("hashchange", () => {
-  if (document.getElementById(location.hash.slice(1))) return; // a link to a part of the page
+  if (document.getElementById(location.hash.slice(1))) return remember(); // a link to a part of the page
   recall();
   count();
-  refresh();
+  return refresh();
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

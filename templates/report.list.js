@@ -4,7 +4,7 @@ const BLOCK = 8;
 const MOST_PRINTED = 400;
 const list = document.getElementById("list");
 let shown = []; // the questions that pass the filters, by their places in the document
-let chosenRun = 0; // the run whose answers are highlighted
+let chosenOf = () => 0; // the run whose answer is highlighted in a question
 let usual = 420; // a block's height per card until it was measured
 
 const watcher = new IntersectionObserver(
@@ -14,7 +14,7 @@ const watcher = new IntersectionObserver(
 
 function cardsOf(number) {
   const from = number * BLOCK;
-  return shown.slice(from, from + BLOCK).map((index, place) => cardOf(index, from + place, shown.length, chosenRun));
+  return shown.slice(from, from + BLOCK).map((index, place) => cardOf(index, from + place, shown.length, chosenOf(data.questions[index])));
 }
 
 function fill(block) {
@@ -31,9 +31,9 @@ function empty(block) {
   block.replaceChildren();
 }
 
-function show(indices, run) {
+function show(indices, chooser) {
   shown = indices;
-  chosenRun = run;
+  chosenOf = chooser;
   watcher.disconnect();
   list.replaceChildren();
   if (!shown.length) list.append(el("p", { class: "nothing" }, "No question is like that."));
@@ -49,7 +49,7 @@ function show(indices, run) {
 // One card is drawn again, the keyboard's focus stays on the same button.
 function redraw(article, selector) {
   const place = Number(article.getAttribute("aria-posinset")) - 1;
-  const made = cardOf(Number(article.dataset.index), place, shown.length, chosenRun);
+  const made = cardOf(shown[place], place, shown.length, chosenOf(data.questions[shown[place]]));
   article.replaceWith(made);
   made.querySelector(selector)?.focus({ preventScroll: true });
 }

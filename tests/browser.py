@@ -3,11 +3,13 @@
 import base64
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PATIENCE_S = 60
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -63,8 +65,41 @@ class Browser:
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
 
+    def press(self, keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(keys).perform()
+
+    def click(self, selector: str) -> None:
+        self.run("document.querySelector(arguments[0]).click()", selector)
+
+    def to_questions(self) -> None:
+        """Down to the report's list, until it is drawn."""
+        self.run("document.getElementById('questions').scrollIntoView()")
+        until(self.cards)
+
+    def cards(self) -> int:
+        """How many questions of the report are drawn."""
+        return int(self.run("return document.querySelectorAll('article').length"))
+
+    def count(self) -> str:
+        """How many questions the report says it shows."""
+        return str(self.run("return document.getElementById('shown').textContent"))
+
+    def focus(self) -> str:
+        """The beginning of the element that the keyboard is at."""
+        return str(self.run("return document.activeElement.outerHTML.slice(0, 200)"))
+
     def picture(self) -> bytes:
         return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+
+
+def until(what: Callable[[], object]) -> None:
+    """Waits for what the page does in its own time."""
+    limit = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < limit, "the page did not come to it"
+        time.sleep(0.05)
 
 
 @contextmanager
