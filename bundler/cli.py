@@ -309,6 +309,9 @@ def evaluate(
     ] = None,
     runtime: Annotated[Runtime | None, typer.Option(help="Runs on this runtime only.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="Runs on this phone only; repeatable.")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare each operator's result with float32's, computed here.")
+    ] = False,
     min_f1: Annotated[float | None, typer.Option(help="The least F1, in percent.", min=0, max=100)] = None,
     min_agreement: Annotated[
         float | None, typer.Option(help="The least share of answers equal to float32's, 0 to 1.", min=0, max=1)
@@ -342,7 +345,7 @@ def evaluate(
     gates = Gates(min_f1, min_agreement, max_p90_ms)
     with console.progress() as progress:
         tools = sdk or sdk_from_environment()
-        request = EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates, tools)
+        request = EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates, tools, layers)
         evaluation = evaluate_runs(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
     with writing(path) as draft:

@@ -13,11 +13,12 @@ from bundler.device.outputs import Logits, load
 from bundler.evaluation.entrants import Entrant, choose_entrants
 from bundler.evaluation.gates import Gates, checked
 from bundler.evaluation.latency import DIAGVIEW, latency_of
+from bundler.evaluation.layers import layers_of
 from bundler.evaluation.table import Table
 from bundler.fetch import decode_answers
 from bundler.model.sdk import open_sdk
 from bundler.reference import CHUNK, real_tokens, reference_logits, reference_name
-from bundler.types import Progress
+from bundler.types import Progress, Runtime
 
 SCHEMA = 1
 
@@ -27,13 +28,14 @@ Json = dict[str, Any]
 @dataclass(frozen=True)
 class EvaluateRequest:
     """All finished runs of the bundles, of these runtimes and phones where they are given, and the limits to them; the
-    SDK at `sdk` reads SNPE's own logs of times."""
+    SDK at `sdk` reads SNPE's own logs of times; `layers`: compare every operator's result too."""
 
     bundles: Sequence[Path]
     runtimes: Sequence[str] = ()
     devices: Sequence[str] = ()
     gates: Gates = field(default_factory=Gates)
     sdk: Path | None = None
+    layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
         progress("comparing the logits", place, len(entrants))
         runs.append(_run(entrant, reference, scores[place], table.agreement(place), diagview))
     manifest = bundle.manifest
+    if request.layers:
+        progress("comparing layer by layer", 0, None)
+        _add_layers(entrants, runs)
     document = {
         "schema": SCHEMA,
         "made_by": f"mbqa-bundle {__version__}",
@@ -107,6 +112,16 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "memory_mb": None,
         "layers": None,
     }
+
+
+def _add_layers(entrants: Sequence[Entrant], runs: Sequence[Json]) -> None:
+    """The same for all runs of a bundle on a runtime: it is computed here, from the DLC."""
+    known: dict[tuple[str, Runtime], list[Json] | None] = {}
+    for entrant, run in zip(entrants, runs, strict=True):
+        key = entrant.bundle.id, entrant.run.settings.runtime
+        if key not in known:
+            known[key] = layers_of(entrant.bundle, entrant.run.settings.runtime)
+        run["layers"] = known[key]
 
 
 def _logits(entrant: Entrant, reference: Path) -> Json:

@@ -108,6 +108,11 @@ def real_tokens(bundle: Bundle, windows: Sequence[Window]) -> npt.NDArray[np.boo
     return np.concatenate([_raw(bundle.path, mask, window) == 1 for window in windows])
 
 
+def window_inputs(bundle: Bundle, window: Window) -> dict[str, npt.NDArray[np.float32]]:
+    """The window's inputs by name, float32 (1, length)."""
+    return {spec.name: _raw(bundle.path, spec, window) for spec in bundle.manifest.inputs}
+
+
 def _is_kept(folder: Path, chunk: Chunk, specs: Sequence[TensorSpec]) -> bool:
     try:
         return chunk in kept_chunks(folder) and bool(load(folder, chunk, specs))

@@ -20,6 +20,7 @@ from bundler.errors import NoRun, RunsDiffer
 from bundler.evaluate import EvaluateRequest, evaluate
 from bundler.evaluation.entrants import choose_entrants
 from bundler.evaluation.gates import Gates, checked
+from bundler.evaluation.layers import layers_of
 from bundler.model.make import Recipe
 from bundler.reference import CHUNK, reference_logits
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
@@ -242,6 +243,30 @@ def test_a_run_with_other_logits_everywhere_is_measured_by_its_own(own: Bundle) 
     assert measured["agreement"]["fraction"] == 1
 
 
+def test_layers_tell_where_the_error_comes_from(finished: Bundle, request_for: BuildRequest, tmp_path: Path) -> None:
+    run_by_name = {run["name"]: run["layers"] for run in document_of(finished, layers=True)["runs"]}
+    cpu, gpu = run_by_name["cpu fp32"], run_by_name["gpu fp32"]
+    assert [layer["name"] for layer in cpu] == [layer["name"] for layer in gpu]
+    assert {"MatMul", "Softmax"} <= {layer["type"] for layer in cpu}
+    assert min(layer["sqnr_db"] for layer in cpu) > 100
+    assert 40 < min(layer["sqnr_db"] for layer in gpu) < 90
+    request = replace(request_for, recipe=Recipe("w8a8", converter="built-in"))
+    fixed = build_bundle(request, tmp_path / "fixed", quiet)
+    weights, everything = layers_of(fixed, "cpu"), layers_of(fixed, "dsp")
+    assert weights is not None
+    assert everything is not None
+    assert 5 < min(layer["sqnr_db"] for layer in everything) < min(layer["sqnr_db"] for layer in weights)
+
+
+def test_a_dlc_alone_is_compared_with_itself(finished: Bundle, request_for: BuildRequest, tmp_path: Path) -> None:
+    shutil.copyfile(finished.path / layout.DEVICE / layout.MODEL, tmp_path / "given.dlc")
+    taken = build_bundle(replace(request_for, model=tmp_path / "given.dlc", recipe=Recipe()), tmp_path / "t", quiet)
+    assert layers_of(taken, "cpu") is None
+    half = layers_of(taken, "gpu")
+    assert half is not None
+    assert all(layer["sqnr_db"] > 40 for layer in half)
+
+
 @pytest.mark.slow
 def test_the_demo_on_three_runtimes_at_three_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from bundler.qa.questions import read_squad
@@ -250,22 +275,26 @@ def test_the_demo_on_three_runtimes_at_three_precisions(tmp_path: Path, capsys: 
     with virtual_phone(tmp_path / "phone") as phone:
         for precision in ("fp16", "w8a16", "w8a8"):
             request = BuildRequest(
-                read_squad(DEMO_QUESTIONS), DEMO_MODEL, DEMO_TOKENIZER, known_socs()[DEFAULT],
+                read_squad(DEMO_QUESTIONS, 6), DEMO_MODEL, DEMO_TOKENIZER, known_socs()[DEFAULT],
                 recipe=Recipe(precision, converter="built-in"),  # type: ignore[arg-type]
             )  # fmt: skip
             bundles.append(build_bundle(request, tmp_path / precision, quiet))
             for runtime in ("cpu", "gpu", "dsp"):
-                run = deploy(phone, bundles[-1], runtime, verify=True)  # type: ignore[arg-type]
+                run = deploy(phone, bundles[-1], runtime, verify=True, timeout_s=600.0)  # type: ignore[arg-type]
                 assert run.verified is not None
                 assert run.verified.passed
     command = ["evaluate", *(str(bundle.path) for bundle in bundles)]
-    assert main([*command, "--min-f1", "80", "--min-agreement", "0.7"]) == 0
+    assert main([*command, "--min-f1", "80", "--min-agreement", "0.7", "--layers"]) == 0
     document = json.loads((bundles[0].path / layout.RUNS / layout.EVALUATION).read_text())
     runs = {run["name"]: run for run in document["runs"]}
     assert list(runs) == [f"{runtime} {p}" for p in ("fp16", "w8a16", "w8a8") for runtime in ("cpu", "gpu", "dsp")]
     assert runs["dsp fp16"]["agreement"]["fraction"] == 1
     assert runs["dsp fp16"]["logits"]["sqnr_db"] > runs["dsp w8a16"]["logits"]["sqnr_db"]
     assert runs["dsp w8a16"]["logits"]["sqnr_db"] > runs["dsp w8a8"]["logits"]["sqnr_db"] > 15
+    for name in ("cpu fp16", "dsp w8a8"):
+        layers = runs[name]["layers"]
+        assert len(layers) > 80
+        assert min(layer["sqnr_db"] for layer in layers) > (60 if name == "cpu fp16" else 10)
     assert main([*command, "--min-f1", "80", "--max-p90-ms", "0"]) == 8
     assert "dsp w8a8: " in capsys.readouterr().err
     gates = json.loads((bundles[0].path / layout.RUNS / layout.EVALUATION).read_text())["gates"]

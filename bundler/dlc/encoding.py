@@ -31,13 +31,13 @@ class Encoding:
     def quantize(self, reals: Array, dtype: npt.DTypeLike) -> Array:
         """The integers nearest to the real values; what is beyond the range takes its end."""
         scales, offsets = self._along(reals.ndim)
-        low, high = self._limits(dtype)
+        low, high = self.limits(dtype)
         stored: Array = np.clip(np.rint(reals.astype(np.float64) / scales) - offsets, low, high).astype(dtype)
         return stored
 
     def is_never_negative(self, dtype: npt.DTypeLike) -> bool:
         """Whether the smallest real value that can be stored is zero: quantizers leave a ReLU to such an encoding."""
-        return all(offset == -self._limits(dtype)[0] for offset in self.offsets)
+        return all(offset == -self.limits(dtype)[0] for offset in self.offsets)
 
     def _along(self, rank: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         shape = [1] * rank
@@ -45,7 +45,8 @@ class Encoding:
             shape[self.axis] = len(self.scales)
         return np.asarray(self.scales, np.float64).reshape(shape), np.asarray(self.offsets, np.int64).reshape(shape)
 
-    def _limits(self, dtype: npt.DTypeLike) -> tuple[int, int]:
+    def limits(self, dtype: npt.DTypeLike) -> tuple[int, int]:
+        """The smallest and the largest integer that can be stored."""
         signed = np.dtype(dtype).kind == "i"
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if signed else (0, (1 << self.bits) - 1)
 
