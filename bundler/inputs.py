@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -15,6 +17,8 @@ import numpy.typing as npt
 from bundler import layout
 from bundler.types import Feature, Question
 
+THREADS, BATCH = 2, 512  # files
+TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 OF_WORDS = "input_ids"  # differs from window to window; the other inputs tell lengths only
 
 
@@ -26,7 +30,7 @@ def kept_questions(questions: Iterable[Question], host: Path) -> Iterator[Questi
     """
     with (host / layout.QUESTIONS).open("w", encoding="utf-8", newline="\n") as file:
         for question in questions:
-            file.write(json.dumps(vars(question), ensure_ascii=False) + "\n")
+            file.write(TO_JSON(vars(question)) + "\n")
             yield question
 
 
@@ -44,21 +48,27 @@ def write_windows(features: Iterable[Feature], names: Sequence[str], draft: Path
         (host / layout.WINDOWS).open("w", encoding="utf-8", newline="\n") as windows,
         (host / layout.SUMS).open("w", encoding="utf-8", newline="\n") as sums,
         _array_file(host / layout.OFFSETS) as offsets,
+        _RawFiles(device, sums) as files,
     ):
-        files = _RawFiles(device, sums)
         for line, feature in enumerate(features):
             inputs = {name: files.path_of(name, line, feature.inputs[name]) for name in names}
             told = {"key": feature.key, "question_id": feature.question_id, "inputs": inputs}
-            windows.write(json.dumps(told, ensure_ascii=False) + "\n")
+            windows.write(TO_JSON(told) + "\n")
             offsets(feature.offsets)
 
 
 class _RawFiles:
-    """Raw inputs below the device folder; those that tell lengths only are written once for all windows."""
+    """Raw inputs below the device folder; those that tell lengths only are written once for all windows.
+
+    Threads write them, while the next windows are made. To leave it is to wait for them.
+    """
 
     def __init__(self, device: Path, sums: TextIO) -> None:
         self._device, self._sums = os.fspath(device), sums
         self._shared: dict[tuple[str, str], str] = {}
+        self._threads = ThreadPoolExecutor(THREADS)
+        self._batch: list[tuple[str, bytes]] = []
+        self._jobs: deque[Future[None]] = deque()
 
     def path_of(self, name: str, line: int, values: npt.NDArray[np.int32]) -> str:
         """The file with these values, relative to the device folder; written if there is none."""
@@ -67,21 +77,41 @@ class _RawFiles:
         path = self._shared.get((name, sha256))
         if path is None:
             path = layout.input_file(name, line)
-            _write(f"{self._device}/{path}", raw)
             self._sums.write(f"{sha256}  {path}\n")
+            self._batch.append((f"{self._device}/{path}", raw))
             if name != OF_WORDS:
                 self._shared[name, sha256] = path
+            if len(self._batch) == BATCH:
+                self._send()
         return path
 
+    def _send(self) -> None:
+        self._jobs.append(self._threads.submit(_write, self._batch))
+        self._batch = []
+        if len(self._jobs) > THREADS:
+            self._jobs.popleft().result()
 
-def _write(path: str, content: bytes) -> None:
-    """A new small file: of ten thousand files, opening them as Python does takes most of the time."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        if os.write(descriptor, content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(descriptor)
+    def __enter__(self) -> "_RawFiles":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is None:
+            self._send()
+        self._threads.shutdown(cancel_futures=failure[0] is not None)
+        if failure[0] is None:
+            for job in self._jobs:
+                job.result()
+
+
+def _write(files: Sequence[tuple[str, bytes]]) -> None:
+    """New small files: of ten thousand files, opening them as Python does takes most of the time."""
+    for path, content in files:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

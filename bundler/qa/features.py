@@ -123,7 +123,7 @@ class Windower:
                 raise QuestionTooLong(question.id, len(asked), max(0, self._longest))
             kind = f"cut to its first {self._longest} tokens, as the model's input has no room for more"
             self._notes.add(kind, f"question {question.id!r}")
-        head = self._frame.head(np.array(asked[: self._longest], np.int32))
+        head = self._frame.head(asked[: self._longest])
         room = self._length - head.shape[1] - self._frame.after.shape[1]
         step = room - min(self._overlap, room // 2)  # a question that leaves little room gets less overlap
         further = max(0, -(-(len(context.ids) - room) // step))
@@ -152,19 +152,17 @@ class Windower:
 
 @dataclass(frozen=True)
 class _Context:
-    """A text's tokens: ids, int32 (tokens,), and characters, int32 (tokens, 2)."""
+    """A text's tokens: ids, int32 (tokens,), and characters, int32 (tokens, 2); whether any of them holds one."""
 
     ids: Tokens
     offsets: npt.NDArray[np.int32]
+    holds_text: bool
 
     @classmethod
     def of(cls, text: str, encoding: tokenizers.Encoding) -> "_Context":
-        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-        return cls(np.array(encoding.ids, np.int32), _without_space(text, offsets))
-
-    @property
-    def holds_text(self) -> bool:
-        return bool((self.offsets[:, 1] > self.offsets[:, 0]).any())
+        offsets = _without_space(text, np.array(encoding.offsets, np.int32).reshape(-1, 2))
+        holds_text = bool((offsets[:, 1] > offsets[:, 0]).any())
+        return cls(np.array(encoding.ids, np.int32), offsets, holds_text)
 
 
 def _without_space(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -48,7 +48,12 @@ class Frame:
     def __len__(self) -> int:
         return sum(part.shape[1] for part in (self.before, self.between, self.after))
 
-    def head(self, question: Tokens) -> Tokens:
-        """Ids and segment numbers, int32 (2, n), up to the context. question: ids, int32 (tokens,)"""
-        asked = np.stack((question, np.full(len(question), self.segments[0], np.int32)))
-        return np.concatenate((self.before, asked, self.between), axis=1)
+    def head(self, question: list[int]) -> Tokens:
+        """Ids and segment numbers, int32 (2, n), up to the context; `question` are its tokens' ids."""
+        begin = self.before.shape[1]
+        stop = begin + len(question)
+        head = np.empty((2, stop + self.between.shape[1]), np.int32)
+        head[:, :begin] = self.before
+        head[0, begin:stop], head[1, begin:stop] = question, self.segments[0]
+        head[:, stop:] = self.between
+        return head

@@ -1,6 +1,5 @@
 """One question from the fields that every format has: id, question, context, title, answers, is_impossible."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     Raises:
         QuestionsInvalid
     """
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise QuestionsInvalid(path, f"{where.rstrip('.: ')} is not an object")
     if made_id is not None and fields.get("id") in (None, ""):
         fields = {**fields, "id": made_id}
@@ -43,7 +42,7 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     if impossible is not None and not isinstance(impossible, bool):
         raise QuestionsInvalid(path, f"{where}is_impossible is neither true nor false")
     known = _known(path, where, fields.get("answers"))
-    if impossible is None and isinstance(fields.get("answers"), Mapping) and not known:
+    if impossible is None and isinstance(fields.get("answers"), dict) and not known:
         impossible = True  # so SQuAD v2 looks on the hub
     named = f"{path}: question {key!r}"
     if impossible and known:
@@ -62,7 +61,7 @@ def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tupl
     Raises:
         QuestionsInvalid
     """
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise QuestionsInvalid(path, f"{where.rstrip('.: ')} is not an object")
     if fields.get(name) is None:
         raise QuestionsInvalid(path, f"{where}{name} is missing")
@@ -79,7 +78,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
     """
     if isinstance(answers, str):
         answers = [answers]
-    if isinstance(answers, Mapping):
+    if isinstance(answers, dict):
         texts = answers.get("text", [])
         starts = answers.get("answer_start") or [None] * len(texts)
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
@@ -91,9 +90,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
         raise QuestionsInvalid(path, f"{where}answers is not a list")
     found = []
     for number, answer in enumerate(answers):
-        text, start = (
-            (answer.get("text"), answer.get("answer_start")) if isinstance(answer, Mapping) else (answer, None)
-        )
+        text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (answer, None)
         if not isinstance(text, str):
             raise QuestionsInvalid(path, f"{where}answers[{number}] is neither a text nor an object with `text`")
         if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
