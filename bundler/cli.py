@@ -361,6 +361,46 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    device: Devices = None,
+    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    warm_up: Annotated[int, typer.Option(help="Runs before those that count.", min=0)] = 1,
+    repeats: Annotated[int, typer.Option(help="Runs that count.", min=1)] = 5,
+    cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
+    windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
+    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    sdk: Annotated[
+        Path | None,
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+    ] = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
+    timeout: Timeout = 3600.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
+    import json
+
+    from bundler.bench import COLUMNS, BenchRequest, rows
+    from bundler.bench import bench as measure
+    from bundler.bundle import writing
+    from bundler.model.sdk import sdk_from_environment
+
+    console, tools = Console(as_json=as_json), sdk or sdk_from_environment()
+    request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
+    with console.progress() as progress:
+        document = measure(bundle, _server(adb_host, adb_port), request, progress)
+    path = out or layout.bench_file(bundle, runtime, document["phone"]["name"])
+    with writing(path) as draft:
+        draft.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    console.table(COLUMNS, rows(document))
+    console.say(f"written to {path}")
+    console.document(document)
+
+
+@app.command()
 def stop(
     device: Devices = None,
     bundle: BundlePath = DEFAULT_BUNDLE,

@@ -108,7 +108,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "scores": scores,
         "agreement": agreement,
         "logits": _logits(entrant, reference),
-        "latency": latency_of(entrant.folder, run.settings.runtime, diagview),
+        "latency": latency_of([entrant.folder], run.settings.runtime, diagview),
         "memory_mb": None,
         "layers": None,
     }

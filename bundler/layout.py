@@ -102,6 +102,11 @@ def log_of(phone: str) -> str:
     return f"log-{file_safe(phone)}.txt"
 
 
+def bench_file(bundle: Path, runtime: str, phone: str) -> Path:
+    """What `bench` measured."""
+    return bundle / RUNS / f"bench-{runtime}-{file_safe(phone)}.json"
+
+
 def reference_folder(bundle: Path, bundle_id: str) -> Path:
     """The folder of the float32 reference's logits, kept as a run's are."""
     return bundle / RUNS / "reference" / bundle_id

@@ -115,7 +115,7 @@ def test_figures_worked_by_hand(tmp_path: Path) -> None:
         ChunkTimes("a", "cpu", 3, 1.0, (0.7, 0.74, 0.79), True),  # 40, 50 ms
         ChunkTimes("a", "gpu", 2, 9.0, (5.0, 9.0), True),  # a fallback: not what was asked for
     )
-    found = latency_of(tmp_path, "cpu")
+    found = latency_of([tmp_path], "cpu")
     assert found is not None
     assert found["source"] == "times of the output files"
     assert found["init_ms"] == pytest.approx((500 + 700) / 2 - 30)
@@ -124,12 +124,12 @@ def test_figures_worked_by_hand(tmp_path: Path) -> None:
         "count": 5, "mean": 30.0, "p50": 30.0, "values": [10, 20, 30, 40, 50],
     }  # fmt: skip
     assert (distribution["p90"], distribution["p99"]) == (46, 49.6)
-    assert latency_of(tmp_path, "dsp") is None
+    assert latency_of([tmp_path], "dsp") is None
 
 
 def test_without_times_of_files_the_job_is_what_is_known(tmp_path: Path) -> None:
     keep(tmp_path, ChunkTimes("a", "cpu", 4, 1.0, (), True), ChunkTimes("a", "cpu", 1, 0.5, (0.4,), True))
-    found = latency_of(tmp_path, "cpu")
+    found = latency_of([tmp_path], "cpu")
     assert found is not None
     assert (found["source"], found["init_ms"]) == ("job", None)
     assert found["inference_ms"]["values"] == [250, 250, 250, 250, 500]
@@ -137,7 +137,7 @@ def test_without_times_of_files_the_job_is_what_is_known(tmp_path: Path) -> None
 
 def test_of_many_values_some_are_kept(tmp_path: Path) -> None:
     keep(tmp_path, ChunkTimes("a", "cpu", 5001, 9.0, tuple(n * n / 1e6 for n in range(5001)), True))
-    found = latency_of(tmp_path, "cpu")
+    found = latency_of([tmp_path], "cpu")
     assert found is not None
     values = found["inference_ms"]["values"]
     assert (found["inference_ms"]["count"], len(values)) == (5000, MOST_VALUES)
@@ -147,10 +147,10 @@ def test_of_many_values_some_are_kept(tmp_path: Path) -> None:
 
 def test_snpe_diagview_tells_init_and_mean(tmp_path: Path, diagview: Path) -> None:
     keep(tmp_path, ChunkTimes("a", "dsp", 3, 1.0, (0.5, 0.52, 0.55), True))
-    assert latency_of(tmp_path, "dsp", diagview)["source"] == "times of the output files"  # type: ignore[index]
+    assert latency_of([tmp_path], "dsp", diagview)["source"] == "times of the output files"  # type: ignore[index]
     (tmp_path / layout.DIAGNOSTICS).mkdir()
     (tmp_path / layout.DIAGNOSTICS / "0000000-0000003.log").write_bytes(b"SNPE")
-    found = latency_of(tmp_path, "dsp", diagview)
+    found = latency_of([tmp_path], "dsp", diagview)
     assert found is not None
     assert (found["source"], found["init_ms"]) == ("snpe-diagview", 443.264)
     assert (found["inference_ms"]["mean"], found["inference_ms"]["p50"]) == (13.568, 25.0)
@@ -160,10 +160,10 @@ def test_what_snpe_diagview_does_not_read_is_told(tmp_path: Path, diagview: Path
     (tmp_path / layout.DIAGNOSTICS).mkdir()
     (tmp_path / layout.DIAGNOSTICS / "0000000-0000003.log").write_bytes(b"")
     with pytest.raises(VendorToolFailed, match="cannot open"):
-        latency_of(tmp_path, "dsp", diagview)
+        latency_of([tmp_path], "dsp", diagview)
     diagview.chmod(0o644)
     with pytest.raises(VendorToolFailed, match="Permission denied"):
-        latency_of(tmp_path, "dsp", diagview)
+        latency_of([tmp_path], "dsp", diagview)
 
 
 def test_its_csv() -> None:

@@ -30,7 +30,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         *(f"bundler/device_scripts/{name}.sh" for name in ("job", "probe", "store")),
         "bundler/device/known_errors.toml",
         "bundler/py.typed",
-        *(f"bundler/schemas/{name}.json" for name in ("answers", "evaluation", "null_odds", "predictions")),
+        *(f"bundler/schemas/{name}.json" for name in ("answers", "bench", "evaluation", "null_odds", "predictions")),
         "bundler/socs.json",
         "bundler/templates/input_list.txt.j2",
         *(

@@ -20,8 +20,8 @@ INIT, INFERENCE = "init", "avg_total_inference_time"  # names in its CSV; values
 Json = dict[str, Any]
 
 
-def latency_of(run_folder: Path, runtime: str, diagview: Path | None = None) -> Json | None:
-    """The document's `latency` of a run: `init_ms` and the distribution of `inference_ms`; None where no times are.
+def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None = None) -> Json | None:
+    """The document's `latency` of runs together: `init_ms`, the distribution of `inference_ms`; None without any times.
 
     The first inference of each chunk is not in the distribution: what passes before its end is `init_ms`, less an
     inference. Where the files' times are not told, each chunk counts as so many equal inferences, its start included.
@@ -30,9 +30,9 @@ def latency_of(run_folder: Path, runtime: str, diagview: Path | None = None) -> 
     Raises:
         VendorToolFailed: snpe-diagview does not read a log; OutputsInvalid
     """
-    times = [each for each in kept_times(run_folder) if each.runtime == runtime]
+    times = [each for folder in run_folders for each in kept_times(folder) if each.runtime == runtime]
     gaps = [gap for each in times for gap in _gaps(each)]
-    logs = kept_diagnostics(run_folder) if diagview is not None else []
+    logs = [log for folder in run_folders for log in kept_diagnostics(folder)]
     told = [_told_by(diagview, log) for log in logs] if diagview is not None else []
     inferences = [one[INFERENCE] for one in told if INFERENCE in one]
     if inferences:
