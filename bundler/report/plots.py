@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 LONGEST_LABEL = 22
 WIDTH, HEIGHT = 5.4, 3.1
+EXACT_DB = 150.0
+"""From here on a layer has no error to speak of; it would squeeze all others into the bottom of the plot."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "mbqa-bundle",  # the same drawing has the same names in it
@@ -215,7 +217,7 @@ def _layers(document: Document) -> Plot | None:
     curves = []
     for number, run in runs:
         known = [(places[layer["name"]], layer["sqnr_db"]) for layer in run["layers"]]
-        points = sorted((place, ratio) for place, ratio in known if is_known(ratio))
+        points = sorted((place, ratio) for place, ratio in known if is_known(ratio) and ratio < EXACT_DB)
         if points:
             curves.append((number, run["name"], points))
     if not curves:
