@@ -131,10 +131,12 @@ def _agreement(document: Document) -> Plot | None:
     def paint(axes: "Axes") -> None:
         for place, ((number, run), (low, high)) in enumerate(zip(rows, intervals, strict=True)):
             axes.plot([100 * low, 100 * high], [place, place], color=_colour(number), linewidth=5, alpha=0.3)
-            axes.plot(100 * run["agreement"]["fraction"], place, "o", color=_colour(number), markersize=7)
+            axes.plot(
+                100 * run["agreement"]["fraction"], place, "o", color=_colour(number), markersize=7, clip_on=False
+            )
         axes.set_yticks(range(len(rows)), [svg.label(place, len(text)) for place, text in enumerate(labels)])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(right=100.8)
+        axes.set_xlim(right=100)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("answers equal to the reference’s (%)")
 
