@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from bundler.types import Feature, Question
 __all__ = ["HINT", "Windower", "load_tokenizer", "read_settings"]
 
 BATCH = 256
+Batch = tuple[Question, ...]
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
 MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
 SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # U+3000 is the last white space
@@ -102,14 +104,28 @@ class Windower:
             QuestionTooLong: `length` has no room for any question; QuestionsInvalid: a context without a token
         """
         stream = iter(questions)
-        while batch := tuple(islice(stream, BATCH)):
-            texts = list(dict.fromkeys(question.text for question in batch))
-            asked = dict(zip(texts, self._tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True))
-            contexts = list(dict.fromkeys(question.context for question in batch))
-            encodings = self._tokenizer.encode_batch(contexts, add_special_tokens=False)
-            seen = {text: _Context.of(text, encoding) for text, encoding in zip(contexts, encodings, strict=True)}
-            for question in batch:
-                yield from self._cut(question, asked[question.text].ids, seen[question.context])
+        with ThreadPoolExecutor(1) as thread:  # tokenizes a batch while the windows of the one before are made
+            following = self._begin(stream, thread)
+            while following is not None:
+                batch, job = following
+                following = self._begin(stream, thread)
+                asked, contexts = job.result()
+                for question in batch:
+                    yield from self._cut(question, asked[question.text], contexts[question.context])
+
+    def _begin(self, stream: Iterator[Question], thread: Executor) -> tuple[Batch, "Future[_Tokenized]"] | None:
+        batch = tuple(islice(stream, BATCH))
+        return (batch, thread.submit(self._tokenized, batch)) if batch else None
+
+    def _tokenized(self, batch: Batch) -> "_Tokenized":
+        texts = list(dict.fromkeys(question.text for question in batch))
+        asked = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        contexts = list(dict.fromkeys(question.context for question in batch))
+        encodings = self._tokenizer.encode_batch(contexts, add_special_tokens=False)
+        return (
+            {text: encoding.ids for text, encoding in zip(texts, asked, strict=True)},
+            {text: _Context.of(text, encoding) for text, encoding in zip(contexts, encodings, strict=True)},
+        )
 
     def _cut(self, question: Question, asked: list[int], context: "_Context") -> Iterator[Feature]:
         if not context.holds_text:
@@ -163,6 +179,9 @@ class _Context:
         offsets = _without_space(text, np.array(encoding.offsets, np.int32).reshape(-1, 2))
         holds_text = bool((offsets[:, 1] > offsets[:, 0]).any())
         return cls(np.array(encoding.ids, np.int32), offsets, holds_text)
+
+
+_Tokenized = tuple[dict[str, list[int]], dict[str, _Context]]
 
 
 def _without_space(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
