@@ -118,15 +118,12 @@ def large_deploy(phone: Phone, bundle: Bundle, chunk: int) -> Large:
     """Deploys and fetches; the phone's storage is looked at meanwhile."""
     root, most, ended = layout.REMOTE_ROOT, 0, threading.Event()
 
-    def kilobytes(*paths: str) -> int:
-        script = " ".join(("du -s -k", *paths, "2>/dev/null | cut -f 1"))
-        done = phone.run(["sh", "-c", script], doing="looking", timeout_s=60, check=False)
-        return sum(int(word) for word in done.stdout.split() if word.isdigit())
-
     def look() -> None:
         nonlocal most
         while not ended.wait(ASK_S):
-            most = max(most, kilobytes(f"{root}/{bundle.id}"))
+            script = f"du -s -k {root}/{bundle.id} 2>/dev/null | cut -f 1"
+            done = phone.run(["sh", "-c", script], doing="looking", timeout_s=60, check=False)
+            most = max(most, int(done.stdout.strip() or 0))
 
     watching = threading.Thread(target=look)
     watching.start()
@@ -136,8 +133,9 @@ def large_deploy(phone: Phone, bundle: Bundle, chunk: int) -> Large:
         ended.set()
         watching.join()
     fetched = command(phone, bundle, "fetch-answers")
-    inputs = kilobytes(f"-L {root}/{bundle.id}/{layout.INPUTS}")
+    archives = f"cat {root}/{bundle.id}/{layout.INPUTS}/* | wc -c"
+    inputs = int(phone.run(["sh", "-c", archives], doing="looking", timeout_s=60).stdout)
     return Large(
-        len(bundle.questions), chunk, deployed.peak_bytes, fetched.peak_bytes, 1024 * most, 1024 * inputs,
+        len(bundle.questions), chunk, deployed.peak_bytes, fetched.peak_bytes, 1024 * most, inputs,
         deployed.seconds,
     )  # fmt: skip

@@ -130,7 +130,6 @@ are medians; a ratio is how many times as fast as the peer ours is in the same r
 toybox in a network namespace, its storage a tmpfs unless disk is told; *virtual*: the virtual phone, in
 Python. Both share this machine's cores with adb and with us. A row holds its limit where the median ratio does.
 {_others(found.loads)}
-
 Ours is everything between a checked bundle and a phone that has it: the archives made, checked on the phone, linked.
 A bundle writes inputs that are alike once ("fewer files"); other tools write three files for each window."""
     parts = [
