@@ -12,7 +12,7 @@ from bundler.device.chunks import chunks_of
 from bundler.device.outputs import Logits, load
 from bundler.evaluation.entrants import Entrant, choose_entrants
 from bundler.evaluation.gates import Gates, checked
-from bundler.evaluation.latency import DIAGVIEW, latency_of
+from bundler.evaluation.latency import DIAGVIEW, latency_of, memory_of
 from bundler.evaluation.layers import layers_of
 from bundler.evaluation.table import Table
 from bundler.fetch import decode_answers
@@ -109,7 +109,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "agreement": agreement,
         "logits": _logits(entrant, reference),
         "latency": latency_of([entrant.folder], run.settings.runtime, diagview),
-        "memory_mb": None,
+        "memory_mb": memory_of(entrant.folder, run.settings.runtime),
         "layers": None,
     }
 

@@ -86,10 +86,28 @@ unpack() {
   if [ -e "$here/inputs/$1.tgz" ]; then gzip -dc <"$here/inputs/$1.tgz" | tar -x -f -; else tar -x -f "$here/inputs/$1.tar"; fi
 }
 
+# watch: the most memory that infer's process had, as the kernel keeps it, looked at until the process is gone
+watch() {
+  trap - EXIT TERM
+  waits=0
+  until process=$(cat work/pid 2>/dev/null) && [ -n "$process" ]; do
+    [ "$waits" -lt 20 ] || return
+    waits=$((waits + 1))
+    sleep 0.1
+  done
+  while peak=$(grep VmHWM: "/proc/$process/status" 2>/dev/null); do
+    echo "$peak" >work/peak
+    sleep 0.5
+  done
+}
+
 # infer CHUNK: runs it; falls back where that was asked for. Says the exit code
 infer() {
-  # shellcheck disable=SC2154  # the settings file sets them
-  sh "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >work/log 2>&1
+  rm -f work/pid work/peak
+  watch 2>/dev/null &
+  # shellcheck disable=SC2154,SC2016  # the settings file sets them; the number is that of the shell inside
+  sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
+    "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >work/log 2>&1
   code=$?
   cat work/log >>log.txt
   return "$code"
@@ -102,6 +120,7 @@ pack() {
   sums=$job/done/$1.sums
   {
     printf '#runtime=%s\n#begin=%s\n#end=%s\n' "$used" "$2" "$(now)"
+    [ -e "$job/work/peak" ] && read -r _ peak _ <"$job/work/peak" && echo "#peak_kb=$peak"
     find . -name '*.raw' -printf '#time=%T@ %p\n' 2>/dev/null
     find . -type f -exec sha256sum {} +
   } >"$sums.draft" || return 1

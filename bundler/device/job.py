@@ -91,7 +91,7 @@ def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
 class Announced:
     """What the phone says of a finished chunk before it sends it: the archive's size, SHA-256 by path, the runtime that
     was used, its clock (nanoseconds, or seconds where it knows no better) before and after, and by path the nanosecond
-    at which an output was written."""
+    at which an output was written; `peak_kb` is the most memory that snpe-net-run was seen to have, in KiB."""
 
     size_bytes: int
     sums: Mapping[str, str]
@@ -99,6 +99,7 @@ class Announced:
     begin: str
     end: str
     times: Mapping[str, int] = field(default_factory=dict)
+    peak_kb: int | None = None
 
 
 class PhoneJob:
@@ -195,4 +196,5 @@ class _ChunkReader:
         sums = {path.removeprefix("./"): sha for sha, _, path in (line.partition("  ") for line in lines) if path}
         times = {path: int(s) * 10**9 + int(ns) for line in lines for s, ns, path in TIME.findall(line)}
         runtime, begin, end = (facts.get(key, "") for key in ("runtime", "begin", "end"))
-        return Announced(int(size), sums, runtime, begin, end, times)
+        peak = facts.get("peak_kb", "")
+        return Announced(int(size), sums, runtime, begin, end, times, int(peak) if peak.isdecimal() else None)

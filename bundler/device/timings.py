@@ -27,7 +27,7 @@ LARGEST_LOG = 16 << 20
 class ChunkTimes:
     """Of one chunk on one phone: `seconds` from before snpe-net-run's start to after its end; `results_s` is when each
     inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
-    files (a `find` that does not tell them) it is empty."""
+    files (a `find` that does not tell them) it is empty. `peak_kb`: the most memory seen, where the phone tells it."""
 
     phone: str
     runtime: str
@@ -35,6 +35,7 @@ class ChunkTimes:
     seconds: float
     results_s: tuple[float, ...]
     from_begin: bool
+    peak_kb: int | None = None
 
 
 def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
@@ -44,7 +45,7 @@ def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
     zero = int(announced.begin) if exact else min(ends, default=0)
     results = tuple(round((end - zero) / 1e9, 6) for end in ends)
     seconds = seconds_between(announced.begin, announced.end)
-    return ChunkTimes(phone, announced.runtime, len(chunk), round(seconds, 6), results, exact)
+    return ChunkTimes(phone, announced.runtime, len(chunk), round(seconds, 6), results, exact, announced.peak_kb)
 
 
 def keep_times(times: ChunkTimes, run_folder: Path, chunk: Chunk) -> None:

@@ -47,6 +47,12 @@ def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None 
     return {"init_ms": None, "inference_ms": _distribution(whole), "source": "job"} if whole else None
 
 
+def memory_of(run_folder: Path, runtime: str) -> float | None:
+    """The most memory that snpe-net-run was seen to have, in MB; None where the phone does not tell."""
+    peaks = [each.peak_kb for each in kept_times(run_folder) if each.runtime == runtime and each.peak_kb]
+    return round(max(peaks) * 1024 / 1e6, 1) if peaks else None
+
+
 def read_diagview(text: str) -> dict[str, float]:
     """Milliseconds by name, in lower case, from snpe-diagview's CSV: names in column 2, microseconds in column 4."""
     found: dict[str, float] = {}

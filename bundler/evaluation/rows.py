@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-COLUMNS = ("run", "EM", "F1", "equal", "cosine", "dB", "p50 ms", "p90 ms", "verified")
+COLUMNS = ("run", "EM", "F1", "equal", "cosine", "dB", "p50 ms", "p90 ms", "MB", "verified")
 
 Json = Mapping[str, Any]
 
@@ -25,6 +25,7 @@ def _row(run: Json) -> tuple[str, ...]:
         f"{logits['smallest_cosine']:.6f}",
         f"{logits['sqnr_db']:.1f}",
         *(_number(latency.get(key), ".1f") for key in ("p50", "p90")),
+        _number(run["memory_mb"], ".0f"),
         "-" if verified is None else "yes" if verified["passed"] else "no",
     )
 
