@@ -17,11 +17,10 @@ from bundler.device.outputs import load
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
 from bundler.errors import NoRun, PhoneError
-from bundler.model.sources import OUTPUTS
 from bundler.predictions import write_predictions
 from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode
 from bundler.run import Run, newest_run
-from bundler.types import RUNTIMES, Answer, Progress, Runtime
+from bundler.types import OUTPUTS, RUNTIMES, Answer, Progress, Runtime
 
 SCHEMA = 3
 START, END = OUTPUTS

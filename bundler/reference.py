@@ -5,7 +5,7 @@ A DLC that was taken as it is has no such file: its own graph in float32, quanti
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,10 @@ from bundler.bundle import Bundle, Window
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.errors import BundleInvalid, OutputsInvalid
-from bundler.model.sources import OUTPUTS, ModelSource, load_onnx
-from bundler.types import Progress, TensorSpec
+from bundler.types import OUTPUTS, Progress, TensorSpec
+
+if TYPE_CHECKING:
+    from bundler.model.sources import ModelSource
 
 VERIFIED_WINDOWS = 8
 CHUNK = 100  # windows whose logits are in memory at a time, and in a file of the cache
@@ -48,11 +50,13 @@ class OnnxNetwork:
         return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), given), strict=True))
 
 
-def keep_reference(source: ModelSource, draft: Path, windows: Sequence[Window]) -> None:
+def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> None:
     """Puts into a bundle under way the model that it is to be measured by, and its logits for a few windows.
 
     verify.npz: `lines`, int64 (windows,), and by its name each output, float32 (windows, 1, length).
     """
+    from bundler.model.sources import load_onnx
+
     host = draft / layout.HOST
     if not source.is_dlc:
         (host / layout.REFERENCE).write_bytes(load_onnx(source.path).SerializeToString(deterministic=True))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Runtime = Literal["cpu", "gpu", "dsp"]
 RUNTIMES: tuple[Runtime, ...] = ("cpu", "gpu", "dsp")
+OUTPUTS = ("start_logits", "end_logits")  # a model's, in this order
 
 
 class Progress(Protocol):

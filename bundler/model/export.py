@@ -11,8 +11,8 @@ import numpy as np
 from bundler.errors import BundlerError, HostStorageFailed
 from bundler.model.hub import local_folder
 from bundler.model.pretrained import check_config, import_libraries, load_model, read_config
-from bundler.model.sources import KNOWN_INPUTS, OUTPUTS
-from bundler.types import Progress
+from bundler.model.sources import KNOWN_INPUTS
+from bundler.types import OUTPUTS, Progress
 
 OPSET = 17
 MASK = -10000.0  # far below any attention score, and a float16 still holds it

@@ -16,8 +16,8 @@ from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
 from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
 from bundler.model.net import Array, Net, attribute, opset_of
-from bundler.model.sources import NEEDED, OUTPUTS, first_line, sizes
-from bundler.types import TensorSpec
+from bundler.model.sources import NEEDED, first_line, sizes
+from bundler.types import OUTPUTS, TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits
 OLDEST_OPSET = 9

@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
-from bundler.types import Progress, TensorSpec
+from bundler.types import OUTPUTS, Progress, TensorSpec
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = ("start_logits", "end_logits")
 DEFAULT_LENGTH = 384
 NEEDED = "A model takes input_ids, attention_mask and token_type_ids of (1, length), and gives start and end logits."
 LARGEST_LENGTH = 4096

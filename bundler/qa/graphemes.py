@@ -7,22 +7,27 @@ import numpy.typing as npt
 import regex
 
 GRAPHEME = regex.compile(r"\X")
+Places = npt.NDArray[np.int32]
 
 
-def widened(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def widened(text: str, spans: Places) -> Places:
     """The spans (..., 2) of the text's characters, each as far as the graphemes reach that it begins and ends in.
 
     -1 stays -1.
     """
     if text.isascii():  # but for CR LF, which no word holds, each character is one
         return spans
-    edges = _edges(text)
-    first = edges[np.searchsorted(edges, spans[..., 0], "right") - 1]
-    last = edges[np.searchsorted(edges, spans[..., 1], "left")]
-    return np.where(spans >= 0, np.stack((first, last), axis=-1), -1)
+    reach = _reach(text)
+    return spans if reach is None else reach[spans, (0, 1)]
 
 
 @lru_cache(maxsize=8)  # the questions of a text follow each other
-def _edges(text: str) -> npt.NDArray[np.int32]:
-    """Where the text's graphemes begin and end, in order."""
-    return np.array([0, *(found.end() for found in GRAPHEME.finditer(text))], np.int32)
+def _reach(text: str) -> Places | None:
+    """(characters + 2, 2): for each place the last beginning and the first end of a grapheme that are not beyond it;
+    the last row, which -1 means, is -1. None where each character is one."""
+    edges = np.array([0, *(found.end() for found in GRAPHEME.finditer(text))], np.int32)
+    if len(edges) == len(text) + 1:
+        return None
+    places = np.arange(len(text) + 1)
+    begins, ends = edges[np.searchsorted(edges, places, "right") - 1], edges[np.searchsorted(edges, places)]
+    return np.append(np.stack((begins, ends), axis=1), np.full((1, 2), -1, np.int32), axis=0)
