@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bundler.report.figures import change, figure, gate_limit, gate_value, percent
+from bundler.report.figures import change, figure, gate_limit, gate_value, is_simulated, percent
 from bundler.report.questions import embedded, utf16
 from bundler.report.statistics import gap, interval, quantiles, reliability
 from bundler.resources import TEMPLATES
@@ -40,6 +40,15 @@ def test_how_a_figure_is_written() -> None:
         *("±0.0", "±0.0", "±0.0", "+1.0", "−1.1", ""),
     ]
     assert [percent(share) for share in (1.0, 0.9999, 0.5)] == ["100", "99.9", "50.0"]
+
+
+def test_times_of_a_simulator_are_called_so() -> None:
+    document = evaluations.document(3)
+    assert not is_simulated(document)
+    document["runs"][1]["phones"][0]["model"] = "Virtual_Snapdragon_8_Gen_3"
+    assert is_simulated(document)
+    document["runs"][1]["latency"] = None
+    assert not is_simulated(document)
 
 
 def test_the_formulas_behind_the_plots() -> None:

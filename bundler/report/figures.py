@@ -77,6 +77,12 @@ def headline(document: Document) -> list[Tile]:
     return [size, *(tile for tile in tiles if tile)]
 
 
+def is_simulated(document: Document) -> bool:
+    """Whether a virtual phone is among the phones whose times are shown."""
+    timed = [run for run in document["runs"] if run["latency"]]
+    return any((phone["model"] or "").startswith("Virtual") for run in timed for phone in run["phones"])
+
+
 def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
     """Of each run whose layers were compared: those that stray most, each with the run's number."""
     rows = []
