@@ -14,6 +14,7 @@ ALLOWED = {
     "model": {"dlc", "errors", "layout", "qa", "soc", "types"},
     "device": {"bundle", "errors", "layout", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "soc", "types"},
+    "report": {"errors", "resources"},
     "bundle": {"errors", "layout", "types"},
     "errors": set(),
     "types": set(),
