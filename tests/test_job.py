@@ -79,7 +79,7 @@ def test_a_job_does_its_chunks_and_gives_them(phone: Phone, bundle: Bundle, on_p
 
 
 def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    replace_net_run(phone, bundle, "echo Processing DNN input; sleep 60")
+    replace_net_run(phone, bundle, "echo Processing DNN input; sleep 7391")
     on_phone.start(SETTINGS, CHUNKS[:1])
     until(on_phone, lambda status: status.begun == 1)
     with pytest.raises(PhoneBusy, match="another run of this bundle is going on there, on the cpu"):
@@ -92,7 +92,7 @@ def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: Phon
     on_phone.stop()
     status = until(on_phone, lambda status: not status.alive)
     assert (status.state, status.queued) == ("stopped", CHUNKS)
-    assert "sleep 60" not in sh(phone, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+    assert "sleep 7391" not in sh(phone, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
     on_phone.start(replace(SETTINGS, id="fedc"), CHUNKS[:1])  # nothing is left of the other run
     assert on_phone.status().queued == CHUNKS[:1]
 
