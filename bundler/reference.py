@@ -14,7 +14,7 @@ from bundler import layout
 from bundler.bundle import Bundle, Window
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
-from bundler.errors import BundleInvalid, OutputsInvalid
+from bundler.errors import BundleInvalid, ModelInvalid, OutputsInvalid
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 if TYPE_CHECKING:
@@ -53,17 +53,26 @@ class OnnxNetwork:
 def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> None:
     """Puts into a bundle under way the model that it is to be measured by, and its logits for a few windows.
 
-    verify.npz: `lines`, int64 (windows,), and by its name each output, float32 (windows, 1, length).
+    verify.npz: `lines`, int64 (windows,), and by its name each output, float32 (windows, 1, length); it is not made for
+    a DLC that nothing here can compute.
+
+    Raises:
+        ModelInvalid: it cannot be run on the questions
     """
-    from bundler.model.sources import load_onnx
+    from bundler.model.sources import first_line, load_onnx
 
     host = draft / layout.HOST
     if not source.is_dlc:
         (host / layout.REFERENCE).write_bytes(load_onnx(source.path).SerializeToString(deterministic=True))
-    network = _network(draft)
     count = min(VERIFIED_WINDOWS, len(windows))
     lines = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
-    logits = _computed(network, draft, source.inputs, [windows[line] for line in lines.tolist()])
+    try:
+        logits = _computed(_network(draft), draft, source.inputs, [windows[line] for line in lines.tolist()])
+    except Exception as refused:  # ONNX Runtime's errors have no common base
+        if source.is_dlc:
+            return
+        hint = "Give the tokenizer that the model was trained with: --tokenizer."
+        raise ModelInvalid(source.name, f"does not run on the questions: {first_line(refused)}", hint) from refused
     with (host / layout.VERIFY).open("wb") as file:
         np.savez(file, lines=lines, **logits)  # type: ignore[arg-type]  # numpy's stub takes a name for an option
 
@@ -76,7 +85,7 @@ def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:
     """
     path = bundle.path / layout.HOST / layout.VERIFY
     if f"{layout.HOST}/{layout.VERIFY}" not in bundle.manifest.files:
-        raise BundleInvalid(path, "is not there: an older release built this bundle")
+        raise BundleInvalid(path, "is not there: nothing here could compute its DLC, or an older release built it")
     with np.load(path, allow_pickle=False) as arrays:
         return arrays["lines"], {name: arrays[name] for name in OUTPUTS}
 

@@ -35,8 +35,8 @@ def refused(here: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
         ('{"data": []}', "calibration.json: holds no questions"),
         ('{"questions": 3}', "calibration.json: is not SQuAD JSON"),
         (
-            {"data": [{"paragraphs": [{"context": "x", "qas": [{"id": "one", "question": "when " * 400}]}]}]},
-            "question 'one': ",
+            {"data": [{"paragraphs": [{"context": " ", "qas": [{"id": "one", "question": "when?"}]}]}]},
+            "'one'",
         ),
     ],
 )

@@ -149,9 +149,9 @@ def test_a_run_that_was_not_finished_goes_on(phone: Phone, bundle: Bundle) -> No
 
 
 def test_time_is_up_for_us_and_the_phone_goes_on(bundle: Bundle, tmp_path: Path) -> None:
-    with virtual_phone(tmp_path / "phone", faults=["run-time:400"]) as phone:
-        with pytest.raises(TimeUp, match=r"1 s are over .*, while ") as caught:
-            deploy(phone, bundle, timeout_s=1.0)
+    with virtual_phone(tmp_path / "phone", faults=["run-time:2000"]) as phone:
+        with pytest.raises(TimeUp, match=r"4 s are over .*, while ") as caught:
+            deploy(phone, bundle, timeout_s=4.0)
         assert "fetch-answers" in caught.value.hint
         run = newest_run(bundle)
         assert run is not None

@@ -17,7 +17,7 @@ from bundler.bundle import Bundle, read_bundle
 from bundler.compare import MOST_DB, Comparison
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import kept_chunks, load
-from bundler.errors import BundleInvalid
+from bundler.errors import BundleInvalid, DlcInvalid, ModelInvalid
 from bundler.model.make import Recipe
 from bundler.reference import real_tokens, reference_logits, reference_name, verify_logits
 from bundler.types import Question, QuestionSet
@@ -174,3 +174,29 @@ def test_chunks_add_up(seed: int, rows: int, cut: int) -> None:
     chosen = exact[real].astype(float), computed[real].astype(float)
     if len(chosen[0]) > 2:
         assert sums.correlation == pytest.approx(np.corrcoef(*chosen)[0, 1], abs=1e-9)
+
+
+def test_a_tokenizer_of_another_model_is_refused(request_for: BuildRequest, model_folder: Path, tmp_path: Path) -> None:
+    """Its pieces have numbers that the model has no embedding for."""
+    words = (model_folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    larger = tmp_path / "vocab.txt"
+    larger.write_text(
+        "\n".join([*words[:4], *(f"[unused{n}]" for n in range(500)), *words[4:]]) + "\n", encoding="utf-8"
+    )
+    with pytest.raises(ModelInvalid, match="does not run") as caught:
+        build_bundle(replace(request_for, tokenizer=larger), tmp_path / "bundle", quiet)
+    assert caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+def test_a_dlc_that_nothing_here_computes_is_taken_all_the_same(
+    bundle: Bundle, request_for: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untranslatable(_: Path) -> None:
+        raise DlcInvalid(tmp_path, "has an operator that is not known")
+
+    monkeypatch.setattr(reference, "_network", untranslatable)
+    dlc = bundle.path / layout.DEVICE / layout.MODEL
+    built = build_bundle(replace(request_for, model=dlc, recipe=Recipe("fp32")), tmp_path / "taken", quiet)
+    with pytest.raises(BundleInvalid, match="nothing here could compute its DLC"):
+        verify_logits(built)
