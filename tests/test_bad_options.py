@@ -36,7 +36,7 @@ def refused(here: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
         ('{"questions": 3}', "calibration.json: is not SQuAD JSON"),
         (
             {"data": [{"paragraphs": [{"context": " ", "qas": [{"id": "one", "question": "when?"}]}]}]},
-            "'one'",
+            "calibration.json: data[0].paragraphs[0].context is empty",
         ),
     ],
 )
