@@ -1,0 +1,120 @@
+"""How good a run was, and how fast: evaluate, bench."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundler import layout
+from bundler.commands.options import (
+    DEFAULT_BUNDLE,
+    AdbHost,
+    AdbPort,
+    BundlePath,
+    Devices,
+    Json,
+    PerfProfile,
+    Timeout,
+    adb_server,
+    app,
+)  # fmt: skip
+from bundler.console import Console
+from bundler.types import Runtime
+
+
+@app.command()
+def evaluate(
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="Bundles of the same questions and model. Default: bundle.")
+    ] = None,
+    runtime: Annotated[Runtime | None, typer.Option(help="Runs on this runtime only.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Runs on this phone only; repeatable.")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare each operator's result with float32's, computed here.")
+    ] = False,
+    min_f1: Annotated[float | None, typer.Option(help="The least F1, in percent.", min=0, max=100)] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="The least share of answers equal to float32's, 0 to 1.", min=0, max=1)
+    ] = None,
+    max_p90_ms: Annotated[
+        float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
+    ] = None,
+    sdk: Annotated[
+        Path | None,
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="The page to read. Default: report.html beside it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the answers of finished runs with the known ones and with float32's; a gate for CI by exit code 8."""
+    import json
+
+    from bundler.bundle import writing
+    from bundler.evaluate import EvaluateRequest
+    from bundler.evaluate import evaluate as evaluate_runs
+    from bundler.evaluation.gates import Gates, raise_failed
+    from bundler.evaluation.rows import COLUMNS, rows
+    from bundler.model.sdk import sdk_from_environment
+    from bundler.report import write_report
+
+    console = Console(as_json=as_json)
+    paths = bundles or [DEFAULT_BUNDLE]
+    gates = Gates(min_f1, min_agreement, max_p90_ms)
+    with console.progress() as progress:
+        tools = sdk or sdk_from_environment()
+        request = EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates, tools, layers)
+        evaluation = evaluate_runs(request, progress)
+    path = out or paths[0] / layout.RUNS / layout.EVALUATION
+    with writing(path) as draft:
+        draft.write_text(json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    page = report or path.with_name(layout.REPORT)
+    write_report(evaluation.document, page)
+    for line in evaluation.passed_over:
+        console.say(f"passed over: {line}")
+    console.table(COLUMNS, rows(evaluation.document))
+    console.say(f"written to {path}; the page to read is {page}")
+    console.document(evaluation.document)
+    raise_failed(evaluation.document["gates"])
+
+
+@app.command()
+def bench(
+    device: Devices = None,
+    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    warm_up: Annotated[int, typer.Option(help="Runs before those that count.", min=0)] = 1,
+    repeats: Annotated[int, typer.Option(help="Runs that count.", min=1)] = 5,
+    cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
+    windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
+    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    sdk: Annotated[
+        Path | None,
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+    ] = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
+    timeout: Timeout = 3600.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
+    import json
+
+    from bundler.bench import COLUMNS, BenchRequest, rows
+    from bundler.bench import bench as measure
+    from bundler.bundle import writing
+    from bundler.model.sdk import sdk_from_environment
+
+    console, tools = Console(as_json=as_json), sdk or sdk_from_environment()
+    request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
+    with console.progress() as progress:
+        document = measure(bundle, adb_server(adb_host, adb_port), request, progress)
+    path = out or layout.bench_file(bundle, runtime, document["phone"]["name"])
+    with writing(path) as draft:
+        draft.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    console.table(COLUMNS, rows(document))
+    console.say(f"written to {path}")
+    console.document(document)

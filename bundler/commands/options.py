@@ -1,0 +1,69 @@
+"""What several commands share: the application, options that mean the same everywhere, and how they become things."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from bundler import layout, soc
+from bundler.errors import UsageError
+from bundler.types import Runtime
+
+if TYPE_CHECKING:
+    from bundler.device.phone import AdbServer
+    from bundler.types import Answer
+
+app = typer.Typer(
+    name="mbqa-bundle",
+    help="MobileBERT question answering on Snapdragon phones: build a bundle, run it there, fetch the answers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")]
+BundlePath = Annotated[Path, typer.Option("--bundle", help="The bundle's folder.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="Serial of a phone, once for each; HOST:PORT is connected to; HOST:PORT/SERIAL is at another adb server. "
+        "Default: ANDROID_SERIAL, or the only phone.",
+    ),
+]
+OnInterrupt = Annotated[
+    Literal["leave", "stop"], typer.Option(help="What Ctrl-C does to the run on the phone; either can be gone on with.")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds for everything together; the phone's run goes on.", min=1)]
+AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb server.")]
+AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb server.", min=1, max=65535)]
+RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
+SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
+
+# spelled out here, so that `--help` need not import what works with them; a test compares
+Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
+Method = Literal["min-max", "entropy", "percentile"]
+Converter = Literal["built-in", "sdk"]
+PerfProfile = Literal[
+    "default", "balanced", "low_balanced", "high_performance", "sustained_high_performance", "burst", "low_power_saver",
+    "power_saver", "high_power_saver", "extreme_power_saver", "system_settings",
+]  # fmt: skip
+OnOff = Literal["on", "off"]
+
+DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
+
+
+def shown(answer: "Answer") -> str:
+    return answer.text or "(no answer)"
+
+
+def adb_server(host: str | None, port: int | None) -> "AdbServer":
+    from bundler.device.phone import AdbServer
+
+    return AdbServer.at(host, port)
+
+
+def chip_named(name: str) -> soc.Soc:
+    found = soc.find_soc(name)
+    if found is None:
+        raise UsageError(f"--soc {name}: not a chip that this release knows", f"Known: {', '.join(soc.known_socs())}.")
+    return found

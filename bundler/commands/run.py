@@ -1,0 +1,168 @@
+"""Running bundles on phones: deploy, fetch-answers, stop, clean."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from bundler.commands.options import (
+    DEFAULT_BUNDLE,
+    AdbHost,
+    AdbPort,
+    BundlePath,
+    Devices,
+    Json,
+    OnInterrupt,
+    OnOff,
+    PerfProfile,
+    RuntimeOption,
+    Timeout,
+    adb_server,
+    app,
+    shown,
+)  # fmt: skip
+from bundler.console import Console
+from bundler.errors import NotVerified
+from bundler.types import Runtime
+
+
+@app.command()
+def deploy(
+    device: Devices = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="Run on every phone that is attached.")] = False,
+    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    fallback: Annotated[
+        Literal["cpu"] | None, typer.Option(help="The runtime to take where the phone cannot do --runtime.")
+    ] = None,
+    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    unsigned_pd: Annotated[
+        OnOff | None, typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: SNPE's.")
+    ] = None,
+    chunk: Annotated[
+        int | None, typer.Option(help="Windows that a phone computes at a time. Default: 500, or less.", min=1)
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait; fetch-answers does.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was not finished.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare a few windows' logits with float32's; exit code 8 where they differ."),
+    ] = False,
+    verify_threshold: Annotated[
+        float | None,
+        typer.Option(help="The cosine that --verify asks for. Default: 0.999, for fixed point 0.99.", min=-1, max=1),
+    ] = None,
+    on_interrupt: OnInterrupt = "leave",
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    timeout: Timeout = 3600.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Push the bundle to a phone, or several, and run it there."""
+    from dataclasses import asdict
+
+    from bundler.deploy import DeployRequest, deploy_bundle
+    from bundler.show import run_lines
+
+    console = Console(as_json=as_json)
+    options = f"unsignedPD:{unsigned_pd.upper()}" if unsigned_pd else ""
+    request = DeployRequest(
+        runtime,
+        device or (),
+        everywhere,
+        fallback,
+        perf_profile,
+        options,
+        chunk,
+        restart,
+        detach,
+        timeout,
+        on_interrupt,
+        verify or verify_threshold is not None,
+        verify_threshold,
+    )
+    with console.progress() as progress:
+        run = deploy_bundle(bundle, adb_server(adb_host, adb_port), request, progress)
+    for line in run_lines(run):
+        console.say(line)
+    console.document(asdict(run))
+    if run.verified is not None and not run.verified.passed:
+        raise NotVerified(bundle, run.verified.smallest_cosine, run.verified.threshold)
+
+
+@app.command("fetch-answers")
+def fetch_answers_command(
+    device: Devices = None,
+    runtime: RuntimeOption = None,
+    on_interrupt: OnInterrupt = "leave",
+    null_threshold: Annotated[
+        float, typer.Option(help='How far above the best span\'s score "no answer" must be to win.')
+    ] = 0.0,
+    n_best: Annotated[int, typer.Option(help="Spans that compete for each answer and are told of.", min=1)] = 20,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer, at most. Default: as the bundle was built.", min=1)
+    ] = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    timeout: Timeout = 3600.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
+    from bundler.fetch import FetchRequest, answers_document, fetch_answers
+    from bundler.qa.spans import Decoding
+
+    console = Console(as_json=as_json)
+    decoding = Decoding(n_best, null_threshold, max_answer_tokens)
+    request = FetchRequest(device or (), runtime, timeout, on_interrupt, decoding)
+    with console.progress() as progress:
+        fetched = fetch_answers(bundle, adb_server(adb_host, adb_port), request, progress)
+    questions = [question.text for question in fetched.bundle.questions]
+    rows = [(q, shown(a), f"{a.confidence:.3f}") for q, a in zip(questions, fetched.answers, strict=True)]
+    console.table(("question", "answer", "confidence"), rows)
+    console.say(f"written to {fetched.path}")
+    console.document(answers_document(fetched.bundle, fetched.run, fetched.answers))
+
+
+@app.command()
+def stop(
+    device: Devices = None,
+    bundle: BundlePath = DEFAULT_BUNDLE,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """End the bundle's run on its phones; the same deploy goes on where it was stopped."""
+    from bundler.stop import stop_runs
+
+    console = Console(as_json=as_json)
+    stopped = stop_runs(bundle, device or (), adb_server(adb_host, adb_port))
+    for name, runtime in stopped:
+        console.say(f"phone {name}: stopped the run on the {runtime}")
+    if not stopped:
+        console.say("no run of this bundle is going on")
+    console.document([{"phone": name, "runtime": runtime} for name, runtime in stopped])
+
+
+@app.command()
+def clean(
+    device: Devices = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove everything that this tool put on the phone, bundles too.")
+    ] = False,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Remove from a phone what no bundle there needs."""
+    from bundler.device.limits import Limit
+    from bundler.device.store import Store
+    from bundler.device.targets import choose_targets
+
+    console = Console(as_json=as_json)
+    freed = {}
+    with console.progress() as progress:
+        for target in choose_targets(device or (), adb_server(adb_host, adb_port)):
+            freed[target.name] = Store(target.find(Limit()), progress).clean(everything=everything)
+    for name, size in freed.items():
+        console.say(f"phone {name}: {size / 1e6:.1f} MB freed")
+    console.document([{"phone": name, "freed_bytes": size} for name, size in freed.items()])
