@@ -14,6 +14,7 @@ from bundler.bundle import Bundle
 from bundler.device.chunks import chunks_of
 from bundler.device.limits import Limit
 from bundler.device.outputs import kept_chunks
+from bundler.device.timings import kept_times
 from bundler.errors import HostStorageFailed, Interrupted, TimeUp
 from bundler.run import Run
 from bundler.types import Progress
@@ -62,7 +63,9 @@ def carry_on(work: Work) -> Run:
             raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
     if not board.complete:
         raise _worst([member.trouble for member in work.members if member.trouble])
-    done = work.run.ended([member.part() for member in work.members], work.run.seconds + time.monotonic() - begun)
+    times = kept_times(work.run.folder(work.bundle.path))
+    parts = [member.part(times) for member in work.members]
+    done = work.run.ended(parts, work.run.seconds + time.monotonic() - begun)
     done.save(work.bundle.path)
     return done
 

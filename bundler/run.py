@@ -14,7 +14,8 @@ from bundler.errors import InputError
 
 @dataclass(frozen=True)
 class Part:
-    """What one phone did of a run: `windows` by the runtime that computed them; `seconds` of the phone's own clock;
+    """What one phone did of a run: `windows` by the runtime that computed them, in so many `chunks`; `seconds` of the
+    phone's own clock; `pushed_bytes` by the command that ended the run;
     `trouble` is why it did no more, where it was lost or failed."""
 
     phone: str

@@ -4,7 +4,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundler import layout
@@ -13,14 +13,14 @@ from bundler.bundle import Bundle
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Archiver, Chunk
 from bundler.device.explain import explain
-from bundler.device.job import Announced, PhoneJob, Settings, Status
+from bundler.device.job import PhoneJob, Settings, Status
 from bundler.device.limits import Limit
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
 from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
-from bundler.device.timings import chunk_times, keep_diagnostics, keep_times, seconds_between
+from bundler.device.timings import ChunkTimes, chunk_times, keep_diagnostics, keep_times
 from bundler.errors import (
     BundleInvalid,
     BundlerError,
@@ -52,23 +52,27 @@ OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}
 
 @dataclass
 class Member:
-    """A phone of the run, with the settings that hold for it (its runtime may be the fallback), and what it did."""
+    """A phone of the run, with the settings that hold for it (its runtime may be the fallback), and how far it is."""
 
     target: Target
     facts: PhoneFacts
     settings: Settings
-    windows: Counter[str] = field(default_factory=Counter)
     chunks: int = 0
-    seconds: float = 0.0
     pushed_bytes: int = 0
     trouble: Exception | None = None
 
-    def part(self) -> Part:
-        """What the run's record says of it."""
+    def part(self, times: Sequence[ChunkTimes]) -> Part:
+        """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an
+        earlier command."""
+        own = [chunk for chunk in times if chunk.phone == self.target.name]
+        windows: Counter[str] = Counter()
+        for chunk in own:
+            windows[chunk.runtime] += chunk.windows
         trouble = "" if self.trouble is None else str(self.trouble)
+        seconds = round(sum(chunk.seconds for chunk in own), 3)
         return Part(
-            self.target.name, self.facts.soc_model, self.facts.model, dict(self.windows), self.chunks,
-            round(self.seconds, 3), self.pushed_bytes, trouble,
+            self.target.name, self.facts.soc_model, self.facts.model, dict(windows), len(own), seconds,
+            self.pushed_bytes, trouble,
         )  # fmt: skip
 
 
@@ -269,14 +273,9 @@ class Worker:
             keep_times(chunk_times(announced, chunk, self.name), self._shared.folder, chunk)
             keep(logits, self._shared.folder, chunk)
             self._board.finish(chunk)
-            self._credit(chunk, announced)
+            self.member.chunks += 1
+            self._vain = 0
         job.forget(chunk)
-
-    def _credit(self, chunk: Chunk, announced: Announced) -> None:
-        self.member.chunks += 1
-        self.member.windows[announced.runtime] += len(chunk)
-        self.member.seconds += seconds_between(announced.begin, announced.end)
-        self._vain = 0
 
 
 def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:

@@ -218,7 +218,9 @@ def test_a_failing_run_shows_the_tools_own_line_and_leaves_no_answers(bundle: Bu
         assert "error_code=" in (run.folder(bundle.path) / layout.log_of(phone.serial)).read_text()
         assert len(outputs.kept_chunks(run.folder(bundle.path))) == 1
         finished = deploy(phone, bundle, chunk=1)  # the same command again
-        assert (finished.settings.id, finished.parts[0].chunks) == (run.settings.id, 3)
+        assert (finished.settings.id, finished.parts[0].chunks) == (run.settings.id, 4)
+        begun = sh(phone, f"grep -c Processing {layout.remote_bundle(bundle.id)}/jobs/cpu/log.txt")
+        assert int(begun) == 1 + 1 + 3  # the first one was here, the second one failed
 
 
 def test_a_failure_while_nobody_looked_is_told_by_fetch(bundle: Bundle, tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ def test_the_same_command_again_goes_on(
                 assert fault.startswith("unauthorized")
         check_same(eight, run, faultless)
         if error is RunFailed:
-            assert run.parts[0].chunks == 3  # the first one was here already
+            (log,) = (tmp_path / "phone/storage").rglob("jobs/cpu/log.txt")
+            assert log.read_text().count("Processing DNN input") == 2 + 2 + 6  # the first chunk was here already
+            assert run.parts[0].windows == {"cpu": 8}
 
 
 @pytest.mark.parametrize(
