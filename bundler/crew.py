@@ -58,9 +58,14 @@ def carry_on(work: Work) -> Run:
             while any(thread.is_alive() for thread in threads):
                 threads[0].join(JOIN_S)
         except KeyboardInterrupt:
-            work.limit.halt.set()
-            _stop_all(workers, threads, work)
+            _halt(work, threads)
+            if work.when_interrupted == "stop":
+                for worker in workers:
+                    worker.stop()
             raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
+        except SystemExit:  # a signal: nobody is to write any more when what is temporary is removed
+            _halt(work, threads)
+            raise
     if not board.complete:
         raise _worst([member.trouble for member in work.members if member.trouble])
     times = kept_times(work.run.folder(work.bundle.path))
@@ -120,9 +125,8 @@ def _worst(troubles: Sequence[Exception]) -> Exception:
     return next((trouble for trouble in troubles if isinstance(trouble, TimeUp)), troubles[-1])
 
 
-def _stop_all(workers: Sequence[Worker], threads: Sequence[threading.Thread], work: Work) -> None:
+def _halt(work: Work, threads: Sequence[threading.Thread]) -> None:
+    """Ends all waiting, and waits for the threads to end."""
+    work.limit.halt.set()
     for thread in threads:
         thread.join(LAST_WORD_S)
-    if work.when_interrupted == "stop":
-        for worker in workers:
-            worker.stop()

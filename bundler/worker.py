@@ -181,7 +181,7 @@ class Worker:
                 self._look_at_the_end(job, status)
             fresh = board.take(self.name, self._shared.depth)
             todo = board.held(self.name)
-            if todo and (fresh or not ours or not status.alive or not set(todo) <= set(status.queued)):
+            if todo and not (ours and status.alive and set(todo) <= set(status.queued)):
                 self._push(phone, fresh if pushed else todo, base=not pushed)
                 pushed = True
                 job.start(member.settings, todo)
