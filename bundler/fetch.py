@@ -17,7 +17,7 @@ from bundler.device.outputs import load
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
 from bundler.errors import NoRun, PhoneError
-from bundler.predictions import write_predictions
+from bundler.predictions import write_n_best, write_predictions
 from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode
 from bundler.run import Run, newest_run
 from bundler.types import OUTPUTS, RUNTIMES, Answer, Progress, Runtime
@@ -48,7 +48,7 @@ class Fetched:
 
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress) -> Fetched:
-    """Decodes the newest run's outputs and writes answers.json and predictions.json into the run's folder; a run that
+    """Decodes the newest run's outputs and writes answers.json and its kin into the run's folder; a run that
     is not finished is waited for, and carried on where it had to stop.
 
     Raises:
@@ -69,6 +69,7 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     odds = {answer.question_id: answer.null_odds for answer in answers} if bundle.manifest.may_be_unanswerable else None
     write_predictions(target.parent, {answer.question_id: answer.text for answer in answers}, odds)
+    write_n_best(target.parent, answers)
     return Fetched(bundle, run, answers, target)
 
 

@@ -39,6 +39,7 @@ DIAGNOSTICS = "diag"  # SNPE's own logs, one a chunk
 ANSWERS = "answers.json"
 PREDICTIONS = "predictions.json"
 NULL_ODDS = "null_odds.json"
+N_BEST = "nbest_predictions.json"
 
 # in the bundle's runs/ folder
 EVALUATION = "evaluation.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+SCHEMAS = ("answers", "bench", "evaluation", "nbest_predictions", "null_odds", "predictions")
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 300
 
@@ -30,7 +31,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         *(f"bundler/device_scripts/{name}.sh" for name in ("job", "probe", "store")),
         "bundler/device/known_errors.toml",
         "bundler/py.typed",
-        *(f"bundler/schemas/{name}.json" for name in ("answers", "bench", "evaluation", "null_odds", "predictions")),
+        *(f"bundler/schemas/{name}.json" for name in SCHEMAS),
         "bundler/socs.json",
         "bundler/templates/input_list.txt.j2",
         *(

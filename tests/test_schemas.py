@@ -79,6 +79,13 @@ def test_answers_and_predictions(evaluated: tuple[Phone, Bundle], runtime: str) 
     odds = json.loads((folder / layout.NULL_ODDS).read_text())
     check(odds, "null_odds")
     assert list(odds) == list(predictions)
+    n_best = json.loads((folder / layout.N_BEST).read_text())
+    check(n_best, "nbest_predictions")
+    assert list(n_best) == list(predictions)
+    for spans in n_best.values():
+        assert sum(span["probability"] for span in spans) == pytest.approx(1, abs=1e-4)
+        scores = [span["score"] for span in spans]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_what_the_report_is_tested_with() -> None:
