@@ -102,6 +102,7 @@ class Worker:
         self._restart = shared.restart
         self._vain = 0  # ends of the job without a chunk done in between
         self._unsound: set[Chunk] = set()
+        self._careful = False  # a connection was lost
         self._found_bytes = 0  # what the phone had when something was last pushed
 
     def work(self) -> None:
@@ -121,6 +122,7 @@ class Worker:
                 if attempts >= ATTEMPTS or self._board.complete:
                     raise
                 self._board.put_back(self.name)
+                self._careful = True
                 self._await_return(error)
 
     def launch(self, chunks: Sequence[Chunk]) -> None:
@@ -207,7 +209,7 @@ class Worker:
         names = dict(self._archiver.archive(chunk) for chunk in chunks)
         if base:
             names |= base_files(self._shared.bundle, self.member.facts)
-        store = Store(phone, self._shared.progress)
+        store = Store(phone, self._shared.progress, careful=self._careful)
         try:
             store.push(list(names.values()), self.member.facts.free_bytes)
             store.link(self._shared.bundle.id, names)

@@ -4,6 +4,7 @@
 #   store.sh ROOT check               stdin: a SHA-256 a line. Says `whole SHA`, or `part SHA BYTES` of what came so far
 #   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256. Says `came` before it checks them
 #   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes. Says `came` before it checks it
+#   store.sh ROOT adopt SHA BYTES FILE     the same with a FILE in ROOT/store/incoming that came whole by other ways
 #   store.sh ROOT link BUNDLE         stdin: `MODE SHA NAME` a line; makes BUNDLE's folder of links to blobs
 #   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
 #   store.sh ROOT clean-all           removes everything; says the same
@@ -46,6 +47,12 @@ sort_out() {
   [ -z "$damaged" ]
 }
 
+# name_it FILE SHA: into the store, if that is its checksum
+name_it() {
+  [ "$(sum_of "$1")" = "$2" ] || { rm -f "$1"; echo "it arrived damaged" >&2; exit 1; }
+  chmod 644 "$1" && mv -f "$1" "$store/$2"
+}
+
 case $command in
 check)
   mkdir -p "$incoming" || exit 1
@@ -74,8 +81,11 @@ append)
   dd ibs=1048576 obs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
   echo came
   [ "$(size_of "$part")" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
-  [ "$(sum_of "$part")" = "$3" ] || { rm -f "$part"; echo "it arrived damaged" >&2; exit 1; }
-  chmod 644 "$part" && mv -f "$part" "$store/$3"
+  name_it "$part" "$3"
+  ;;
+adopt)
+  [ "$(size_of "$incoming/$5")" = "$4" ] || { rm -f "$incoming/$5"; echo "not all of it came" >&2; exit 1; }
+  name_it "$incoming/$5" "$3"
   ;;
 link)
   mkdir -p "$root/$3" && cd "$root/$3" || exit 1

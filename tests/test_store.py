@@ -42,8 +42,8 @@ def there(phone: Phone) -> list[str]:
     return sorted(lines[::2])
 
 
-def push(phone: Phone, wanted: list[Blob]) -> int:
-    store = Store(phone, quiet)
+def push(phone: Phone, wanted: list[Blob], *, careful: bool = False) -> int:
+    store = Store(phone, quiet, careful=careful)
     store.push(wanted, None)
     return store.pushed_bytes
 
@@ -71,7 +71,10 @@ def test_a_large_blob_goes_on_where_it_was(phone: Phone, tmp_path: Path, monkeyp
     rest = Blob(tmp_path / "rest", large.sha256, large.size)
     rest.path.write_bytes(large.path.read_bytes()[:3_000_000])
     with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
-        push(phone, [rest])
+        push(phone, [rest])  # at once: nothing of it stays
+    assert sh(phone, f"find {STORE}/incoming -type f") == ""
+    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
+        push(phone, [rest], careful=True)
     assert sh(phone, f"ls {STORE}/incoming").split() == [f"{large.sha256}.part"]
     assert push(phone, [large]) == 2_000_000
     assert there(phone) == [large.sha256]
@@ -137,15 +140,29 @@ def test_a_changed_byte_on_the_way_is_noticed(large: bool, tmp_path: Path, monke
         assert there(phone) == [blob.sha256]
 
 
+def test_each_way_of_a_large_blob(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000)
+    for careful, size in ((False, 3_000_001), (True, 3_000_002), (False, 1_048_576)):
+        (blob,) = blobs(tmp_path, size)
+        assert push(phone, [blob], careful=careful) == size
+        assert there(phone) == [blob.sha256]
+        sh(phone, f"rm {STORE}/{blob.sha256}")
+    with pytest.raises(PhoneRefused, match=r"x failed: .*(No such file|Permission|Read-only|couldn)"):
+        phone.send("/proc/no/such/folder", [b"1"], doing="x", stall_s=5.0)
+
+
+@pytest.mark.parametrize("careful", [False, True])
 @pytest.mark.parametrize("large", [False, True], ids=["tar", "alone"])
-def test_a_cut_leaves_what_is_of_use_only(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_leaves_what_is_of_use_only(
+    large: bool, careful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000 if large else 10_000_000)
     made = blobs(tmp_path, 3_000_000, 4_000_000)
     with virtual_phone(tmp_path / "phone", faults=["cut-in:6500000"]) as phone:
         with pytest.raises(PhoneLost):
-            push(phone, made)
+            push(phone, made, careful=careful)
         again = phone.server.find(phone.serial)
-        assert push(again, made) < 5_000_000  # not everything
+        assert push(again, made, careful=careful) < 5_000_000  # not everything
         assert there(again) == sorted(blob.sha256 for blob in made)
 
 

@@ -17,6 +17,7 @@ import adbutils
 
 from bundler.device.limits import Halted, Limit, Patience
 from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
+from bundler.device.sync_stream import Refused, send_file
 from bundler.errors import (
     NoAdb,
     NoPhone,
@@ -246,3 +247,22 @@ class Phone:
         if check and exit_code != 0:
             raise PhoneRefused(self.serial, doing, done.message)
         return done
+
+    def send(self, path: str, pieces: Iterable[bytes], *, doing: str, stall_s: float) -> None:
+        """Writes a file, all of it or nothing.
+
+        Raises:
+            PhoneLost: the connection broke, or nothing has moved for `stall_s`; PhoneRefused: with the phone's words;
+            TimeUp, Halted: the phone's limit.
+        """
+        connection = self.server.open(self.serial, "sync:")
+        try:
+            send_file(connection, path, pieces, stall_s, lambda: self.limit.check(doing))
+        except Stalled as error:
+            raise PhoneLost(self.serial, doing, f"no data for {stall_s:g} s") from error
+        except LinkBroken as error:
+            raise PhoneLost(self.serial, doing, str(error)) from error
+        except Refused as error:
+            raise PhoneRefused(self.serial, doing, str(error)) from error
+        finally:
+            connection.close()

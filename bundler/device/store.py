@@ -3,6 +3,7 @@
 What the store names is whole: device_scripts/store.sh gives a blob its name after its checksum was made on the phone.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bundler import layout
@@ -18,14 +19,16 @@ SLOWEST_HASH = 20e6  # bytes a second of the slowest phone's sha256sum
 PUSH_S = 24 * 3600.0  # what stalls ends sooner
 PUSHING, CHECKING = "pushing the bundle", "making checksums on the phone"  # what progress says
 NO_SPACE = b"No space left"
+INCOMING = layout.REMOTE_ROOT / "store/incoming"  # store.sh's
 DAMAGED = (b"it arrived damaged", b"not all of it came")  # store.sh's words
 
 
 class Store:
-    """The store of one phone."""
+    """The store of one phone. `careful` after a lost connection: large blobs then go the slower way, which can go on
+    where it was."""
 
-    def __init__(self, phone: Phone, progress: Progress) -> None:
-        self._phone, self._progress = phone, progress
+    def __init__(self, phone: Phone, progress: Progress, *, careful: bool = False) -> None:
+        self._phone, self._progress, self._careful = phone, progress, careful
         self._script = (DEVICE_SCRIPTS / "store.sh").read_text(encoding="utf-8")
         self.pushed_bytes = 0
         self.found_bytes = 0  # of what was to be pushed, what the phone had already: more from try to try is progress
@@ -50,8 +53,11 @@ class Store:
             self._send(count(tar_of(small)), small, "receive")
         for blob in (blob for blob in lacking if blob.size >= LARGE_BYTES):
             start = parts.get(blob.sha256, 0)
-            start = start if start <= blob.size else 0
-            self._send(count(blob.pieces(start), start), [blob], "append", blob.sha256, str(blob.size))
+            if self._careful or 0 < start <= blob.size:
+                start = start if start <= blob.size else 0
+                self._send(count(blob.pieces(start), start), [blob], "append", blob.sha256, str(blob.size))
+            else:
+                self._send_at_once(count(blob.pieces()), blob)
 
     def link(self, bundle_id: str, names: Mapping[str, Blob]) -> None:
         """Makes the bundle's folder: a link for each name.
@@ -111,6 +117,18 @@ class Store:
         if any(mark in done.stderr for mark in DAMAGED):
             raise TransferDamaged(self._phone.serial, done.message)
         raise PhoneRefused(self._phone.serial, doing, done.message)
+
+    def _send_at_once(self, pieces: Iterator[bytes], blob: Blob) -> None:
+        """As `adb push` does."""
+        name = f"{blob.sha256}.{secrets.token_hex(4)}"
+        try:
+            self._phone.send(str(INCOMING / name), pieces, doing=PUSHING, stall_s=self._phone.server.patience.stall_s)
+        except PhoneRefused as error:
+            if NO_SPACE.decode() in str(error):
+                raise PhoneFull(self._phone.serial, blob.size) from error
+            raise
+        self._came(b"")
+        self._send(iter(()), [blob], "adopt", blob.sha256, str(blob.size), name)
 
     def _came(self, _: bytes) -> None:
         self._progress(CHECKING, 0, None)
