@@ -16,8 +16,9 @@ from bundler.device.outputs import most_bytes, read_outputs
 from bundler.device.phone import Phone
 from bundler.device.probe import probe
 from bundler.device.store import Store
+from bundler.device.timings import seconds_between
 from bundler.errors import OutputsInvalid, PhoneBusy
-from bundler.worker import base_files, seconds_between
+from bundler.worker import base_files
 from tests.deploying import quiet, sh
 
 LIMIT_S = 60.0
