@@ -62,6 +62,7 @@ check)
     if [ "$sum" = "$name" ]; then echo "whole $name"; else rm -f "$name"; fi
   done
   cd "$incoming" || exit 1
+  find . -type f ! -name '*.part' -mmin +60 -exec rm -f {} + # a phone that died while a blob came at once
   for part in *.part; do
     [ -f "$part" ] && echo "part ${part%.part} $(size_of "$part")"
   done

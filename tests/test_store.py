@@ -90,6 +90,15 @@ def test_a_wrong_beginning_is_thrown_away(phone: Phone, tmp_path: Path, monkeypa
     assert there(phone) == [large.sha256]
 
 
+def test_what_a_dying_phone_left_of_a_blob_goes_when_it_is_old(phone: Phone, tmp_path: Path) -> None:
+    made = blobs(tmp_path, 1000)
+    old, new, part = (f"{made[0].sha256}.{end}" for end in ("0123abcd", "4567cdef", "part"))
+    sh(phone, f"mkdir -p {STORE}/incoming && cd {STORE}/incoming && echo x | tee {old} {new} {part} >/dev/null")
+    sh(phone, f"cd {STORE}/incoming && touch -t 202001010000 {old} {part}")
+    push(phone, made)
+    assert sorted(sh(phone, f"ls {STORE}/incoming").split()) == sorted([new, part, "tar"])
+
+
 def test_links_lead_to_blobs(phone: Phone, tmp_path: Path) -> None:
     first, second = blobs(tmp_path, 100, 200)
     push(phone, [first, second])
