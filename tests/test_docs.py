@@ -1,0 +1,99 @@
+"""The documentation: what is generated is up to date, every link leads somewhere, every command line is one."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bundler.cli import main
+from tools import command_help
+from tools.command_help import Command
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bundler").rglob("*.md")])
+PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+PATH_IN_WORDS = re.compile(r"`((?:docs|bundler|tests|tools|benchmarks|templates|device_scripts)/[\w./-]*\w)`")
+COMMANDS = list(command_help.commands())
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^( *)```.*?^\1```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+?) *$", without_code(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(without_code(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert found.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    missing = [name for name in PATH_IN_WORDS.findall(without_code(page)) if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert command_help.PAGE.read_text(encoding="utf-8") == command_help.page(), "python -m tools.command_help"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
+def test_help_says_what_the_page_says(
+    command: Command, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer's own drawing of it, on a terminal wide enough for each text to stay in one piece."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("TERM", "dumb")
+    assert main([*command.name.split(), "--help"]) == 0
+    shown = capfd.readouterr().out
+    rows = {word: line for line in shown.splitlines() for word in line.replace(",", " ").split()[1:2]}
+    assert command.help in shown
+    for parameter in command.parameters:
+        first = parameter.names.split(", ")[0]
+        assert parameter.help in (shown if parameter.is_argument else rows[first])
+    told = {
+        name for parameter in command.parameters if not parameter.is_argument for name in parameter.names.split(", ")
+    }
+    assert set(re.findall(r"^\W+(--[\w-]+)", shown, flags=re.MULTILINE)) - {"--help"} <= told
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(page, line) of each line in a block of shell that begins with our program."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^ *```(?:sh|console)$(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL):
+            lines = (line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines())
+            found += [(page.name, part) for line in lines for part in our_parts(line)]
+    return found
+
+
+def our_parts(line: str) -> list[str]:
+    """Of a line of shell, the commands that are ours."""
+    return [part.strip() for part in line.split("&&") if part.strip().startswith("mbqa-bundle ")]
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_line_is_one(page: str, line: str) -> None:
+    """The command is there, and each option of the line is an option of it."""
+    words = shlex.split(line, comments=True)[1:]
+    if words[0].startswith("--"):
+        assert words[0] in ("--help", "--version", "--install-completion", "--show-completion")
+        return
+    known = {command.name: command for command in COMMANDS}
+    name = next(name for name in (" ".join(words[:2]), words[0]) if name in known)
+    options = {option for parameter in known[name].parameters for option in parameter.names.split(", ")}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= {*options, "--help"}
