@@ -10,7 +10,8 @@
 #   store.sh ROOT clean-all           removes everything; says the same
 #
 # What is named in ROOT/store is whole: a blob gets its name after its checksum was made here and agreed. What is on its
-# way lies in ROOT/store/incoming. Passed to `sh -c`, so nothing has to be on the phone first.
+# way lies in ROOT/store/incoming, where each `receive` has a folder of its own: several computers may push at once.
+# Passed to `sh -c`, so nothing has to be on the phone first.
 root=$1 command=$2
 store=$root/store
 incoming=$store/incoming
@@ -34,9 +35,14 @@ used_kb() {
   echo "${1:-0}"
 }
 
-# sort_out: names what came whole in a tar, removes the rest; fails if there was any
+# is_coming FOLDER: whether the `receive` that it belongs to, by its process's number, is still at it
+is_coming() {
+  kill -0 "${1##*.}" 2>/dev/null && grep -q -F 'is_coming()' "/proc/${1##*.}/cmdline" 2>/dev/null
+}
+
+# sort_out FOLDER: names what came whole in a tar, removes the rest and the folder; fails if there was any
 sort_out() {
-  cd "$incoming/tar" 2>/dev/null || return 0
+  cd "$1" 2>/dev/null || return 0
   whole=$(sha256sum -- * 2>/dev/null | while read -r sum name; do [ "$sum" = "$name" ] && echo "$name"; done)
   # shellcheck disable=SC2086  # checksums
   [ -z "$whole" ] || mv -f $whole "$store" || return 1
@@ -44,6 +50,7 @@ sort_out() {
   for blob in *; do
     [ -f "$blob" ] && rm -f "$blob" && damaged=yes
   done
+  cd "$incoming" && rmdir "$1"
   [ -z "$damaged" ]
 }
 
@@ -56,24 +63,27 @@ name_it() {
 case $command in
 check)
   mkdir -p "$incoming" || exit 1
-  sort_out # a lost connection may have left something
+  for folder in "$incoming"/tar.*; do
+    [ ! -d "$folder" ] || is_coming "$folder" || sort_out "$folder" # what a lost connection left
+  done
   cd "$store" || exit 1
   xargs sha256sum 2>/dev/null | while read -r sum name; do
     if [ "$sum" = "$name" ]; then echo "whole $name"; else rm -f "$name"; fi
   done
   cd "$incoming" || exit 1
-  find . -type f ! -name '*.part' -mmin +60 -exec rm -f {} + # a phone that died while a blob came at once
+  find . -type f ! -name '*.part' ! -path './tar.*' -mmin +60 -exec rm -f {} + # of a phone that died
   for part in *.part; do
     [ -f "$part" ] && echo "part ${part%.part} $(size_of "$part")"
   done
   exit 0
   ;;
 receive)
-  mkdir -p "$incoming/tar" && cd "$incoming/tar" || exit 1
+  folder=$incoming/tar.$$
+  mkdir -p "$folder" && cd "$folder" || exit 1
   tar -x -f -
   code=$?
   echo came
-  sort_out || { echo "it arrived damaged" >&2; code=1; }
+  sort_out "$folder" || { echo "it arrived damaged" >&2; code=1; }
   exit "$code"
   ;;
 append)
@@ -81,7 +91,9 @@ append)
   # never with bs=: toybox 0.8.9 then writes behind its buffer after a short read
   dd ibs=1048576 obs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
   echo came
-  [ "$(size_of "$part")" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
+  size=$(size_of "$part")
+  [ "$size" -le "$4" ] || rm -f "$part" # two sent it at once
+  [ "$size" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
   name_it "$part" "$3"
   ;;
 adopt)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,7 +96,48 @@ def test_what_a_dying_phone_left_of_a_blob_goes_when_it_is_old(phone: Phone, tmp
     sh(phone, f"mkdir -p {STORE}/incoming && cd {STORE}/incoming && echo x | tee {old} {new} {part} >/dev/null")
     sh(phone, f"cd {STORE}/incoming && touch -t 202001010000 {old} {part}")
     push(phone, made)
-    assert sorted(sh(phone, f"ls {STORE}/incoming").split()) == sorted([new, part, "tar"])
+    assert sorted(sh(phone, f"ls {STORE}/incoming").split()) == sorted([new, part])
+
+
+def test_two_push_at_once(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One begins, another does all of it in between, and then the first goes on."""
+    made, between = blobs(tmp_path, 70_000, 80_000, 900_000), []
+    tar_of = store_module.tar_of
+
+    def interrupted(wanted: Iterable[Blob]) -> Iterator[bytes]:
+        for number, piece in enumerate(tar_of(wanted)):
+            if number == 4:
+                monkeypatch.setattr(store_module, "tar_of", tar_of)
+                between.append(push(phone.server.find(phone.serial), made[1:]))
+            yield piece
+
+    monkeypatch.setattr(store_module, "tar_of", interrupted)
+    assert push(phone, made) > sum(blob.size for blob in made)
+    assert between[0] > 980_000
+    assert there(phone) == sorted(blob.sha256 for blob in made)
+    assert sh(phone, f"ls {STORE}/incoming") == ""
+
+
+@pytest.mark.parametrize("number", ["99999999", "$$"], ids=["nobody's", "somebody else's"])
+def test_what_came_of_a_tar_before_the_phone_died_is_used(number: str, phone: Phone, tmp_path: Path) -> None:
+    made = blobs(tmp_path, 1000, 2000)
+    push(phone, made)
+    sh(phone, f"cd {STORE} && mkdir incoming/tar.{number} && mv {made[0].sha256} incoming/tar.{number}")
+    assert push(phone, made) == 0
+    assert there(phone) == sorted(blob.sha256 for blob in made)
+    assert sh(phone, f"ls {STORE}/incoming") == ""
+
+
+def test_more_than_all_of_a_blob_is_thrown_away(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000)
+    (large,) = blobs(tmp_path, 200_000)
+    sh(phone, f"mkdir -p {STORE}/incoming && head -c 200001 /dev/zero >{STORE}/incoming/{large.sha256}.part")
+    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
+        push(phone, [large], careful=True)
+    assert push(phone, [large], careful=True) == 200_000
+    assert there(phone) == [large.sha256]
 
 
 def test_links_lead_to_blobs(phone: Phone, tmp_path: Path) -> None:
