@@ -1,6 +1,8 @@
-"""Which part of the package may know which, checked against the code."""
+"""Which part of the package may know which, checked against the code; and the picture of it in docs/architecture.md."""
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,17 +10,20 @@ import pytest
 import bundler
 
 ROOT = Path(bundler.__file__).parent
+PAGE = ROOT.parent / "docs" / "architecture.md"
+GROUND = "ground"
 ALLOWED = {
     "qa": {"errors", "types"},
-    "dlc": {"errors", "types"},
-    "model": {"dlc", "errors", "layout", "qa", "soc", "types"},
-    "device": {"bundle", "errors", "layout", "resources", "soc", "types"},
-    "virtual": {"dlc", "errors", "soc", "types"},
+    "dlc": {"errors", "platforms", "types"},
+    "model": {"dlc", "errors", "layout", "platforms", "qa", "soc", "types"},
+    "device": {"bundle", "errors", "layout", "platforms", "resources", "soc", "types"},
+    "virtual": {"dlc", "errors", "platforms", "soc", "types"},
     "report": {"errors", "resources"},
     "bundle": {"errors", "layout", "types"},
     "errors": set(),
     "types": set(),
     "layout": set(),
+    "platforms": set(),
     "soc": {"resources"},
 }
 """What each part may import of the package, itself aside; parts not named are the stages and the command line."""
@@ -50,6 +55,65 @@ def test_imports_go_downward(path: Path) -> None:
         assert used <= ALLOWED[own] | {own}
     if own not in ("commands", "tour", "virtual"):
         assert "virtual" not in used
+
+
+@cache
+def parts() -> dict[str, str]:
+    """What lies directly in the package -> the part that the page's table counts it to."""
+    rows = re.findall(r"^\| (\w+) \| ((?:`[^`]+` ?)+)\|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pairs = [
+        (name.rstrip("/").removesuffix(".py"), row) for row, files in rows for name in re.findall(r"`(.+?)`", files)
+    ]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def drawn() -> list[tuple[str, str]]:
+    """The picture's arrows, from part to part."""
+    (picture,) = re.findall(r"^```mermaid$(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    head, *lines = picture.strip().splitlines()
+    assert head.startswith("flowchart")
+    found = []
+    for line in lines:
+        sources, targets = line.split(" --> ")
+        found += [(source.strip(), target.strip()) for source in sources.split("&") for target in targets.split("&")]
+    return found
+
+
+def real() -> set[tuple[str, str]]:
+    """The imports from part to part."""
+    found = set()
+    for path in FILES:
+        for name in imports(path):
+            top, _, rest = f"{name}.".partition(".")
+            if top == "bundler":
+                used = rest.partition(".")[0]
+                found.add((parts()[part(path)], parts()[used if used in parts() else "__init__"]))
+    return {(user, used) for user, used in found if user != used}
+
+
+def test_the_table_names_every_file_once() -> None:
+    here = {part(path) for path in FILES}
+    assert set(parts()) == here
+
+
+def test_the_pictures_arrows_are_the_imports() -> None:
+    arrows = drawn()
+    assert len(set(arrows)) == len(arrows)
+    assert set(arrows) == {(user, used) for user, used in real() if used != GROUND}
+
+
+def test_the_ground_imports_nothing_but_itself() -> None:
+    assert GROUND in {used for _, used in real()}
+    assert GROUND not in {user for user, _ in real()}
+
+
+def test_nothing_goes_round() -> None:
+    left = real()
+    while left:
+        ends = {used for _, used in left} - {user for user, _ in left}
+        assert ends, f"a circle among {sorted(left)}"
+        left = {(user, used) for user, used in left if used not in ends}
 
 
 def test_one_file_talks_to_adbutils_and_one_starts_a_server_of_its_program() -> None:
