@@ -128,9 +128,7 @@ def test_what_came_of_a_tar_before_the_phone_died_is_used(number: str, phone: Ph
     assert sh(phone, f"ls {STORE}/incoming") == ""
 
 
-def test_more_than_all_of_a_blob_is_thrown_away(
-    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_all_of_a_blob_is_thrown_away(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000)
     (large,) = blobs(tmp_path, 200_000)
     sh(phone, f"mkdir -p {STORE}/incoming && head -c 200001 /dev/zero >{STORE}/incoming/{large.sha256}.part")
