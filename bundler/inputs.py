@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import layout
+from bundler.platforms import BINARY
 from bundler.types import Feature, Question
 
 THREADS, BATCH = 2, 512  # files
+BUFFER = 1 << 20  # a write to the disk hands the interpreter over to the threads: seldom is fast
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 OF_WORDS = "input_ids"  # differs from window to window; the other inputs tell lengths only
 
@@ -28,7 +30,7 @@ def kept_questions(questions: Iterable[Question], host: Path) -> Iterator[Questi
     Raises:
         OSError
     """
-    with (host / layout.QUESTIONS).open("w", encoding="utf-8", newline="\n") as file:
+    with (host / layout.QUESTIONS).open("w", BUFFER, encoding="utf-8", newline="\n") as file:
         for question in questions:
             file.write(TO_JSON(vars(question)) + "\n")
             yield question
@@ -45,8 +47,8 @@ def write_windows(features: Iterable[Feature], names: Sequence[str], draft: Path
     for name in names:
         (device / layout.INPUTS / name).mkdir(parents=True)
     with (
-        (host / layout.WINDOWS).open("w", encoding="utf-8", newline="\n") as windows,
-        (host / layout.SUMS).open("w", encoding="utf-8", newline="\n") as sums,
+        (host / layout.WINDOWS).open("w", BUFFER, encoding="utf-8", newline="\n") as windows,
+        (host / layout.SUMS).open("w", BUFFER, encoding="utf-8", newline="\n") as sums,
         _array_file(host / layout.OFFSETS) as offsets,
         _RawFiles(device, sums) as files,
     ):
@@ -106,7 +108,7 @@ class _RawFiles:
 def _write(files: Sequence[tuple[str, bytes]]) -> None:
     """New small files: of ten thousand files, opening them as Python does takes most of the time."""
     for path, content in files:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
         try:
             if os.write(descriptor, content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
@@ -127,7 +129,7 @@ def _array_file(path: Path) -> Iterator[Callable[[npt.NDArray[np.int32]], None]]
         file.write(values.astype("<i4").tobytes())
         count += 1
 
-    with path.open("wb") as file:
+    with path.open("wb", BUFFER) as file:
         yield add
         file.seek(0)  # numpy's header has room for a first axis of any length
         _write_header(file, (count, *shape))

@@ -95,6 +95,7 @@ class Windower:
         tokenizer.no_padding()
         self._tokenizer, self._length, self._overlap = tokenizer, length, overlap
         self._frame, self._notes = Frame.of(tokenizer), notes or Notes()
+        self._no_text = np.full((length, 2), -1, np.int32)
         self._longest = length - len(self._frame) - LEAST_CONTEXT
 
     def windows(self, questions: Iterable[Question]) -> Iterator[Feature]:
@@ -160,7 +161,7 @@ class Windower:
         tokens[0, end:] = frame.pad
         mask = np.zeros(self._length, np.int32)
         mask[:end] = 1
-        offsets = np.full((self._length, 2), -1, np.int32)
+        offsets = self._no_text.copy()
         offsets[begin:stop] = spans
         inputs = {"input_ids": tokens[0], "attention_mask": mask, "token_type_ids": tokens[1]}
         return Feature(f"{question.id}#{index}", question.id, inputs, offsets)
@@ -188,6 +189,9 @@ def _without_space(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.in
     """The spans without white space: SentencePiece counts the space before a word (ALBERT's "▁bridge") as its own."""
     points = np.frombuffer(text.encode("utf-32-le"), "<u4")
     space = SPACES[np.minimum(points, len(SPACES) - 1)]
+    words = spans[spans[:, 0] < spans[:, 1]]
+    if not (space[words[:, 0]].any() or space[words[:, 1] - 1].any()):
+        return spans
     places = np.arange(len(text) + 1, dtype=np.int32)
     following = np.append(np.where(space, len(text), places[:-1]), len(text))
     following = np.minimum.accumulate(following[::-1])[::-1]  # where the next text begins, at or after each place
