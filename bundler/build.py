@@ -24,7 +24,7 @@ from bundler.bundle import (
 )
 from bundler.check import check_dlc
 from bundler.inputs import kept_questions, write_windows
-from bundler.model.make import PRECISIONS, Job, Made, Recipe, make_dlc
+from bundler.model.make import PRECISIONS, Job, Made, Recipe, check_converter, make_dlc
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
@@ -86,6 +86,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress, notes: No
         check_simulated(request.chip, request.recipe.precision)
     sdk = open_sdk(request.sdk) if request.sdk is not None else None
     parts = device_parts(sdk, request.soc) if sdk is not None else {}
+    check_converter(request.recipe, sdk)
     with tempfile.TemporaryDirectory(prefix="mbqa-build-") as folder, drafting(out) as draft:
         work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
         for made in (device, host):

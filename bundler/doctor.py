@@ -8,6 +8,7 @@ from bundler.device.phone import AdbServer
 from bundler.dlc.qnn import library_folder
 from bundler.errors import BundlerError
 from bundler.model.sdk import device_parts, open_sdk, sdk_from_environment
+from bundler.platforms import this_platform
 from bundler.resources import DEMO_MODEL, TEMPLATES
 
 PACKAGES = ("adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "rich", "tokenizers", "transformers", "typer")
@@ -27,7 +28,17 @@ class Finding:
 
 def examine(server: AdbServer) -> list[Finding]:
     """Looks at everything on this machine; a lack is a finding, never an error."""
-    return [*_packages(), _libraries(), _sdk(), _shipped(), _adb(server)]
+    return [_computer(), *_packages(), _libraries(), _sdk(), _shipped(), _adb(server)]
+
+
+def _computer() -> Finding:
+    here = this_platform()
+    if here.has_simulator:
+        return Finding("computer", True, str(here))
+    limits = "builds no bundles; deploy, fetch-answers and evaluate work here"
+    if not here.runs_virtual_phones:
+        limits = f"runs no virtual phone, {limits}"
+    return Finding("computer", False, f"{here}: {limits}", "To build, use Linux on x86-64.", needed=False)
 
 
 def _packages() -> Iterator[Finding]:
@@ -45,7 +56,7 @@ def _libraries() -> Finding:
     try:
         return Finding(what, True, f"{library_folder()}, {importlib.metadata.version('onnxruntime-qnn')}")
     except BundlerError as error:
-        return Finding(what, False, str(error), error.hint)
+        return Finding(what, False, str(error), error.hint, needed=this_platform().has_simulator)
 
 
 def _sdk() -> Finding:

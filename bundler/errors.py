@@ -163,10 +163,11 @@ class MissingHere(BundlerError):
 
 
 class NoConverter(MissingHere):
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(
             f"no DLC converter and no DSP simulator on this machine: {reason}",
-            "Use Linux on x86-64, where the onnxruntime-qnn wheel brings them, or give Qualcomm's SDK with --sdk.",
+            hint
+            or "Use Linux on x86-64, where the onnxruntime-qnn wheel brings them, or give Qualcomm's SDK with --sdk.",
         )
 
 

@@ -66,7 +66,7 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
     target = run.folder(path) / layout.ANSWERS
     with writing(target) as draft:
         document = answers_document(bundle, run, answers)
-        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     odds = {answer.question_id: answer.null_odds for answer in answers} if bundle.manifest.may_be_unanswerable else None
     write_predictions(target.parent, {answer.question_id: answer.text for answer in answers}, odds)
     write_n_best(target.parent, answers)

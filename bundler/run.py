@@ -63,7 +63,7 @@ class Run:
     def save(self, bundle: Path) -> None:
         """Raises: HostStorageFailed"""
         with writing(self.folder(bundle) / layout.RUN) as draft:
-            draft.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
     def read(cls, record: Path) -> "Run":

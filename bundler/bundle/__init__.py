@@ -117,7 +117,7 @@ def _input_files(root: Path, manifest: Manifest) -> Iterator[tuple[str, FileEntr
 
 def _verify(root: Path, name: str, entry: FileEntry) -> None:
     path = root / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).anchor or ".." in Path(name).parts:
         raise BundleInvalid(path, "lies outside the bundle")
     try:
         size = path.stat().st_size

@@ -69,7 +69,9 @@ def evaluate(
         evaluation = evaluate_runs(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
     with writing(path) as draft:
-        draft.write_text(json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(
+            json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n"
+        )
     page = report or path.with_name(layout.REPORT)
     write_report(evaluation.document, page)
     for line in evaluation.passed_over:
@@ -114,7 +116,7 @@ def bench(
         document = measure(bundle, adb_server(adb_host, adb_port), request, progress)
     path = out or layout.bench_file(bundle, runtime, document["phone"]["name"])
     with writing(path) as draft:
-        draft.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     console.table(COLUMNS, rows(document))
     console.say(f"written to {path}")
     console.document(document)

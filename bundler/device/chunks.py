@@ -10,6 +10,7 @@ from bundler import layout
 from bundler.bundle import Bundle
 from bundler.device import tarball
 from bundler.device.blobs import Blob
+from bundler.platforms import BINARY
 
 COMPRESSION = 3  # a quarter more bytes than at 6, in half the time
 GZIP = 16 + zlib.MAX_WBITS
@@ -93,7 +94,7 @@ def _entry(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _read(path: str) -> bytes:
     """A small file's content: of ten thousand files, opening them as Python does takes most of the time."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | BINARY)
     try:
         return os.read(descriptor, os.fstat(descriptor).st_size)
     finally:

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from bundler.platforms import send_pieces
+
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 LARGEST_PACKET = 1 << 20
 LARGEST_READ = 1 << 18
@@ -84,7 +86,7 @@ class ShellStream:
             if not self._outgoing:
                 return False
         try:
-            sent = self._connection.sendmsg(self._outgoing)
+            sent = send_pieces(self._connection, self._outgoing)
         except OSError as error:
             raise LinkBroken(str(error)) from error
         while self._outgoing and sent >= len(self._outgoing[0]):

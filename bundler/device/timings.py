@@ -51,7 +51,7 @@ def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
 def keep_times(times: ChunkTimes, run_folder: Path, chunk: Chunk) -> None:
     """Raises: HostStorageFailed"""
     with writing(run_folder / layout.TIMES / f"{chunk.name}.json") as draft:
-        draft.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8", newline="\n")
 
 
 def kept_times(run_folder: Path) -> list[ChunkTimes]:

@@ -5,7 +5,6 @@ The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a 
 
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from bundler.dlc.graph import Graph, Tensor, read_graph
 from bundler.dlc.htp import FOLDER, context_name
 from bundler.dlc.qnn import library_folder
 from bundler.errors import DlcInvalid, FileUnreadable, NoConverter
+from bundler.platforms import limit_memory
 from bundler.types import TensorSpec
 
 LIMIT_S = 120.0
@@ -245,6 +245,5 @@ def _child(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    Path(sys.argv[2]).write_text(json.dumps(_child(Path(sys.argv[1]))), encoding="utf-8")
+    limit_memory(MEMORY_BYTES)
+    Path(sys.argv[2]).write_text(json.dumps(_child(Path(sys.argv[1]))), encoding="utf-8", newline="\n")

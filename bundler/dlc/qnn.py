@@ -8,8 +8,6 @@ and the libraries crash on some malformed files, so an untrusted DLC is opened i
 
 import ctypes as C
 import importlib.util
-import platform
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +16,12 @@ from typing import Any
 import numpy as np
 
 from bundler.errors import DlcInvalid, NoConverter
+from bundler.platforms import this_platform
 
+ELSEWHERE = (
+    "Build on Linux on x86-64 (Qualcomm's SDK, --sdk, is used there too) and bring the bundle's folder here: deploy,"
+    " fetch-answers and evaluate need no converter."
+)
 U8, U32, U64, I32, F32, P = C.c_uint8, C.c_uint32, C.c_uint64, C.c_int32, C.c_float, C.c_void_p
 INTERFACE_FUNCTIONS = (
     "propertyHasCapability backendCreate backendSetConfig backendGetApiVersion backendGetBuildId "
@@ -213,8 +216,9 @@ def library_folder() -> Path:
     Raises:
         NoConverter: this is not Linux on x86-64, or the wheel is not installed.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise NoConverter(f"{platform.system()} on {platform.machine()}")
+    here = this_platform()
+    if not here.has_simulator:
+        raise NoConverter(f"this is {here}", ELSEWHERE)
     spec = importlib.util.find_spec("onnxruntime_qnn")
     if spec is None or spec.origin is None:
         raise NoConverter("the package onnxruntime-qnn is not installed")

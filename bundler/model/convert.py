@@ -61,7 +61,7 @@ def _judge(model: Path | str, folder: Path, done: "subprocess.CompletedProcess[s
     if not report.exists():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ModelInvalid(model, f"the converter died with code {done.returncode}: {last}")
-    verdict = json.loads(report.read_text())
+    verdict = json.loads(report.read_text(encoding="utf-8"))
     if verdict.get("unsupported"):
         raise OperatorUnsupported(model, [tuple(node) for node in verdict["unsupported"]])
     if "missing" in verdict:
@@ -122,4 +122,4 @@ def _child(model: str, folder: str, soc_model: str, hexagon: str) -> dict[str, o
 
 if __name__ == "__main__":
     verdict = _child(*sys.argv[1:])
-    (Path(sys.argv[2]) / "verdict.json").write_text(json.dumps(verdict))
+    (Path(sys.argv[2]) / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8", newline="\n")

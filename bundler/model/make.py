@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 
+from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
@@ -22,6 +23,7 @@ from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, first_line, load_onnx
 from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.platforms import this_platform
 from bundler.soc import Soc, judge_for
 from bundler.types import Progress
 
@@ -80,6 +82,18 @@ class Made:
     wide: int
 
 
+def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
+    """Says at once what would be said at last: that nothing on this machine converts a model.
+
+    Raises:
+        NoConverter
+    """
+    if not _by_sdk_tools(recipe, sdk):
+        library_folder()
+    elif not this_platform().runs_sdk_tools:
+        raise NoConverter(f"the SDK's converters run on Linux, and this is {this_platform()}", ELSEWHERE)
+
+
 def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     """Writes `dlc` and, where the recipe says so, what was prepared of it for the chip beside it.
 
@@ -87,7 +101,7 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
         ModelInvalid, OperatorUnsupported, VendorToolFailed: the model is refused.
         NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError, SocUnfit
     """
-    by_sdk = (job.recipe.converter or _default_converter(job.sdk)) == "sdk"
+    by_sdk = _by_sdk_tools(job.recipe, job.sdk)
     if not by_sdk:
         _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
@@ -129,8 +143,9 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
 
 
-def _default_converter(sdk: Sdk | None) -> Converter:
-    return "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
+def _by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
+    default = "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
+    return (recipe.converter or default) == "sdk"
 
 
 def _check_chip(recipe: Recipe, soc: Soc) -> None:

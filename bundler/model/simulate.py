@@ -84,7 +84,7 @@ def _work(dlc: Path, soc: Soc, task: dict[str, Any], folder: Path, limit_s: floa
     """Runs the child to its end."""
     library_folder()
     task = {**task, "dlc": str(dlc.absolute()), "soc_model": soc.qnn_id}
-    (folder / "task.json").write_text(json.dumps(task))
+    (folder / "task.json").write_text(json.dumps(task), encoding="utf-8", newline="\n")
     command = [sys.executable, "-P", "-m", "bundler.model.simulate", str(folder)]
     deadline = time.monotonic() + limit_s
     with (folder / "log").open("wb") as log:
@@ -101,7 +101,7 @@ def _work(dlc: Path, soc: Soc, task: dict[str, Any], folder: Path, limit_s: floa
     verdict = folder / "verdict.json"
     if not verdict.exists():
         raise DlcInvalid(dlc, f"the HTP's simulator died on it with code {child.returncode}")
-    if refused := json.loads(verdict.read_text())["refused"]:
+    if refused := json.loads(verdict.read_text(encoding="utf-8"))["refused"]:
         raise DlcInvalid(dlc, refused)
     tell()
 
@@ -110,7 +110,7 @@ def _child(folder: Path) -> str | None:
     """Does the task; says why not, where the HTP refuses."""
     from bundler.dlc.htp import HtpNetwork, save_context
 
-    task = json.loads((folder / "task.json").read_text())
+    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     try:
         if "prepare" in task:
             save_context(Path(task["dlc"]), task["soc_model"], Path(task["prepare"]))
@@ -129,4 +129,4 @@ def _child(folder: Path) -> str | None:
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
-    (where / "verdict.json").write_text(json.dumps({"refused": _child(where)}))
+    (where / "verdict.json").write_text(json.dumps({"refused": _child(where)}), encoding="utf-8", newline="\n")

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from bundler.errors import CalibrationInvalid, FileUnreadable, HostStorageFailed, VendorToolFailed, VendorToolUnusable
 from bundler.model.sdk import HOST, Sdk
 from bundler.model.vendor_plan import BITS, PRECISIONS, Step, VendorJob, needs_output_names, plan
+from bundler.platforms import end_session
 
 __all__ = ["BITS", "PRECISIONS", "VendorJob", "convert_with_sdk"]
 
@@ -111,8 +111,7 @@ def _to_the_end(words: list[str], work: Path, environment: dict[str, str], outpu
         return None
     finally:
         if tool.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(tool.pid, signal.SIGKILL)
+            end_session(tool)
             tool.wait()
 
 

@@ -138,9 +138,8 @@ def _open_pipes(errors: Errors) -> tuple[tuple[int, int, int], tuple[int, int, i
 
 def _widen(pipe: int) -> None:
     """Makes room for whole packets in a pipe, where the system lets us."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
 
 def _fork(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> int:

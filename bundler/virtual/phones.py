@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import VirtualPhoneFailed
+from bundler.platforms import this_platform
 from bundler.soc import Soc
 from bundler.virtual.faults import State, parse_faults
 
@@ -56,8 +57,9 @@ def start_phone(
     """
     specs = [*faults, *([adb_state] if adb_state != "device" else [])]
     parse_faults(specs)
-    if not sys.platform.startswith(("linux", "darwin")):
-        raise VirtualPhoneFailed(f"does not run on {sys.platform}", "Use Linux, or attach a real phone.")
+    here = this_platform()
+    if not here.runs_virtual_phones:
+        raise VirtualPhoneFailed(f"it runs on Linux only, and this is {here}", "Use Linux, or attach a real phone.")
     if port and _answers(port):
         raise VirtualPhoneFailed(
             f"port {port} of {HOST} is in use", "Choose another with --port, or see `mbqa-bundle phone list`."
@@ -93,6 +95,8 @@ def _spawn(command: list[str], log: Path) -> int:
 
 def read_phone(state: Path) -> VirtualPhone | None:
     """The phone that lives in this state folder; None where none does."""
+    if not this_platform().runs_virtual_phones:
+        return None
     try:
         record = json.loads((state / RECORD).read_text(encoding="utf-8"))
         phone = VirtualPhone(int(record["pid"]), int(record["port"]), str(record["soc"]), state)
@@ -138,7 +142,6 @@ def _lives(pid: int) -> bool:
         os.waitpid(pid, os.WNOHANG)  # a child of ours that ended would else linger
     try:
         os.kill(pid, 0)
-        arguments = Path(f"/proc/{pid}/cmdline")
-        return b"bundler.virtual.daemon" in arguments.read_bytes() if Path("/proc/self").exists() else True
+        return b"bundler.virtual.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

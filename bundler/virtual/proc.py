@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -35,8 +34,8 @@ class Running:
 
 
 def running(root: Path) -> Iterator[Running]:
-    """The processes of the phone whose storage is at `root`, ended ones left out. None where the host has no /proc."""
-    for folder in sorted(HOST.glob("[0-9]*"), key=lambda f: int(f.name)) if HOST.is_dir() else ():
+    """The processes of the phone whose storage is at `root`, ended ones left out."""
+    for folder in sorted(HOST.glob("[0-9]*"), key=lambda f: int(f.name)):
         if belongs(int(folder.name), root) and (process := _process(int(folder.name))):
             yield process
 
@@ -56,20 +55,10 @@ def belongs(pid: int, root: Path) -> bool:
 
     The place alone would not do: a person's own shell may stand in that folder.
     """
-    if not sys.platform.startswith("linux"):
-        return _group_belongs(pid)
     try:
         if (HOST / str(pid) / "cwd").readlink() != root:
             return False
         return (HOST / str(pid) / "cmdline").read_bytes() == (HOST / "self/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _group_belongs(pid: int) -> bool:
-    """Without /proc: only processes that have this session's parent, or this session."""
-    try:
-        return os.getsid(pid) == os.getsid(0) or os.getpgid(pid) != os.getpgid(os.getppid())
     except OSError:
         return False
 
