@@ -164,6 +164,44 @@ def test_options_reach_the_tool(phone: Phone, bundle: Bundle, on_phone: PhoneJob
     assert "--perf_profile balanced --profiling_level basic --platform_options unsignedPD:ON" in said
 
 
+TOLD = """state=failed
+alive=yes
+run='0123abcd'
+profile='balanced'
+platform_options='unsignedPD:ON'
+fallback='cpu'
+chunk_size='7'
+chunk=0000007-0000014
+begun=3
+queued=0000007-0000014
+queued=0000014-0000020
+done=0000003-0000007
+done=0000000-0000003
+exit=3
+free_kb=63
+"""
+
+
+def test_status_is_what_the_script_tells() -> None:
+    assert Status.read(TOLD, "dsp") == Status(
+        state="failed",
+        settings=Settings("0123abcd", "dsp", "balanced", "unsignedPD:ON", "cpu", 7),
+        alive=True,
+        current=Chunk(7, 14),
+        begun=3,
+        queued=(Chunk(7, 14), Chunk(14, 20)),
+        done=(Chunk(0, 3), Chunk(3, 7)),
+        exit="3",
+        disk_full=True,
+    )
+    assert not Status.read(TOLD.replace("=63", "=64"), "dsp").disk_full
+    least = Status.read("run='a'\nchunk_size='1'\nfallback='gpu'", "gpu")
+    assert least.settings == Settings("a", "gpu", perf_profile="", chunk=1)
+    assert Status.read("run='a'", "gpu").settings is None
+    assert Status.read("chunk_size='1'", "gpu").settings is None
+    assert Settings("a", "cpu") == Settings("a", "cpu", "burst", "", "", 500)
+
+
 def test_status_of_odd_words() -> None:
     assert Status.read("", "cpu") == Status("none", None, False, None, 0, (), (), "", False)
     odd = "state=running\nchunk=nonsense\nrun='a'\nchunk_size='x'\ndone=1-2\ndone=0000000-0000001\nbegun=?\nalive=no"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundler.qa.metrics import Best, Metrics, Rules, Total, exact_match, f1, normalized, score
+from bundler.qa.metrics import Best, Metrics, QuestionScore, Rules, Total, exact_match, f1, normalized, score
 from bundler.types import Question
 
 
@@ -92,6 +92,14 @@ def test_version_11_totals() -> None:
     assert found.total.questions == 3
     assert (found.has_answer, found.no_answer, found.best) == (None, None, None)
     assert [row.id for row in found.questions] == ["a", "b", "c"]
+    assert found.questions[2] == QuestionScore("c", "", ("Paris",), answerable=True, exact=0, f1=0)
+    assert found.rules == "1.1"
+
+
+def test_version_11_of_a_question_without_an_answer() -> None:
+    """The empty answer is the exact one, of which F1 knows nothing."""
+    found = score([question("q", impossible=True)], {"q": ""}, "1.1")
+    assert found.questions == (QuestionScore("q", "", ("",), answerable=False, exact=1, f1=0, null_odds=0),)
 
 
 def test_version_20_passes_over_what_has_no_prediction() -> None:
@@ -161,6 +169,13 @@ def test_empty_predictions_cost_nothing_as_the_threshold_rises() -> None:
     assert found.best == Best(100, 0.3, 100, 0.3)
 
 
+def test_a_span_for_a_question_without_an_answer_costs_as_the_threshold_rises() -> None:
+    """1 of 2 from the start; 0 above the odds of the span that is wrong; 1 again above those of the right one."""
+    asked = [question("a", impossible=True), question("b", "1808")]
+    found = score(asked, {"a": "Paris", "b": "1808"}, "2.0", {"a": -2.0, "b": 1.0})
+    assert found.best == Best(50, 0, 50, 0)
+
+
 def test_an_answer_exactly_at_the_threshold_stays() -> None:
     found = score([question("a", "1808")], {"a": "1808"}, "2.0", {"a": 1.0}, null_threshold=1.0)
     assert found.total.exact == 100
@@ -171,7 +186,7 @@ def test_an_answer_exactly_at_the_threshold_stays() -> None:
 def test_what_has_no_truth_is_not_scored() -> None:
     found = score([question("a", "1808"), question("b")], {"a": "1808", "b": "anything"}, "2.0")
     assert [row.id for row in found.questions] == ["a"]
-    with pytest.raises(ValueError, match="no question whose truth is known"):
+    with pytest.raises(ValueError, match=r"^no question whose truth is known has a prediction$"):
         score([question("b")], {"b": "anything"}, "1.1")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bundler.device import job
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced, _ChunkReader
 from bundler.device.outputs import Unsound, keep, kept_chunks, load, most_bytes, read_outputs
@@ -185,10 +186,39 @@ def test_what_is_announced_is_read_however_it_is_cut(step: int) -> None:
     assert sink.getvalue() == b"12345"
 
 
+def test_times_and_memory_are_read_where_they_are_told() -> None:
+    told = HEADER[:-1] + b"#time=1700000000.5 ./Result_0/x y.raw\n#time=0.000000007 b\n#time=1. c\n#peak_kb=77\n\n"
+    reader = _ChunkReader("phone x", io.BytesIO(), 5)
+    reader.take(told)
+    assert reader.announced is not None
+    assert reader.announced.times == {"Result_0/x y.raw": 1_700_000_000 * 10**9 + 5, "b": 7}
+    assert reader.announced.peak_kb == 77
+    assert reader.announced.sums == {"Result_0/x y.raw": "a" * 64}
+    bare = _ChunkReader("phone x", io.BytesIO(), 5)
+    bare.take(b"#bytes=0\n#peak_kb=?\n\n")
+    assert bare.announced == Announced(0, {}, "", "", "", {}, None)
+
+
 def test_more_bytes_than_announced_are_refused() -> None:
-    with pytest.raises(OutputsInvalid, match="more bytes came than were announced"):
+    with pytest.raises(OutputsInvalid, match=r"^phone x: more bytes came than were announced$"):
         _ChunkReader("phone x", io.BytesIO(), 100).take(HEADER + b"123456")
-    with pytest.raises(OutputsInvalid, match="announces 5 bytes, too many"):
+    cut = _ChunkReader("phone x", io.BytesIO(), 100)
+    for data in (HEADER + b"123", b"45"):
+        cut.take(data)
+    with pytest.raises(OutputsInvalid, match="more bytes came"):
+        cut.take(b"6")
+    with pytest.raises(OutputsInvalid, match=r"^phone x: announces 5 bytes, too many for its outputs$"):
         _ChunkReader("phone x", io.BytesIO(), 4).take(HEADER)
-    with pytest.raises(OutputsInvalid, match="announces no number of bytes"):
-        _ChunkReader("phone x", io.BytesIO(), 4).take(b"#runtime=x\n\n")
+    for header in (b"#runtime=x\n\n", b"#bytes=no\n\n"):
+        with pytest.raises(
+            OutputsInvalid, match=r"^phone x: announces no( number of)? bytes, too many for its outputs$"
+        ):
+            _ChunkReader("phone x", io.BytesIO(), 4).take(header)
+
+
+def test_announcements_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "HEADER_LIMIT", 100)
+    reader = _ChunkReader("phone x", io.BytesIO(), 4)
+    reader.take(b"x" * 100)
+    with pytest.raises(OutputsInvalid, match=r"^phone x: announces too many files$"):
+        reader.take(b"x")
