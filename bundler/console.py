@@ -20,6 +20,9 @@ class Console:
     def say(self, text: str) -> None:
         print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
 
+    def warn(self, text: str) -> None:
+        print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """A table; cells are shown as they are, never read as markup."""
         if self._as_json:

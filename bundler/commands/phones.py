@@ -20,7 +20,14 @@ app.add_typer(phone_app, name="phone")
 @phone_app.command("start", epilog=faults.as_text())
 def phone_start(
     chip: SocOption = soc.DEFAULT,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 5555,
+    port: Annotated[int, typer.Option(help="Port that it listens on; 0 takes a free one.", min=0, max=65535)] = 5555,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="This computer's IPv4 address to listen on.")
+    ] = "127.0.0.1",
+    allow_remote: Annotated[
+        bool,
+        typer.Option("--allow-remote", help="Let --listen be an address that others reach: it asks nobody who he is."),
+    ] = False,
     fault: Annotated[
         list[str] | None, typer.Option(metavar="SPEC", help="Let it misbehave; repeatable. The faults are below.")
     ] = None,
@@ -29,13 +36,17 @@ def phone_start(
     """Start a virtual phone in the background."""
     import tempfile
 
-    from bundler.virtual.phones import default_state_root, start_phone
+    from bundler.virtual.phones import HOST, default_state_root, is_remote, start_phone
 
-    root = default_state_root()
+    console, root = Console(as_json=as_json), default_state_root()
+    remote = is_remote(listen, allowed=allow_remote)
     root.mkdir(parents=True, exist_ok=True)
-    state = root / str(port) if port else Path(tempfile.mkdtemp(prefix="free-", dir=root))
-    phone = start_phone(chip_named(chip), port, state, faults=fault or ())
-    console = Console(as_json=as_json)
+    name = str(port) if listen == HOST else f"{listen}-{port}"
+    state = root / name if port else Path(tempfile.mkdtemp(prefix="free-", dir=root))
+    phone = start_phone(chip_named(chip), port, state, faults=fault or (), address=listen, allow_remote=allow_remote)
+    if remote:
+        console.warn(f"whoever reaches {listen}:{phone.port} can run commands on the virtual phone and fill its disk,")
+        console.warn("which is this computer's, and have Qualcomm's libraries here open a file of his making")
     console.say(f"virtual {phone.soc} is up: mbqa-bundle deploy --device {phone.serial}")
     console.document(_phone_json(phone))
 
@@ -75,4 +86,11 @@ def phone_list(as_json: Json = False) -> None:
 
 
 def _phone_json(phone: "VirtualPhone") -> dict[str, Any]:
-    return {"serial": phone.serial, "port": phone.port, "soc": phone.soc, "pid": phone.pid, "state": str(phone.state)}
+    return {
+        "serial": phone.serial,
+        "address": phone.address,
+        "port": phone.port,
+        "soc": phone.soc,
+        "pid": phone.pid,
+        "state": str(phone.state),
+    }

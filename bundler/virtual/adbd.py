@@ -135,9 +135,14 @@ class Daemon:
 
 
 async def serve(
-    machine: Machine, port: int, *, ready: Callable[[int], None], run_shell: RunShell | None = None
+    machine: Machine,
+    port: int,
+    *,
+    ready: Callable[[int], None],
+    run_shell: RunShell | None = None,
+    address: str = "127.0.0.1",
 ) -> None:
-    """Serves `machine` as an adb device on 127.0.0.1 until cancelled; `ready` gets the port (0 asks for any free one).
+    """Serves `machine` as an adb device until cancelled; `ready` gets the port (0 asks for any free one).
 
     Raises:
         OSError: the port is taken.
@@ -154,7 +159,7 @@ async def serve(
     loop.add_signal_handler(RESTART, daemon.restart)
     try:
         while True:
-            with socket.create_server(("127.0.0.1", port)) as listener:
+            with socket.create_server((address, port)) as listener:
                 listener.setblocking(False)
                 port = listener.getsockname()[1]
                 ready(port)

@@ -1,4 +1,4 @@
-"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC PORT [FAULT...]`."""
+"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC ADDRESS PORT [FAULT...]`."""
 
 import asyncio
 import json
@@ -46,18 +46,18 @@ def machine(soc: Soc, storage: Storage, serial: str, faults: Faults, life: Life)
     return Machine(storage, properties, {net_run.NAME: net_run.program}, faults, life, disk)
 
 
-async def _live(state: Path, soc: Soc, port: int, faults: Faults) -> None:
+async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults) -> None:
     storage = Storage(state / STORAGE)
     phone = machine(soc, storage, f"virtual-{soc.name}", faults, Life(state / LIFE))
     storage.create(shell.names(phone))
 
     def ready(port: int) -> None:
-        record = {"pid": os.getpid(), "port": port, "soc": soc.name}
+        record = {"pid": os.getpid(), "port": port, "soc": soc.name, "address": address}
         draft = state / f"{RECORD}.draft"
         draft.write_text(json.dumps(record), encoding="utf-8")
         draft.rename(state / RECORD)
 
-    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready))
+    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, address=address))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -72,4 +72,5 @@ async def _live(state: Path, soc: Soc, port: int, faults: Faults) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_live(Path(sys.argv[1]), known_socs()[sys.argv[2]], int(sys.argv[3]), parse_faults(sys.argv[4:])))
+    _, folder, chip, where, number, *specs = sys.argv
+    asyncio.run(_live(Path(folder), known_socs()[chip], where, int(number), parse_faults(specs)))

@@ -1,6 +1,7 @@
 """Starts, finds and stops virtual phones. Each has a state folder: its record while it lives, its log, its storage."""
 
 import contextlib
+import ipaddress
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.errors import VirtualPhoneFailed
+from bundler.errors import UsageError, VirtualPhoneFailed
 from bundler.platforms import this_platform
 from bundler.soc import Soc
 from bundler.virtual.faults import State, parse_faults
@@ -33,11 +34,12 @@ class VirtualPhone:
     port: int
     soc: str
     state: Path
+    address: str = HOST
 
     @property
     def serial(self) -> str:
-        """What `adb connect` and `--device` take."""
-        return f"{HOST}:{self.port}"
+        """What `adb connect` and `--device` take, on this computer."""
+        return f"{_reached_at(self.address)}:{self.port}"
 
 
 def default_state_root() -> Path:
@@ -45,28 +47,56 @@ def default_state_root() -> Path:
     return Path(base) / "mbqa-bundle" / "phones"
 
 
+def is_remote(address: str, *, allowed: bool) -> bool:
+    """Whether others than this computer may reach what listens on this IPv4 address.
+
+    Raises:
+        UsageError: it is none; they may, and that is not allowed
+    """
+    try:
+        remote = not ipaddress.IPv4Address(address).is_loopback
+    except ValueError as error:
+        raise UsageError(f"{address!r} is no IPv4 address", f"Give one of this computer's, such as {HOST}.") from error
+    if remote and not allowed:
+        raise UsageError(
+            f"{address}: others could reach the virtual phone there, and it asks nobody who he is",
+            f"Listen on {HOST} and reach it through `ssh -L`, or add --allow-remote.",
+        )
+    return remote
+
+
 def start_phone(
-    soc: Soc, port: int, state: Path, *, faults: Sequence[str] = (), adb_state: State = "device"
+    soc: Soc,
+    port: int,
+    state: Path,
+    *,
+    faults: Sequence[str] = (),
+    adb_state: State = "device",
+    address: str = HOST,
+    allow_remote: bool = False,
 ) -> VirtualPhone:
     """Starts a phone in the background and waits until it answers; port 0 takes a free one.
 
-    `faults` are how it misbehaves (see faults.py); `adb_state` is how `adb devices` is to show it, if for ever.
+    `faults` are how it misbehaves (see faults.py); `adb_state` is how `adb devices` is to show it, if for ever. It
+    listens on `address`, which is to be loopback unless `allow_remote`: it asks nobody who he is.
 
     Raises:
-        UsageError: a fault that is none; VirtualPhoneFailed: the port is in use, or the phone does not come up.
+        UsageError: a fault that is none, an address that is none or not loopback;
+        VirtualPhoneFailed: the port is in use, or the phone does not come up.
     """
+    is_remote(address, allowed=allow_remote)
     specs = [*faults, *([adb_state] if adb_state != "device" else [])]
     parse_faults(specs)
     here = this_platform()
     if not here.runs_virtual_phones:
         raise VirtualPhoneFailed(f"it runs on Linux only, and this is {here}", "Use Linux, or attach a real phone.")
-    if port and _answers(port):
+    if port and _answers(address, port):
         raise VirtualPhoneFailed(
-            f"port {port} of {HOST} is in use", "Choose another with --port, or see `mbqa-bundle phone list`."
+            f"port {port} of {address} is in use", "Choose another with --port, or see `mbqa-bundle phone list`."
         )
     state.mkdir(parents=True, exist_ok=True)
     (state / RECORD).unlink(missing_ok=True)
-    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, str(port), *specs]
+    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, address, str(port), *specs]
     pid = _spawn([sys.executable, *command], state / LOG)
     deadline = time.monotonic() + START_S
     ended = False
@@ -99,7 +129,8 @@ def read_phone(state: Path) -> VirtualPhone | None:
         return None
     try:
         record = json.loads((state / RECORD).read_text(encoding="utf-8"))
-        phone = VirtualPhone(int(record["pid"]), int(record["port"]), str(record["soc"]), state)
+        pid, port, soc, address = (record[key] for key in ("pid", "port", "soc", "address"))
+        phone = VirtualPhone(int(pid), int(port), str(soc), state, str(address))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return phone if _lives(phone.pid) else None
@@ -123,10 +154,15 @@ def stop_phone(phone: VirtualPhone, *, wipe: bool = False) -> None:
         shutil.rmtree(phone.state, ignore_errors=True)
 
 
-def _answers(port: int) -> bool:
+def _reached_at(address: str) -> str:
+    """Where this computer reaches what listens on the address."""
+    return HOST if ipaddress.IPv4Address(address).is_unspecified else address
+
+
+def _answers(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((_reached_at(address), port)) == 0
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
