@@ -10,6 +10,8 @@ from typing import Any
 from bundler.errors import BundlerError
 from bundler.types import Progress
 
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # JSON escapes the others by itself
+
 
 class Console:
     """Writes for people, or, with `as_json`, one document on stdout and all else on stderr."""
@@ -18,7 +20,8 @@ class Console:
         self._as_json = as_json
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+        """A line."""
+        print(_visible(text), file=sys.stderr if self._as_json else sys.stdout, flush=True)
 
     def warn(self, text: str) -> None:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)
@@ -41,7 +44,7 @@ class Console:
     def document(self, value: Any) -> None:
         """The command's result; printed with `as_json` only."""
         if self._as_json:
-            print(json.dumps(value, ensure_ascii=False, indent=1), flush=True)
+            print(json.dumps(value, ensure_ascii=False, indent=1).translate(_CONTROLS), flush=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -108,7 +111,7 @@ class PlainProgress:
         quarter = 4 * done // total if total else 0
         if self._last != (stage, quarter):
             self._last = (stage, quarter)
-            print(f"{stage} ({words})" if words and done else stage, file=sys.stderr, flush=True)
+            print(_visible(f"{stage} ({words})" if words and done else stage), file=sys.stderr, flush=True)
 
 
 def _visible(text: str) -> str:

@@ -45,7 +45,7 @@ TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 EXECUTABLE = "bin/"
-PLAIN_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
+PLAIN_NAME = re.compile(r"(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*(/(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*)*")
 KILLED = 137  # the exit code of what SIGKILL ended
 OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of snpe-net-run
 

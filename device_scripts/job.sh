@@ -164,6 +164,9 @@ work() {
 
 case $command in
 start)
+  for setting in "$3" "$4" "$5" "$6" "$7"; do # they are read back as shell
+    case $setting in *[!A-Za-z0-9_:\;.,=+-]*) echo "no setting: $setting" >&2; exit 2 ;; esac
+  done
   break_stale_lock
   settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$3" "$4" "$5" "$6" "$7")
   held=$(holder)

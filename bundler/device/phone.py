@@ -225,6 +225,8 @@ class Phone:
         command = shlex.join(argv)
         if len(command.encode()) > COMMAND_LIMIT:
             raise ValueError(f"command of {len(command)} characters: send a script on stdin instead")
+        if "\0" in command:
+            raise ValueError("a null byte in a command: what follows it would be lost")
         self.limit.check(doing)
         timeout_s = timeout_s or self.server.patience.command_s
         collected = io.BytesIO()

@@ -79,7 +79,11 @@ def _run(sdk: Sdk, step: Step, work: Path, log: Path, python: Path | None, limit
         except OSError as error:
             said = [f"{step.tool}: {error.strerror or error}"]
             lost = isinstance(error, PermissionError)  # as unpacking on another system leaves it
-            hint = f"Make the SDK's tools executable: chmod +x {step.tool.parent}/*" if lost else _needs(sdk)
+            hint = (
+                f"Make the SDK's tools executable: chmod +x {shlex.quote(str(step.tool.parent))}/*"
+                if lost
+                else _needs(sdk)
+            )
             raise VendorToolUnusable(step.tool.name, said, repeat, hint) from error
     said = log.read_bytes()[start:].decode(errors="replace").splitlines()
     if code is None:
