@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
 from bundler.qa.notes import Notes
-from bundler.qa.questions import formats, ids, json_stream, open_questions, read_squad, text
+from bundler.qa.questions import QuestionSource, formats, ids, json_stream, open_questions, read_squad, text
+from bundler.qa.questions.entry import Reading
 from bundler.qa.questions.ids import Seen
 from bundler.qa.questions.json_stream import JsonStream
+from bundler.types import Question
 
 QA = {"id": "q1", "question": "When?", "answers": [{"text": "1808", "answer_start": 9}]}
 
@@ -166,10 +168,25 @@ def test_utf_16_is_refused(name: str, order: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileUnreadable, match=r"nowhere\.json"):
+    with pytest.raises(FileUnreadable, match=r"nowhere\.json: cannot be read: No such file or directory$"):
         read_squad(tmp_path / "nowhere.json")
     with pytest.raises(FileUnreadable):
         read_squad(tmp_path)
+
+
+def test_a_title_may_come_late_or_not_at_all(tmp_path: Path) -> None:
+    """In SQuAD it stands before the paragraphs; what stands behind them came too late."""
+    paragraphs = squad(QA)["data"][0]["paragraphs"]
+    for article in ({"paragraphs": paragraphs}, {"title": None, "paragraphs": paragraphs}):
+        (found,) = read_squad(written(tmp_path, {"data": [article]}))
+        assert found.title == ""
+
+
+def test_json_without_a_space_is_read(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "q.json", json.dumps(squad(QA, version="v2.0"), separators=(",", ":")))
+    found = read_squad(path)
+    assert found.questions[0].answers == ("1808",)
+    assert found.may_be_unanswerable
 
 
 def test_a_question_knows_what_is_known(tmp_path: Path) -> None:
@@ -204,17 +221,26 @@ def test_odd_answers_are_counted_and_kept(tmp_path: Path) -> None:
         {**QA, "id": "negative", "answers": [{"text": "1808", "answer_start": -5}]},
         {**QA, "id": "absent", "answers": [{"text": "1936", "answer_start": 9}]},
         {**QA, "id": "empty", "answers": [{"text": "", "answer_start": 0}, {"text": "1808", "answer_start": 9}]},
+        {**QA, "id": "at the begin", "answers": [{"text": "Built", "answer_start": 0}]},
     ]
     notes = Notes()
     path = written(tmp_path, squad(*asked))
     found = list(open_questions(path, notes=notes))
-    assert [question.answers for question in found] == [("1808",), ("1808",), ("1936",), ("1808",)]
+    assert [question.answers for question in found] == [("1808",), ("1808",), ("1936",), ("1808",), ("Built",)]
     assert notes.lines == (
         "2 questions: an answer that is given stands elsewhere in the context than answer_start says "
         f"(the first: {path}: question 'elsewhere')",
         f"1 question: an answer that is given does not occur in the context (the first: {path}: question 'absent')",
         f"1 question: an answer that is given is empty, and left out (the first: {path}: question 'empty')",
     )
+
+
+def test_where_answers_begin_is_looked_at_in_either_form(tmp_path: Path) -> None:
+    notes = Notes()
+    told = {"text": ["1808", "1808"], "answer_start": [9, 3]}
+    list(open_questions(json_lines(tmp_path, {**LINE, "answers": told}), notes=notes))
+    assert len(notes.lines) == 1
+    assert "stands elsewhere in the context than answer_start says" in notes.lines[0]
 
 
 def test_oddities_are_counted_once_however_often_it_is_read(tmp_path: Path) -> None:
@@ -234,6 +260,8 @@ def test_oddities_are_counted_once_however_often_it_is_read(tmp_path: Path) -> N
         (squad(QA, {**QA, "id": "q2", "answers": [], "is_impossible": True}), None, True),
         (squad(QA, {**QA, "id": "q2", "answers": [], "is_impossible": True}), 1, False),
         ({"data": squad(QA)["data"], "version": "v2.0"}, 1, True),  # said only after the questions
+        ({"data": squad(QA)["data"]}, 1, False),
+        *((squad(QA, version=version), None, True) for version in ("V2.0", "2.1", 2.0)),
     ],
 )
 @pytest.mark.parametrize("read_before", [True, False])
@@ -267,6 +295,7 @@ def test_json_lines(tmp_path: Path) -> None:
                 without({**LINE, "answers": None}, "id"),
                 {**LINE, "id": "hub", "answers": {"text": ["1808", "in 1808"], "answer_start": [9, 6]}},
                 {**LINE, "id": "none", "answers": {"text": [], "answer_start": []}},
+                {**LINE, "id": "", "answers": {}},
                 {**LINE, "id": "open", "answers": []},
                 {**LINE, "id": "line\u2028separator", "context": "Built in 1808.\u2028Repaired."},
             )
@@ -278,10 +307,17 @@ def test_json_lines(tmp_path: Path) -> None:
         ("line-3", (), None),
         ("hub", ("1808", "in 1808"), False),
         ("none", (), True),
+        ("line-6", (), True),
         ("open", (), None),
         ("line\u2028separator", ("1808",), False),
     ]
     assert found[1].title == "T"
+
+
+def test_a_version_in_json_lines_means_nothing(tmp_path: Path) -> None:
+    path = json_lines(tmp_path, {"version": "v2.0", **LINE})
+    assert not open_questions(path).may_be_unanswerable
+    assert not open_questions(path, limit=1).may_be_unanswerable
 
 
 def test_json_lines_without_a_last_line_feed_and_with_windows_line_ends(tmp_path: Path) -> None:
@@ -337,10 +373,8 @@ def test_bad_json_lines_are_refused(content: str | bytes, said: str, hint: str, 
     [
         ("q.json", json.dumps(squad(QA, QA))),
         (
-            "q.jsonl",
-            json.dumps({"question": "When?", "context": "Then.", "id": "q1"})
-            + 2 * "\n"
-            + json.dumps({**LINE, "id": "q1"}),
+            "q.jsonl",  # also where there is something to note
+            "\n\n".join(json.dumps({**LINE, "id": key, "answers": ["1936"]}) for key in ("q0", "q1", "q1")),
         ),
         ("q.csv", "id,question,context\nq1,When?,Built.\nq1,Who?,Built.\n"),
     ],
@@ -623,11 +657,48 @@ def test_the_first_bad_byte_is_named(
 
 
 def test_a_value_beyond_all_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "LARGEST", 2 << 20)
+    monkeypatch.setattr(text, "PIECE", 1 << 16)
+    path = written(tmp_path, squad(QA, context="Built in 1808. " * 200_000))
+    hint = "Is this a file of questions? JSON of any size may hold them."
+    with refused(path, r"holds a value of more than 2 million characters at line 1, column \d+", hint):
+        read_squad(path)
+
+
+def test_what_is_passed_over_may_be_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not of any depth: at most 99 arrays or objects in one another below the document's own."""
     monkeypatch.setattr(json_stream, "LARGEST", 1000)
     monkeypatch.setattr(text, "PIECE", 100)
-    path = written(tmp_path, squad(QA, context="Built in 1808. " * 200))
-    with pytest.raises(QuestionsInvalid, match="holds a value of more than"):
-        read_squad(path)
+    for large in ([1] * 5000, {str(number): 1 for number in range(1000)}):
+        assert len(read_squad(written(tmp_path, {"unknown": large, **squad(QA)})).questions) == 1
+    for opening, closing in (("[", "]"), ('{"x": ', "}")):
+        for depth, fits in ((99, True), (100, False)):
+            nested = f"{opening * depth}{' ' * 2000}1{closing * depth}"
+            path = file_of(tmp_path, "q.json", json.dumps(squad(QA))[:-1] + f', "unknown": {nested}}}')
+            if fits:
+                assert len(read_squad(path).questions) == 1
+            else:
+                with refused(path, r"is nested too deeply at line 1, column \d+"):
+                    read_squad(path)
+
+
+def test_a_stream_goes_into_what_is_there(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "any", "\n {}")
+    with refused(path, r"is not JSON: \[ is missing at line 2, column 2"):
+        list(JsonStream(path).items())
+    assert list(JsonStream(path).members()) == []
+
+
+def test_a_file_is_read_once_where_its_ids_differ(tmp_path: Path) -> None:
+    readings = []
+
+    def read(reading: Reading) -> Iterator[Question]:
+        readings.append(reading)
+        yield from (Question(key, "When?", "Then.") for key in "abc")
+
+    source = QuestionSource(tmp_path, read, limit=None, notes=None, may_be_unanswerable=None)
+    assert [question.id for question in source] == ["a", "b", "c"]
+    assert len(readings) == 1
 
 
 @pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.csv"])
