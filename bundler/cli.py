@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -37,6 +38,9 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code. The only place where errors become words."""
     if argv is None:  # a process of its own: what it started is to end with it
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # what a console's encoding lacks is no reason to fail
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(args=None if argv is None else list(argv), prog_name="mbqa-bundle")

@@ -1,6 +1,5 @@
 """The only place that prints: tables, progress and errors for people, one JSON document for programs."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +43,10 @@ class Console:
     def document(self, value: Any) -> None:
         """The command's result; printed with `as_json` only."""
         if self._as_json:
-            print(json.dumps(value, ensure_ascii=False, indent=1).translate(_CONTROLS), flush=True)
+            import json
+
+            plain = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # a pipe on Windows, as a rule
+            print(json.dumps(value, ensure_ascii=plain, indent=1).translate(_CONTROLS), flush=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

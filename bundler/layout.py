@@ -1,6 +1,5 @@
 """Every file name, in the bundle and on the phone. Nothing else spells a path."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -118,6 +117,8 @@ def run_folder(bundle: Path, runtime: str, serials: Sequence[str]) -> Path:
     names = [file_safe(serial) for serial in sorted(serials)]
     shown = "+".join(names)
     if len(shown) > LONGEST_NAME:  # file systems have limits, and people too
+        import hashlib
+
         digest = hashlib.sha256("\n".join(sorted(serials)).encode()).hexdigest()[:8]
         shown = f"{names[0][:LONGEST_NAME]}-and-{len(names) - 1}-more-{digest}"
     return bundle / RUNS / f"{runtime}-{shown}"

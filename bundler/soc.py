@@ -1,6 +1,5 @@
 """The table of Snapdragon chips: Hexagon version, QNN's id, Android's platform name, where each fact comes from."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 
@@ -51,6 +50,8 @@ class Soc:
 @cache
 def known_socs() -> dict[str, Soc]:
     """Name -> Soc, in the order of the table."""
+    import json
+
     return {entry["name"]: Soc(**entry) for entry in json.loads(SOCS.read_text(encoding="utf-8"))["socs"]}
 
 

@@ -262,6 +262,20 @@ def test_text_is_written_with_the_same_line_ends_and_encoding_everywhere() -> No
     assert count > 10
 
 
+def test_what_a_console_cannot_show_is_no_failure() -> None:
+    """Windows' own encodings, which pipes get there: text is escaped, and JSON stays JSON."""
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "bundler.cli", "build", "--questions", "橋.json"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith(rb"error: \u6a4b.json: cannot be read: ")
+    code = "from bundler.console import Console\nConsole(as_json=True).document({'caf\u00e9': '橋'})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, timeout=LIMIT_S, check=True
+    )
+    assert json.loads(done.stdout.decode("ascii")) == {"café": "橋"}
+
+
 def test_ending_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all its processes, or on Windows by the means that it has; one that ended is no error."""
     parent = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
