@@ -1,8 +1,10 @@
 """Windows: no token of a context is lost, every token maps back to its characters, whatever the text."""
 
 import json
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from bundler.errors import FileUnreadable, ModelInvalid, QuestionsInvalid, QuestionTooLong
 from bundler.model.tokenizers import tokenizer_of
+from bundler.qa import features
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
+from bundler.qa.frame import Frame
 from bundler.qa.notes import Notes
 from bundler.types import Feature, Question
 from tests.conftest import quiet
@@ -99,16 +103,19 @@ def test_a_question_too_long_for_any_context_is_cut_and_noted(vocabulary: Path) 
 
 
 def test_no_room_for_any_question(vocabulary: Path) -> None:
-    with pytest.raises(QuestionTooLong, match=r"question 'q': 1 tokens long, and a window has room for 0"):
-        windows(vocabulary, "bridge", "the tower", length=LEAST_CONTEXT + 3)
+    for length in (LEAST_CONTEXT + 3, LEAST_CONTEXT):
+        with pytest.raises(QuestionTooLong, match=r"question 'q': 1 tokens long, and a window has room for 0 "):
+            windows(vocabulary, "bridge", "the tower", length=length)
     (feature,) = windows(vocabulary, "bridge", "the tower", length=LEAST_CONTEXT + 4)
     assert feature.offsets[3:5].tolist() == [[0, 3], [4, 9]]
 
 
 @pytest.mark.parametrize("context", [" ", "\0", "\u200d", "\n\t"])
 def test_a_context_without_a_word_is_refused(vocabulary: Path, context: str) -> None:
-    with pytest.raises(QuestionsInvalid, match="question 'q': its context holds nothing"):
+    with pytest.raises(QuestionsInvalid) as caught:
         windows(vocabulary, "what?", context)
+    assert str(caught.value) == "question 'q': its context holds nothing that the tokenizer takes for a word"
+    assert caught.value.hint == "Correct it."
 
 
 JOINED = "\U0001f469\u200d\U0001f680"
@@ -154,6 +161,65 @@ def test_each_window_is_what_the_tokenizer_makes_of_the_pair(
     assert made == expected
 
 
+def test_questions_are_made_in_batches(vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which changes nothing, and of what comes later no more than a batch is read before it is needed."""
+    asked = [Question(f"q{number}", "who? " * number, "bridge tower " * (9 * number + 1)) for number in range(5)]
+    expected = [(f.key, f.offsets.tolist()) for f in Windower(load_tokenizer(vocabulary), LENGTH, 8).windows(asked)]
+    monkeypatch.setattr(features, "BATCH", 2)
+    read = []
+    found = Windower(load_tokenizer(vocabulary), LENGTH, 8).windows(read.append(q.id) or q for q in asked)
+    first = next(found)
+    assert read == ["q0", "q1", "q2", "q3"]
+    assert [(f.key, f.offsets.tolist()) for f in (first, *found)] == expected
+
+
+def test_what_a_tokenizer_cuts_and_pads_by_itself_is_left_out(vocabulary: Path) -> None:
+    own = load_tokenizer(vocabulary)
+    own.enable_truncation(3)
+    own.enable_padding(length=20)
+    question = Question("q", "which river is it?", "the bridge is in the tower")
+    (found,) = Windower(own, LENGTH, 8).windows([question])
+    (expected,) = windows(vocabulary, question.text, question.context)
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert found.inputs["input_ids"].tolist() == expected.inputs["input_ids"].tolist()
+
+
+def roberta() -> tokenizers.Tokenizer:
+    """Two separators between the texts, one kind of segment, and a padding that is not number 0."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", "a", "the", "tower", "who"]
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return made
+
+
+def test_a_frame_is_learned_from_the_tokenizer(vocabulary: Path) -> None:
+    frame = Frame.of(roberta())
+    assert (frame.before.tolist(), frame.between.tolist(), frame.after.tolist()) == (
+        [[0], [0]],
+        [[2, 2], [0, 0]],
+        [[2], [0]],
+    )
+    assert (frame.segments, frame.pad, len(frame)) == ((0, 0), 1, 4)
+    assert frame.head([7, 6]).tolist() == [[0, 7, 6, 2, 2], [0, 0, 0, 0, 0]]
+    assert frame.head([]).dtype == np.int32
+    bert = Frame.of(load_tokenizer(vocabulary))
+    assert (bert.segments, bert.pad, len(bert)) == ((0, 1), VOCABULARY.index("[PAD]"), 3)
+    assert bert.after.tolist() == [[VOCABULARY.index("[SEP]")], [1]]
+
+
+def test_windows_in_another_frame() -> None:
+    (feature,) = Windower(roberta(), 24, 4).windows([Question("q", "who", "the tower")])
+    assert feature.inputs["input_ids"].tolist() == [0, 7, 2, 2, 5, 6, 2, *[1] * 17]
+    assert feature.inputs["token_type_ids"].tolist() == [0] * 24
+    assert feature.inputs["attention_mask"].tolist() == [1] * 7 + [0] * 17
+    assert feature.offsets[4:6].tolist() == [[0, 3], [4, 9]]
+
+
 def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:
     """It gets less overlap; the windows of the questions beside it stay as they are."""
     long = Question("long", "bridge " * (LENGTH - 3 - LEAST_CONTEXT), "tower " * 60)
@@ -164,22 +230,31 @@ def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:
     assert together == alone * 2
 
 
+@contextmanager
+def refused(path: Path | str, said: str) -> Iterator[None]:
+    """The block must refuse the tokenizer, in these words."""
+    with pytest.raises(ModelInvalid) as caught:
+        yield
+    assert re.fullmatch(f"{re.escape(str(path))}: {said}", str(caught.value))
+    assert caught.value.hint == "Give the model's tokenizer.json or its vocab.txt with --tokenizer."
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "error"),
+    ("name", "content", "said"),
     [
-        ("tokenizer.json", "{}", ModelInvalid),
-        ("tokenizer.json", "no json", ModelInvalid),
-        ("vocab.txt", "hello\nworld\n", ModelInvalid),
+        ("tokenizer.json", "{}", "is no tokenizer: .+"),
+        ("tokenizer.json", "no json", "is no tokenizer: .+"),
+        ("vocab.txt", "hello\nworld\n", "is no tokenizer: .+"),
     ],
 )
-def test_what_is_no_tokenizer_is_refused(name: str, content: str, error: type[Exception], tmp_path: Path) -> None:
+def test_what_is_no_tokenizer_is_refused(name: str, content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(error):
-        Windower(load_tokenizer(tmp_path / name), LENGTH, 8)
+    with refused(tmp_path / name, said):
+        load_tokenizer(tmp_path / name)
 
 
 def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileUnreadable):
+    with pytest.raises(FileUnreadable, match=r"vocab\.txt: cannot be read: No such file or directory$"):
         load_tokenizer(tmp_path / "vocab.txt")
 
 
@@ -187,23 +262,34 @@ def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_a_tokenizer_that_is_no_text_is_refused(name: str, tmp_path: Path) -> None:
     vocabulary = write_vocabulary(tmp_path)
     (tmp_path / name).write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelInvalid, match=f"{name}: .*not UTF-8"):
+    with refused(tmp_path / name, "is no tokenizer: not UTF-8 at byte 0"):
         load_tokenizer(tmp_path / name if name.startswith("tokenizer.") else vocabulary)
 
 
-@pytest.mark.parametrize("settings", ["", "[]", "{", "null"])
-def test_damaged_settings_of_a_tokenizer_are_refused(settings: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("", "is no JSON: Expecting value: .*"),
+        ("{", "is no JSON: Expecting property name .*"),
+        ("[]", "is no JSON object"),
+        ("null", "is no JSON object"),
+    ],
+)
+def test_damaged_settings_of_a_tokenizer_are_refused(settings: str, said: str, tmp_path: Path) -> None:
     vocabulary = write_vocabulary(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(settings)
-    with pytest.raises(ModelInvalid, match=r"tokenizer_config\.json: is no JSON"):
+    with refused(tmp_path / "tokenizer_config.json", said):
         load_tokenizer(vocabulary)
 
 
 def test_a_tokenizer_without_special_tokens_is_refused(tmp_path: Path) -> None:
     bare = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))
     bare.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelInvalid, match=r"puts no \[CLS\] and \[SEP\]"):
+    with refused("tokenizer", r"puts no \[CLS\] and \[SEP\] around a question and its context"):
         Windower(load_tokenizer(tmp_path / "tokenizer.json"), LENGTH, 8)
+    unpadded = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 1}, unk_token="[UNK]"))
+    with refused("tokenizer", r"has no padding token \[PAD\] or <pad>"):
+        Windower(unpadded, LENGTH, 8)
 
 
 CASED = [
@@ -242,6 +328,26 @@ def test_the_settings_beside_a_vocabulary_hold(
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     assert load_tokenizer(path).encode(TEXT_OF_CASES, add_special_tokens=False).tokens == pieces
+
+
+@pytest.mark.parametrize(("capitals", "kept"), [(1, False), (2, True)])
+def test_a_vocabulary_with_few_capitals_is_of_lower_cased_words(capitals: int, kept: bool, tmp_path: Path) -> None:
+    """One piece in a hundred; special tokens are in upper case in any vocabulary."""
+    names = ["Tower", "Bridge"][:capitals]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "tower", *names]
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*pieces, *(f"x{number}" for number in range(200 - len(pieces)))]))
+    assert load_tokenizer(path).encode("Tower", add_special_tokens=False).tokens == ["Tower" if kept else "tower"]
+
+
+@pytest.mark.parametrize(("told", "pieces"), [(None, 2), (True, 2), (False, 1)])
+def test_chinese_characters_are_words_unless_the_settings_say_otherwise(
+    told: bool | None, pieces: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(CASED), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenize_chinese_chars": told}))
+    assert len(load_tokenizer(path).encode("\u6a4b\u6a4b", add_special_tokens=False).tokens) == pieces
 
 
 def test_a_vocabulary_with_line_separators_and_windows_line_ends(tmp_path: Path) -> None:
