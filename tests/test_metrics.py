@@ -170,10 +170,11 @@ def test_empty_predictions_cost_nothing_as_the_threshold_rises() -> None:
 
 
 def test_a_span_for_a_question_without_an_answer_costs_as_the_threshold_rises() -> None:
-    """1 of 2 from the start; 0 above the odds of the span that is wrong; 1 again above those of the right one."""
-    asked = [question("a", impossible=True), question("b", "1808")]
-    found = score(asked, {"a": "Paris", "b": "1808"}, "2.0", {"a": -2.0, "b": 1.0})
-    assert found.best == Best(50, 0, 50, 0)
+    """1 right from the start; 0 above the odds of the span that is wrong; 1 again above those of a right one, then 2."""
+    asked = [question("a", impossible=True), question("b", "1808"), question("c", "1936")]
+    spans, odds = {"a": "Paris", "b": "1808", "c": "1936"}, {"a": -2.0, "b": 1.0, "c": 3.0}
+    assert score(asked[:2], spans, "2.0", odds).best == Best(50, 0, 50, 0)
+    assert score(asked, spans, "2.0", odds).best == Best(pytest.approx(200 / 3), 3, pytest.approx(200 / 3), 3)
 
 
 def test_an_answer_exactly_at_the_threshold_stays() -> None:
