@@ -170,7 +170,7 @@ def test_empty_predictions_cost_nothing_as_the_threshold_rises() -> None:
 
 
 def test_a_span_for_a_question_without_an_answer_costs_as_the_threshold_rises() -> None:
-    """1 right from the start; 0 above the odds of the span that is wrong; 1 again above those of a right one, then 2."""
+    """1 is right from the start; 0 above the odds of the wrong span, 1 again above those of a right one, then 2."""
     asked = [question("a", impossible=True), question("b", "1808"), question("c", "1936")]
     spans, odds = {"a": "Paris", "b": "1808", "c": "1936"}, {"a": -2.0, "b": 1.0, "c": 3.0}
     assert score(asked[:2], spans, "2.0", odds).best == Best(50, 0, 50, 0)
