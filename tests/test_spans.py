@@ -1,7 +1,8 @@
 """Decoding: the best valid span, an exact slice of the context; equal to a slow and obvious reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundler.qa.spans import WindowLogits, decode
+from bundler.qa import spans
+from bundler.qa.candidates import best_spans
+from bundler.qa.graphemes import GRAPHEME, MAY_JOIN
+from bundler.qa.spans import WindowLogits, decode, decode_all
 from bundler.types import Answer, Question
 
 CONTEXT = "The bridge was built in 1808 and repaired in 1936 by Ada Lovelace."
@@ -107,11 +111,11 @@ def test_no_answer_must_be_above_its_threshold() -> None:
 
 def test_the_list_of_the_best() -> None:
     logits = window(OFFSETS, {0: 3, BUILT: 9, REPAIRED: 7}, {0: 3, BUILT: 8, REPAIRED: 8})
-    spans = answer(logits).n_best
-    assert [each.text for each in spans[:3]] == ["1808", "1808 and repaired in 1936", "1936"]
-    assert len(spans) == 20
-    assert [each.score for each in spans] == sorted((each.score for each in spans), reverse=True)
-    assert sum(each.confidence for each in spans) == pytest.approx(1)
+    found = answer(logits).n_best
+    assert [each.text for each in found[:3]] == ["1808", "1808 and repaired in 1936", "1936"]
+    assert len(found) == 20
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert sum(each.confidence for each in found) == pytest.approx(1)
     with_null = answer(logits, null=True)
     assert len(with_null.n_best) == 21
     (null,) = (each for each in with_null.n_best if each.is_null)
@@ -123,8 +127,8 @@ def test_the_same_characters_in_two_windows_count_once() -> None:
     one = window(OFFSETS, {BUILT: 5}, {BUILT: 5}, "q#0")
     other = window(OFFSETS, {BUILT: 6}, {BUILT: 6}, "q#1")
     found = answer(one, other).n_best
-    spans = [(each.start, each.end) for each in found]
-    assert len(set(spans)) == len(spans) == 20
+    places = [(each.start, each.end) for each in found]
+    assert len(set(places)) == len(places) == 20
     assert (found[0].text, found[0].score, found[0].window) == ("1808", 12, "q#1")
 
 
@@ -184,10 +188,10 @@ def drawn(draw: st.DrawFn) -> Drawn:
     return context, windows
 
 
-def obvious(context: str, windows: Sequence[WindowLogits], max_tokens: int) -> list[tuple[float, int, int]]:
-    """Score, start and end of every span that there is, best first, found pair by pair."""
+def obvious(context: str, windows: Sequence[WindowLogits], max_tokens: int) -> list[tuple[float, int, int, str]]:
+    """Score, start, end and window of every span that there is, best first, found pair by pair."""
     edges = [0, *(found.end() for found in regex.finditer(r"\X", context))]
-    best: dict[tuple[int, int], float] = {}
+    found = []
     for each in windows:
         length = len(each.offsets)
         for i in range(length):
@@ -196,24 +200,85 @@ def obvious(context: str, windows: Sequence[WindowLogits], max_tokens: int) -> l
                     continue
                 start = max(edge for edge in edges if edge <= each.offsets[i, 0])
                 end = min(edge for edge in edges if edge >= each.offsets[j, 1])
-                score = float(each.start[i]) + float(each.end[j])
-                best[start, end] = max(best.get((start, end), -1e9), score)
-    return sorted(((score, *span) for span, score in best.items()), key=lambda entry: -entry[0])
+                found.append((float(each.start[i]) + float(each.end[j]), start, end, each.key))
+    best: dict[tuple[int, int], tuple[float, int, int, str]] = {}
+    for span in sorted(found, key=lambda span: -span[0]):
+        best.setdefault(span[1:3], span)
+    return list(best.values())
 
 
 @settings(max_examples=300, deadline=None)
 @given(drawn=drawn(), max_tokens=st.integers(1, 40), count=st.integers(1, 25))
 def test_equals_the_obvious_reference(drawn: Drawn, max_tokens: int, count: int) -> None:
-    """Spans of equal scores may stand in another order, and the last of them be others."""
+    """Of spans that score the same the earlier, by window, first and last token."""
     context, windows = drawn
-    slow = obvious(context, windows, max_tokens)
+    slow = obvious(context, windows, max_tokens)[:count]
     found = decode(Question("q", "?", context), windows, max_tokens=max_tokens, may_be_unanswerable=False, n_best=count)
-    fast = [(each.score, each.start, each.end) for each in found.n_best]
-    assert [score for score, _, _ in fast] == [score for score, _, _ in slow[:count]]
-    assert set(fast) <= set(slow)
-    assert len(set(fast)) == len(fast)
-    shares = np.exp([score - slow[0][0] for score, _, _ in slow[:count]])
+    assert [(each.score, each.start, each.end, each.window) for each in found.n_best] == slow
+    shares = np.exp([score - slow[0][0] for score, *_ in slow])
     assert [each.confidence for each in found.n_best] == pytest.approx((shares / shares.sum()).tolist())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    drawn=st.lists(drawn(), min_size=1, max_size=9), size=st.integers(1, 12), null=st.booleans(),
+    threshold=st.floats(-9, 9), count=st.integers(1, 25),
+)  # fmt: skip
+def test_questions_decoded_together_are_as_each_alone(
+    drawn: list[Drawn], size: int, null: bool, threshold: float, count: int
+) -> None:
+    rules = {"max_tokens": 30, "may_be_unanswerable": null, "n_best": count, "null_threshold": threshold}
+    asked = [
+        (Question(f"q{number}", "?", context), [lengthened(each, 40) for each in windows])
+        for number, (context, windows) in enumerate(drawn)
+    ]
+    with patch.object(spans, "BATCH", size):
+        together = list(decode_all(asked, **rules))
+    assert together == [decode(question, windows, **rules) for question, windows in asked]
+
+
+def lengthened(window: WindowLogits, length: int) -> WindowLogits:
+    """The window with padding at its end, whose logits are the highest of all."""
+    more = length - len(window.offsets)
+    start, end = (np.pad(logits, (0, more), constant_values=99) for logits in (window.start, window.end))
+    return WindowLogits(window.key, np.pad(window.offsets, ((0, more), (0, 0)), constant_values=-1), start, end)
+
+
+def test_of_questions_decoded_together_the_one_without_context_is_named() -> None:
+    empty = window(np.full(OFFSETS.shape, -1, np.int32), {}, {})
+    asked = [(QUESTION, [window(OFFSETS, {}, {})]), (Question("void", "?", CONTEXT), [empty]), (QUESTION, [empty])]
+    with pytest.raises(ValueError, match="question 'void': no window holds a token"):
+        list(decode_all(asked, max_tokens=9, may_be_unanswerable=True))
+
+
+def test_no_more_questions_are_read_than_are_decoded_together() -> None:
+    read = []
+
+    def asked() -> Iterator[tuple[Question, list[WindowLogits]]]:
+        for number in range(3 * spans.BATCH):
+            read.append(number)
+            yield QUESTION, [window(OFFSETS, {BUILT: 9}, {BUILT: 9})]
+
+    answers = decode_all(asked(), max_tokens=9, may_be_unanswerable=False)
+    assert next(answers).text == "1808"
+    assert len(read) == spans.BATCH
+    assert len(list(answers)) == 3 * spans.BATCH - 1
+
+
+def test_of_spans_that_all_score_alike_few_are_looked_at() -> None:
+    """A broken model says the same of every token: the earliest spans are the best."""
+    length, count, width = 384, 20, 30
+    offsets = np.array([[(5 * token, 5 * token + 4) for token in range(length)]] * 3, np.int32)
+    score, where, first, last = best_spans(*np.zeros((2, 3, length)), offsets, width, count)
+    assert len(score) == 3 * count * width
+    assert [(where[at], first[at], last[at]) for at in (0, 1, width)] == [(0, 0, 0), (0, 0, 1), (0, 1, 1)]
+
+
+def test_what_joins_no_other_character_is_one_by_itself() -> None:
+    alone = [chr(point) for point in range(0x10000) if not 0xD800 <= point < 0xE000 and not MAY_JOIN.match(chr(point))]
+    assert len(alone) > 40_000
+    for text in ("".join(alone), *(other.join(alone) for other in "a\u0915\u0627\u6a4b\u231a")):
+        assert sum(1 for _ in GRAPHEME.finditer(text)) == len(text)
 
 
 @settings(max_examples=200, deadline=None)

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import regex
 
 GRAPHEME = regex.compile(r"\X")
+# all others stand alone: a class of characters tells it, but not of the letters of South and Southeast Asia
+MAY_JOIN = regex.compile(r"[^\p{GCB=Other}\p{GCB=Control}\p{GCB=LF}]|[\u0900-\u1cff\ua800-\uabff\U00010000-\U0010ffff]")
 Places = npt.NDArray[np.int32]
 
 
@@ -25,6 +27,8 @@ def widened(text: str, spans: Places) -> Places:
 def _reach(text: str) -> Places | None:
     """(characters + 2, 2): for each place the last beginning and the first end of a grapheme that are not beyond it;
     the last row, which -1 means, is -1. None where each character is one."""
+    if MAY_JOIN.search(text) is None:  # much faster than to go from one grapheme to the next
+        return None
     edges = np.array([0, *(found.end() for found in GRAPHEME.finditer(text))], np.int32)
     if len(edges) == len(text) + 1:
         return None

@@ -1,21 +1,25 @@
-"""Start and end logits -> answers that are exact slices of their contexts. Vectorized numpy, no loop over spans."""
+"""Start and end logits -> answers that are exact slices of their contexts, many questions at once.
 
-from collections.abc import Sequence
+Vectorized numpy: no loop over spans, but for the few that are told of.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
+from bundler.qa.candidates import best_spans
 from bundler.qa.graphemes import widened
+from bundler.qa.ranking import Spans, best_of_each, firsts, joined, lowest_of_each, ranked, shares
 from bundler.types import Answer, Candidate, Question
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 MAX_ANSWER_TOKENS = 30  # as the SQuAD models are evaluated
 N_BEST = 20
 NULL_TOKEN = 0  # [CLS]: the place to which models trained on SQuAD v2 point for "no answer"
 NULL_THRESHOLD = 0.0
-LOWEST = np.finfo(np.float64).min
+BATCH = 128  # windows: their arrays fit a processor's cache
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,30 @@ class WindowLogits:
     end: npt.NDArray[np.float32]
 
 
+Asked = tuple[Question, Sequence[WindowLogits]]  # a question and all its windows
+
+
 def decode(
     question: Question, windows: Sequence[WindowLogits], *, max_tokens: int, may_be_unanswerable: bool,
     n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD,
 ) -> Answer:  # fmt: skip
-    """The best answer over all windows of a question. The windows are of the same length; `n_best` is at least 1.
+    """The best answer over all windows of a question, as `decode_all` finds it; that is faster for many questions."""
+    (answer,) = decode_all(
+        [(question, windows)],
+        max_tokens=max_tokens,
+        may_be_unanswerable=may_be_unanswerable,
+        n_best=n_best,
+        null_threshold=null_threshold,
+    )
+    return answer
+
+
+def decode_all(
+    asked: Iterable[Asked], *, max_tokens: int, may_be_unanswerable: bool,
+    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD,
+) -> Iterator[Answer]:  # fmt: skip
+    """The best answer to each question over all its windows; some questions are decoded together, and no more than that
+    are in memory. All windows are of the same length; `n_best` is at least 1.
 
     A span starts and ends at tokens of the context, is at most `max_tokens` tokens long, and is widened where it would
     cut a grapheme. The `n_best` best of each window compete; the same characters count once, with their best score.
@@ -52,87 +75,81 @@ def decode(
     than `null_threshold` above the best span.
 
     Raises:
-        ValueError: no window holds a token of the context.
+        ValueError: no window of a question holds a token of the context.
     """
-    logits = np.array([(window.start, window.end) for window in windows], np.float64)
-    offsets = widened(question.context, np.array([window.offsets for window in windows]))
-    scores, window, first, last = best_spans(logits[:, 0], logits[:, 1], offsets, max_tokens, n_best)
-    if not scores.size:
-        raise ValueError(f"question {question.id!r}: no window holds a token of its context")
-    begins, ends = offsets[window, first, 0], offsets[window, last, 1]
-    kept = _distinct(begins, ends)[:n_best]
-    nulls = logits[:, :, NULL_TOKEN].sum(axis=1)
-    null_score, odds = float(nulls.min()), float(nulls.min() - scores[0])
-    found = list(zip(begins[kept].tolist(), ends[kept].tolist(), scores[kept].tolist(), window[kept], strict=True))
-    if may_be_unanswerable:
-        found.append((0, 0, null_score, np.argmin(nulls)))
-        found.sort(key=lambda entry: -entry[2])  # stable: a span stands before "no answer" of the same score
-    shares = _softmax(np.array([score for _, _, score, _ in found])).tolist()
-    candidates = tuple(
-        Candidate(question.context[begin:stop], begin, stop, score, share, windows[at].key)
-        for (begin, stop, score, at), share in zip(found, shares, strict=True)
-    )
-    no_answer = may_be_unanswerable and odds > null_threshold
-    best = next(candidate for candidate in candidates if candidate.is_null == no_answer)
-    return Answer(
-        question_id=question.id,
-        text=best.text,
-        start=best.start,
-        end=best.end,
-        confidence=best.confidence,
-        score=best.score,
-        best_span=(int(begins[0]), int(ends[0])),
-        null_score=null_score,
-        window=best.window,
-        null_odds=odds,
-        n_best=candidates,
-    )
+    for batch in _batches(asked):
+        spans, nulls = _found(batch, max_tokens, n_best)
+        listed = ranked(joined(spans, nulls)) if may_be_unanswerable else spans
+        threshold = null_threshold if may_be_unanswerable else np.inf
+        yield from _answers(batch, _candidates(batch, listed), firsts(spans), nulls, threshold)
 
 
-def best_spans(
-    start: Floats, end: Floats, offsets: npt.NDArray[np.int32], max_tokens: int, count: int
-) -> tuple[Floats, Integers, Integers, Integers]:
-    """The best spans of each window, best first; of equals the earlier window, start and end.
+def _batches(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
+    """The questions in lists of at least BATCH windows, but for the last."""
+    batch: list[Asked] = []
+    windows = 0
+    for each in asked:
+        batch.append(each)
+        windows += len(each[1])
+        if windows >= BATCH:
+            yield batch
+            batch, windows = [], 0
+    if batch:
+        yield batch
 
-    start, end: (windows, length); offsets: (windows, length, 2), -1 outside the context. Returns score, window, first
-    and last token of each span; of each window at least the `count` best that differ in their characters.
+
+def _found(batch: Sequence[Asked], max_tokens: int, n_best: int) -> tuple[Spans, Spans]:
+    """The best spans of each question, best first, and the score of "no answer" to each.
+
+    Raises:
+        ValueError
     """
-    count, width = min(count, start.shape[1]), min(max_tokens, start.shape[1])
-    inside = offsets[:, :, 0] >= 0
-    start = np.where(inside, start, -np.inf)
-    ends = np.full((len(start), end.shape[1] + width - 1), -np.inf)
-    holds = inside & (offsets[:, :, 1] > offsets[:, :, 0])  # a lone space, which ALBERT counts as a token, ends nothing
-    ends[:, : end.shape[1]] = np.where(holds, end, -np.inf)
-    tops = start + _running_maximum(ends, width)  # the best span that starts at each token
-    differ = np.ones(tops.shape, bool)
-    differ[:, 1:] = offsets[:, 1:, 0] != offsets[:, :-1, 0]
-    # the count-th best of those that start at different characters: no span below it is among the best
-    least = np.maximum(np.partition(np.where(differ, tops, -np.inf), -count, axis=1)[:, -count], LOWEST)
-    window, first = np.nonzero(tops >= least[:, None])
-    scores = start[window, first][:, None] + ends[window[:, None], first[:, None] + np.arange(width)]
-    row, further = np.nonzero(scores >= least[window][:, None])
-    scores = scores[row, further]
-    best = np.argsort(-scores, kind="stable")
-    row = row[best]
-    return scores[best], window[row], first[row], first[row] + further[best]
+    windows = [window for _, own in batch for window in own]
+    question = np.repeat(np.arange(len(batch)), [len(own) for _, own in batch])
+    start, end = (np.array([getattr(each, side) for each in windows], np.float64) for side in ("start", "end"))
+    offsets = np.concatenate([widened(asked.context, np.array([each.offsets for each in own])) for asked, own in batch])
+    score, window, first, last = best_spans(start, end, offsets, max_tokens, n_best)
+    spans = Spans(question[window], offsets[window, first, 0], offsets[window, last, 1], score, window)
+    without = np.flatnonzero(np.bincount(spans.question, minlength=len(batch)) == 0)
+    if without.size:
+        raise ValueError(f"question {batch[without[0]][0].id!r}: no window holds a token of its context")
+    nothing = np.zeros(len(windows), np.int32)
+    nulls = Spans(question, nothing, nothing, start[:, NULL_TOKEN] + end[:, NULL_TOKEN], np.arange(len(windows)))
+    return best_of_each(spans, n_best), lowest_of_each(nulls)
 
 
-def _running_maximum(values: Floats, width: int) -> Floats:
-    """The largest of each `width` neighbours; values: (rows, n), returns (rows, n - width + 1)."""
-    reach, most = 1, values  # most[i] is the largest of values[i : i + reach]
-    while 2 * reach <= width:
-        most = np.maximum(most[:, :-reach], most[:, reach:])
-        reach *= 2
-    rest = width - reach
-    return np.maximum(most[:, :-rest], most[:, rest:]) if rest else most
+def _candidates(batch: Sequence[Asked], listed: Spans) -> Iterator[tuple[Candidate, ...]]:
+    """Those of each question, with their texts."""
+    keys = [window.key for _, own in batch for window in own]
+    columns = (listed.begin, listed.end, listed.score, shares(listed), listed.window)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for (question, _), count in zip(batch, np.bincount(listed.question).tolist(), strict=True):
+        context = question.context
+        yield tuple(
+            Candidate(context[begin:end], begin, end, score, share, keys[window])
+            for begin, end, score, share, window in islice(rows, count)
+        )
 
 
-def _distinct(begins: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]) -> Integers:
-    """Where each span occurs first."""
-    return np.sort(np.unique(begins.astype(np.int64) << 32 | ends, return_index=True)[1])
-
-
-def _softmax(scores: Floats) -> Floats:
-    shares: Floats = np.exp(scores - scores.max())
-    shares /= shares.sum()
-    return shares
+def _answers(
+    batch: Sequence[Asked], candidates: Iterable[tuple[Candidate, ...]], best: Spans, nulls: Spans, threshold: float
+) -> Iterator[Answer]:
+    """One of each question's candidates, by its best span and its "no answer"."""
+    spans = zip(best.begin.tolist(), best.end.tolist(), strict=True)
+    scores, odds = nulls.score.tolist(), (nulls.score - best.score).tolist()
+    for (question, _), n_best, span, null_score, null_odds in zip(batch, candidates, spans, scores, odds, strict=True):
+        no_answer = null_odds > threshold
+        chosen = next(candidate for candidate in n_best if candidate.is_null == no_answer)
+        yield Answer(
+            question_id=question.id,
+            text=chosen.text,
+            start=chosen.start,
+            end=chosen.end,
+            confidence=chosen.confidence,
+            score=chosen.score,
+            best_span=span,
+            null_score=null_score,
+            window=chosen.window,
+            null_odds=null_odds,
+            n_best=n_best,
+        )
