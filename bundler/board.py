@@ -67,7 +67,7 @@ class Board:
     def report(self, who: str, chunk: Chunk | None, begun: int) -> int:
         """Notes how many windows of its current chunk a phone has begun; returns how many questions are done in all."""
         with self._lock:
-            if chunk is None:
+            if chunk is None or chunk not in self._all:  # a phone may say anything
                 self._begun.pop(who, None)
             else:
                 self._begun[who] = (chunk, min(max(begun - 1, 0), len(chunk)))

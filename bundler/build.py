@@ -98,8 +98,9 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress, notes: No
         sample = Sample(request.calibration.windows, request.calibration.seed)
         progress("cutting questions into windows", 0, None)
         features = sample.watch(windower.windows(kept_questions(request.questions, host)))
-        write_windows(features, [spec.name for spec in source.inputs], draft)
-        windows = read_windows(host, [spec.name for spec in source.outputs])
+        inputs, outputs = ([spec.name for spec in side] for side in (source.inputs, source.outputs))
+        write_windows(features, inputs, draft)
+        windows = read_windows(host, inputs, outputs)
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
         record = _make_model(request, sdk, source, sample.features, device, work, out, progress)

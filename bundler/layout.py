@@ -61,6 +61,11 @@ def tensor_of(path: str) -> str:
     return Path(path).parent.name
 
 
+def is_input_file(path: str, tensor: str) -> bool:
+    """Whether `input_file` may have given this path, for any window."""
+    return re.fullmatch(rf"{INPUTS}/{re.escape(tensor)}/\d{{6,18}}\.raw", path, re.ASCII) is not None
+
+
 def result_file(tensor: str, line: int) -> str:
     """Path of an output of the input list's line `line` (counted from 0), relative to the run's output folder."""
     return f"Result_{line}/{tensor}.raw"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bundler import layout
 from bundler.bundle import Bundle, Window
+from bundler.bundle.arrays import Kind, read_arrays
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.errors import BundleInvalid, ModelInvalid, OutputsInvalid
@@ -81,13 +82,21 @@ def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:
     """The lines and the reference logits that build kept.
 
     Raises:
-        BundleInvalid: it kept none
+        BundleInvalid: it kept none, or the file is not what it wrote
     """
     path = bundle.path / layout.HOST / layout.VERIFY
     if f"{layout.HOST}/{layout.VERIFY}" not in bundle.manifest.files:
         raise BundleInvalid(path, "is not there: nothing here could compute its DLC, or an older release built it")
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays["lines"], {name: arrays[name] for name in OUTPUTS}
+    count, shape = min(VERIFIED_WINDOWS, len(bundle.manifest.windows)), bundle.manifest.outputs[0].shape
+    kinds: dict[str, Kind] = {"lines": (np.int64, (count,)), **dict.fromkeys(OUTPUTS, (np.float32, (count, *shape)))}
+    try:
+        logits = read_arrays(path, kinds)
+    except (OSError, ValueError) as error:
+        raise BundleInvalid(path, f"is not what build writes: {error}") from error
+    lines = logits.pop("lines")
+    if (lines < 0).any() or (lines >= len(bundle.manifest.windows)).any():
+        raise BundleInvalid(path, "names windows that the bundle does not have")
+    return lines, logits
 
 
 def reference_name(bundle: Bundle) -> str:

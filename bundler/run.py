@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from bundler import layout
 from bundler.bundle import Bundle, writing
+from bundler.bundle.typed import typed
 from bundler.device.job import Settings
 from bundler.errors import InputError
 
@@ -69,14 +69,11 @@ class Run:
     def read(cls, record: Path) -> "Run":
         """Raises: InputError where the file is no record of a run."""
         try:
-            fields: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-            fields["settings"] = Settings(**fields["settings"])
-            fields["phones"] = tuple(fields["phones"])
-            fields["parts"] = tuple(Part(**part) for part in fields["parts"])
-            if fields.get("verified") is not None:
-                fields["verified"] = Verified(**fields["verified"])
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+            run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
+            if run.settings.chunk < 1 or not all(run.phones):
+                raise ValueError("it has no chunks, or a phone without a name")
+            return run
+        except (ValueError, RecursionError, OSError) as error:
             raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
 
 

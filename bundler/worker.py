@@ -18,6 +18,7 @@ from bundler.device.limits import Limit
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
 from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts, probe
+from bundler.device.said import whole
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes, chunk_times, keep_diagnostics, keep_times
@@ -236,7 +237,8 @@ class Worker:
         lines = text.strip().splitlines()
         if status.exit in OWN_FAILURES:
             return PhoneRefused(self.name, OWN_FAILURES[status.exit], lines[-1] if lines else "no message")
-        exit_status = int(status.exit) if status.exit.isdigit() else KILLED
+        code = whole(status.exit)
+        exit_status = KILLED if code is None else code
         why = explain(lines, exit_status)
         known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
         return RunFailed(self.name, exit_status, lines, log, **known)

@@ -109,8 +109,10 @@ def test_times_are_kept(tmp_path: Path) -> None:
 
 
 def keep(folder: Path, *chunks: ChunkTimes) -> None:
-    for number, times in enumerate(chunks):
-        keep_times(times, folder, Chunk(number, number + 1))
+    begin = 0
+    for times in chunks:
+        keep_times(times, folder, Chunk(begin, begin + times.windows))
+        begin += times.windows
 
 
 def test_figures_worked_by_hand(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,16 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import layout
+from bundler.bundle.arrays import map_array
 from bundler.bundle.drafts import drafting, writing
 from bundler.bundle.lines import JsonLines
 from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
+from bundler.bundle.typed import typed
 from bundler.errors import BundleInvalid, FileUnreadable
 from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "FileEntry", "Manifest", "ModelRecord", "Window", "drafting",
-    "file_entries", "read_bundle", "read_windows", "sha256_of", "writing",
+    "file_entries", "read_bundle", "read_questions", "read_windows", "sha256_of", "writing",
 ]  # fmt: skip
+
+
+NEEDED = (
+    *(f"{layout.HOST}/{name}" for name in (layout.QUESTIONS, layout.WINDOWS, layout.SUMS, layout.OFFSETS)),
+    f"{layout.DEVICE}/{layout.INPUT_LIST}",
+)
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,22 @@ class Bundle:
 
     @cached_property
     def questions(self) -> Sequence[Question]:
-        return JsonLines(self.path / layout.HOST / layout.QUESTIONS, _question)
+        return read_questions(self.path / layout.HOST)
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int32]:
         """(windows, length, 2): the context's characters under each token of each input-list line; -1 outside.
 
         Mapped from the file, not read.
+
+        Raises:
+            BundleInvalid
         """
-        path = self.path / layout.HOST / layout.OFFSETS
-        offsets: npt.NDArray[np.int32] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return offsets
+        path, length = self.path / layout.HOST / layout.OFFSETS, self.manifest.inputs[0].shape[1]
+        try:
+            return map_array(path, (np.int32, (len(self.manifest.windows), length, 2)))
+        except ValueError as error:
+            raise BundleInvalid(path, f"is not what build writes: {error}") from error
 
     @cached_property
     def size_bytes(self) -> int:
@@ -59,15 +73,24 @@ class Bundle:
         return inputs + sum(entry.size for entry in self.manifest.files.values())
 
 
-def _question(_: int, entry: dict[str, Any]) -> Question:
-    return Question(**{**entry, "answers": tuple(entry["answers"])})
+def read_questions(host: Path) -> Sequence[Question]:
+    """The questions in a bundle's host folder."""
+    return JsonLines(host / layout.QUESTIONS, _question)
 
 
-def read_windows(host: Path, outputs: Sequence[str]) -> Sequence[Window]:
-    """The windows in a bundle's host folder, of a model with these outputs."""
+def _question(_: int, entry: Any) -> Question:
+    return typed(Question, entry)
 
-    def window(line: int, entry: dict[str, Any]) -> Window:
-        return Window(**entry, line=line, outputs={name: layout.result_file(name, line) for name in outputs})
+
+def read_windows(host: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[Window]:
+    """The windows in a bundle's host folder, of a model with these inputs and outputs."""
+
+    def window(line: int, entry: Any) -> Window:
+        results = {name: layout.result_file(name, line) for name in outputs}
+        told = typed(Window, {**entry, "line": line, "outputs": results} if isinstance(entry, dict) else entry)
+        if set(told.inputs) != set(inputs) or not all(map(layout.is_input_file, told.inputs.values(), told.inputs)):
+            raise ValueError("its inputs are not the model's")
+        return told
 
     return JsonLines(host / layout.WINDOWS, window)
 
@@ -90,29 +113,31 @@ def read_bundle(path: Path) -> Bundle:
         raise FileUnreadable(manifest_path, f"{error.strerror} (is {path} a bundle?)") from error
     try:
         manifest = Manifest.from_json(raw.decode())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleInvalid(manifest_path, f"is no manifest that this release reads: {error}") from error
-    for name in (layout.WINDOWS, layout.SUMS):
-        if f"{layout.HOST}/{name}" not in manifest.files:
-            raise BundleInvalid(manifest_path, f"does not name {layout.HOST}/{name}")
+    for name in NEEDED:
+        if name not in manifest.files:
+            raise BundleInvalid(manifest_path, f"does not name {name}")
     for name, entry in manifest.files.items():
         _verify(path, name, entry)
     for name, entry in _input_files(path, manifest):
         _verify(path, name, entry)
-    windows = read_windows(path / layout.HOST, [spec.name for spec in manifest.outputs])
+    inputs, outputs = ([spec.name for spec in side] for side in (manifest.inputs, manifest.outputs))
+    windows = read_windows(path / layout.HOST, inputs, outputs)
     return Bundle(path, replace(manifest, windows=windows), hashlib.sha256(raw).hexdigest()[:16])
 
 
 def _input_files(root: Path, manifest: Manifest) -> Iterator[tuple[str, FileEntry]]:
     """The raw inputs by the bundle's list of their checksums, which is checked already."""
     sizes = {spec.name: 4 * int(np.prod(spec.shape)) for spec in manifest.inputs}
-    with (root / layout.HOST / layout.SUMS).open(encoding="utf-8") as sums:
+    path = root / layout.HOST / layout.SUMS
+    with path.open(encoding="utf-8", errors="surrogateescape") as sums:
         for line in sums:
             sha256, _, name = line.rstrip("\n").partition("  ")
-            size = sizes.get(layout.tensor_of(name))
-            if size is None:
-                raise BundleInvalid(root / layout.HOST / layout.SUMS, f"names {name!r}, which is no input")
-            yield f"{layout.DEVICE}/{name}", FileEntry(size, sha256)
+            tensor = layout.tensor_of(name)
+            if tensor not in sizes or not layout.is_input_file(name, tensor):
+                raise BundleInvalid(path, f"names {name!r}, which is no input")
+            yield f"{layout.DEVICE}/{name}", FileEntry(sizes[tensor], sha256)
 
 
 def _verify(root: Path, name: str, entry: FileEntry) -> None:
@@ -120,13 +145,17 @@ def _verify(root: Path, name: str, entry: FileEntry) -> None:
     if Path(name).anchor or ".." in Path(name).parts:
         raise BundleInvalid(path, "lies outside the bundle")
     try:
-        size = path.stat().st_size
-        if size != entry.size:
-            raise BundleInvalid(path, f"has {size} bytes, and {entry.size} were written")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleInvalid(path, "is no file")
+        if status.st_size != entry.size:
+            raise BundleInvalid(path, f"has {status.st_size} bytes, and {entry.size} were written")
         if sha256_of(path) != entry.sha256:
             raise BundleInvalid(path, "was changed after the bundle was built")
     except OSError as error:
         raise BundleInvalid(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a null byte in the name, or half of a surrogate pair
+        raise BundleInvalid(path, f"has no name that a file can have: {error}") from error
 
 
 def file_entries(root: Path, *, besides: Path | None = None) -> dict[str, FileEntry]:

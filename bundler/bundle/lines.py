@@ -9,12 +9,17 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from bundler.errors import BundleInvalid
+
 PIECE = 1 << 20
 T = TypeVar("T")
 
 
 class JsonLines(Sequence[T], Generic[T]):
-    """What `parse` makes of each line's number and value. Equal to another sequence of the same items."""
+    """What `parse` makes of each line's number and value. Equal to another sequence of the same items.
+
+    To read an item raises BundleInvalid where its line is no JSON, or `parse` raises ValueError.
+    """
 
     def __init__(self, path: Path, parse: Callable[[int, Any], T]) -> None:
         self._path, self._parse = path, parse
@@ -48,7 +53,13 @@ class JsonLines(Sequence[T], Generic[T]):
         with self._path.open("rb") as file:
             file.seek(self._ends[start - 1] if start else 0)
             for number in range(start, stop):
-                yield self._parse(number, json.loads(file.readline()))
+                yield self._item(number, file.readline())
+
+    def _item(self, number: int, line: bytes) -> T:
+        try:
+            return self._parse(number, json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise BundleInvalid(self._path, f"line {number + 1} is not what build writes: {error}") from error
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:

@@ -1,13 +1,16 @@
 """What the manifest tells of a bundle."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from bundler.types import TensorSpec
+from bundler.bundle.typed import typed
+from bundler.types import OUTPUTS, TensorSpec
 
 SCHEMA = 3
+LONGEST = 1 << 20  # tokens
+TENSOR_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,6 @@ class ModelRecord:
     calibration: CalibrationRecord | None
     check: Check | None
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "ModelRecord":
-        for key, kind in (("calibration", CalibrationRecord), ("check", Check)):
-            if fields[key] is not None:
-                fields[key] = kind(**fields[key])
-        return cls(**fields)
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -101,13 +97,27 @@ class Manifest:
         """The manifest with no windows yet.
 
         Raises:
-            ValueError, TypeError, KeyError where the text is no manifest of this schema.
+            ValueError: the text is no manifest of this schema; RecursionError
         """
-        told: dict[str, Any] = json.loads(text)
-        if told["schema"] != SCHEMA:
-            raise ValueError(f"schema {told['schema']}, and this release reads {SCHEMA}")
-        told["model"] = ModelRecord.from_json(told["model"])
-        for role in ("inputs", "outputs"):
-            told[role] = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in told[role])
-        told["files"] = {path: FileEntry(**entry) for path, entry in told["files"].items()}
-        return cls(windows=(), **told)
+        told = json.loads(text)
+        if not isinstance(told, dict) or "windows" in told:
+            raise ValueError("it is no object with what a manifest tells")
+        if told.get("schema") != SCHEMA:
+            raise ValueError(f"schema {told.get('schema')}, and this release reads {SCHEMA}")
+        manifest = typed(cls, {**told, "windows": []})
+        _check_tensors(manifest.inputs, manifest.outputs)
+        if manifest.max_answer_tokens < 1:
+            raise ValueError("max_answer_tokens is below 1")
+        return manifest
+
+
+def _check_tensors(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Raises ValueError for other tensors than a question-answering model's, which are all (1, length)."""
+    names = [spec.name for spec in (*inputs, *outputs)]
+    if not inputs or {spec.name for spec in outputs} != set(OUTPUTS) or len(set(names)) < len(names):
+        raise ValueError(f"its tensors are {', '.join(names) or 'none'}")
+    for spec in (*inputs, *outputs):
+        if not TENSOR_NAME.fullmatch(spec.name):
+            raise ValueError(f"{spec.name!r} is no tensor's name")
+        if len(spec.shape) != 2 or spec.shape != inputs[0].shape or not spec.shape[0] == 1 <= spec.shape[1] <= LONGEST:
+            raise ValueError(f"{spec.name} has shape {list(spec.shape)}, not the (1, length) of all")

@@ -1,6 +1,7 @@
 """Chunks: stretches of the input list that a phone works through one after the other, each an archive of its inputs."""
 
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from bundler import layout
 from bundler.bundle import Bundle
 from bundler.device import tarball
 from bundler.device.blobs import Blob
+from bundler.errors import BundleInvalid
 from bundler.platforms import BINARY
 
 COMPRESSION = 3  # a quarter more bytes than at 6, in half the time
 GZIP = 16 + zlib.MAX_WBITS
 PIECE = 1 << 20
+CHUNK_NAME = re.compile(r"\d{7,12}-\d{7,12}", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -31,11 +34,11 @@ class Chunk:
     @classmethod
     def named(cls, name: str) -> "Chunk":
         """Raises: ValueError where it is no chunk's name."""
-        start, stop = name.split("-")
-        chunk = cls(int(start), int(stop))
-        if chunk.name != name or not 0 <= chunk.start < chunk.stop:
-            raise ValueError(f"{name!r} is no chunk's name")
-        return chunk
+        if CHUNK_NAME.fullmatch(name):
+            chunk = cls(*map(int, name.split("-")))
+            if chunk.name == name and chunk.start < chunk.stop:
+                return chunk
+        raise ValueError(f"{name!r} is no chunk's name")
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -52,8 +55,11 @@ class Archiver:
 
     def __init__(self, bundle: Bundle, folder: Path, *, compressed: bool) -> None:
         self._bundle, self._folder, self._compressed = bundle, folder, compressed
-        text = (bundle.path / layout.DEVICE / layout.INPUT_LIST).read_text(encoding="utf-8")
-        self._outputs_line, *self._lines = text.splitlines(keepends=True)
+        path = bundle.path / layout.DEVICE / layout.INPUT_LIST
+        self._outputs_line, *self._lines = path.read_bytes().splitlines(keepends=True) or [b""]
+        if len(self._lines) != len(bundle.manifest.windows):
+            what = f"lists {len(self._lines)} inferences, and the bundle has {len(bundle.manifest.windows)} windows"
+            raise BundleInvalid(path, what)
 
     def archive(self, chunk: Chunk) -> tuple[str, Blob]:
         """The chunk's archive, and its name in the bundle's folder on the phone.
@@ -71,7 +77,7 @@ class Archiver:
     def _entries(self, chunk: Chunk) -> Iterator[bytes]:
         """The archive's parts, unpacked."""
         lines = [self._outputs_line, *self._lines[chunk.start : chunk.stop]]
-        yield from _entry(layout.INPUT_LIST, "".join(lines).encode())
+        yield from _entry(layout.INPUT_LIST, b"".join(lines))
         folder = os.fspath(self._bundle.path / layout.DEVICE)
         windows = self._bundle.manifest.windows[chunk.start : chunk.stop]
         for name in dict.fromkeys(name for window in windows for name in window.inputs.values()):  # some share files

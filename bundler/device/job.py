@@ -8,6 +8,7 @@ from typing import BinaryIO, Literal
 from bundler import layout
 from bundler.device.chunks import Chunk
 from bundler.device.phone import Completed, Phone
+from bundler.device.said import whole
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
@@ -15,12 +16,17 @@ PULL_S = 24 * 3600.0  # what stalls ends sooner
 FULL_KB = 64  # a disk with no more than this is full
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
+SETTING = re.compile(r"[A-Za-z0-9_:;.,=+-]*")  # job.sh takes no others
 TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9}) (?:\./)?(.+)$", re.ASCII)  # nanoseconds without leading zeros
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is done; what differs in any of it is another run."""
+    """How a run is done; what differs in any of it is another run.
+
+    Raises:
+        ValueError: one of them is nothing that job.sh takes
+    """
 
     id: str
     runtime: Runtime
@@ -28,6 +34,11 @@ class Settings:
     platform_options: str = ""
     fallback: Runtime | Literal[""] = ""
     chunk: int = 500
+
+    def __post_init__(self) -> None:
+        for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback):
+            if not SETTING.fullmatch(setting):
+                raise ValueError(f"{setting!r} is no setting of a run")
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,11 @@ class Status:
             settings=_settings(values, runtime),
             alive=values.get("alive") == "yes",
             current=next(iter(chunks["chunk"]), None),
-            begun=int(values["begun"]) if values.get("begun", "").isdigit() else 0,
+            begun=whole(values.get("begun", "")) or 0,
             queued=tuple(chunk for chunk in chunks["queued"] if chunk),
             done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
             exit=values.get("exit", ""),
-            disk_full=values.get("free_kb", "").isdigit() and int(values["free_kb"]) < FULL_KB,
+            disk_full=(free_kb := whole(values.get("free_kb", ""))) is not None and free_kb < FULL_KB,
         )
 
 
@@ -75,16 +86,20 @@ def _chunk(name: str) -> Chunk | None:
 
 
 def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
-    if not values.get("run") or not values.get("chunk_size", "").isdigit():
+    chunk = whole(values.get("chunk_size", ""))
+    if not values.get("run") or not chunk:
         return None
-    return Settings(
-        id=values["run"],
-        runtime=runtime,
-        perf_profile=values.get("profile", ""),
-        platform_options=values.get("platform_options", ""),
-        fallback="cpu" if values.get("fallback") == "cpu" else "",
-        chunk=int(values["chunk_size"]),
-    )
+    try:
+        return Settings(
+            id=values["run"],
+            runtime=runtime,
+            perf_profile=values.get("profile", ""),
+            platform_options=values.get("platform_options", ""),
+            fallback="cpu" if values.get("fallback") == "cpu" else "",
+            chunk=chunk,
+        )
+    except ValueError:  # not written by job.sh
+        return None
 
 
 @dataclass(frozen=True)
@@ -190,11 +205,11 @@ class _ChunkReader:
     def _read(self, header: str) -> Announced:
         lines = header.splitlines()
         facts = dict(line[1:].partition("=")[::2] for line in lines if line.startswith("#"))
-        size = facts.get("bytes", "")
-        if not size.isdigit() or int(size) > self._most_bytes:
-            raise OutputsInvalid(f"{self._where}: announces {size or 'no number of'} bytes, too many for its outputs")
+        size = whole(facts.get("bytes", ""))
+        if size is None or size > self._most_bytes:
+            told = "no number of" if size is None else size
+            raise OutputsInvalid(f"{self._where}: announces {told} bytes, too many for its outputs")
         sums = {path.removeprefix("./"): sha for sha, _, path in (line.partition("  ") for line in lines) if path}
         times = {path: int(s) * 10**9 + int(ns) for line in lines for s, ns, path in TIME.findall(line)}
         runtime, begin, end = (facts.get(key, "") for key in ("runtime", "begin", "end"))
-        peak = facts.get("peak_kb", "")
-        return Announced(int(size), sums, runtime, begin, end, times, int(peak) if peak.isdecimal() else None)
+        return Announced(size, sums, runtime, begin, end, times, whole(facts.get("peak_kb", "")))

@@ -1,7 +1,6 @@
 """A chunk's outputs: out of the archive that the phone sent, checked, and kept as arrays in the run's folder."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +10,8 @@ import numpy.typing as npt
 
 from bundler import layout
 from bundler.bundle import writing
-from bundler.device.chunks import Chunk
+from bundler.bundle.arrays import read_arrays
+from bundler.device.chunks import CHUNK_NAME, Chunk
 from bundler.device.job import Announced
 from bundler.device.tarball import BrokenTar, Entry, Reader, TooLarge
 from bundler.errors import OutputsInvalid
@@ -113,7 +113,8 @@ def keep(logits: Mapping[str, npt.NDArray[np.float32]], run_folder: Path, chunk:
 
 def kept_chunks(run_folder: Path) -> set[Chunk]:
     """The chunks whose outputs the run's folder holds."""
-    return {Chunk.named(path.stem) for path in (run_folder / layout.LOGITS).glob("*.npz") if path.name[0] != "."}
+    names = (path.stem for path in (run_folder / layout.LOGITS).glob("*.npz"))
+    return {Chunk.named(name) for name in names if CHUNK_NAME.fullmatch(name)}
 
 
 def load(run_folder: Path, chunk: Chunk, specs: Sequence[TensorSpec]) -> Logits:
@@ -124,15 +125,9 @@ def load(run_folder: Path, chunk: Chunk, specs: Sequence[TensorSpec]) -> Logits:
     """
     path = _kept(run_folder, chunk)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            logits = {spec.name: arrays[spec.name] for spec in specs}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise OutputsInvalid(f"{path}: cannot be read: {error}") from error
-    for spec in specs:
-        found = logits[spec.name]
-        if found.dtype != np.float32 or found.shape != (len(chunk), *spec.shape):
-            raise OutputsInvalid(f"{path}: {spec.name} is {found.dtype} {found.shape}, not a chunk's outputs")
-    return logits
+        return read_arrays(path, {spec.name: (np.float32, (len(chunk), *spec.shape)) for spec in specs})
+    except (OSError, ValueError) as error:
+        raise OutputsInvalid(f"{path}: holds no outputs of chunk {chunk.name}: {error}") from error
 
 
 def _kept(run_folder: Path, chunk: Chunk) -> Path:

@@ -35,6 +35,7 @@ DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
 PORT_VARIABLE = "ANDROID_ADB_SERVER_PORT"
+FOREIGN = (adbutils.AdbError, EOFError, AssertionError, ValueError, OSError)  # what adbutils raises
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 
@@ -165,7 +166,7 @@ class AdbServer:
             connection.check_okay()
             connection.send_command(service)
             connection.check_okay()
-        except (adbutils.AdbError, EOFError, OSError) as error:
+        except FOREIGN as error:
             connection.conn.close()
             raise PhoneLost(serial, "opening a session", str(error) or type(error).__name__) from error
         stream: socket.socket = connection.conn
@@ -178,13 +179,16 @@ class AdbServer:
             if not self._listens():
                 self._start()
             yield
-        except (adbutils.AdbError, EOFError, AssertionError, OSError, subprocess.SubprocessError) as error:
+        except (*FOREIGN, subprocess.SubprocessError) as error:
             raise NoAdb(address, str(error) or type(error).__name__) from error
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
             probe.settimeout(self.patience.answer_s)
-            return probe.connect_ex((self.host, self.port)) == 0
+            try:
+                return probe.connect_ex((self.host, self.port)) == 0
+            except (UnicodeError, TypeError) as error:  # what Python makes of names that no computer can have
+                raise ConnectionError(f"{self.host!r} is no computer's name") from error
 
     def _start(self) -> None:
         """Starts the server on its own port; adbutils would start one on the default port."""

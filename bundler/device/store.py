@@ -3,12 +3,14 @@
 What the store names is whole: device_scripts/store.sh gives a blob its name after its checksum was made on the phone.
 """
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bundler import layout
 from bundler.device.blobs import Blob, tar_of
 from bundler.device.phone import Completed, Phone
+from bundler.device.said import whole as size_of
 from bundler.errors import PhoneFull, PhoneRefused, TransferDamaged
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.types import Progress
@@ -76,7 +78,11 @@ class Store:
             PhoneLost, PhoneTooSlow, PhoneRefused
         """
         done = self._run("cleaning up", "clean-all" if everything else "clean", check=True)
-        return 1024 * max(0, int(done.stdout.split()[-1]))
+        *_, last = ("", *done.stdout.decode(errors="replace").split())
+        freed_kb = re.fullmatch(r"-?\d{1,15}", last, re.ASCII)  # others may have filled the disk meanwhile
+        if freed_kb is None:
+            raise PhoneRefused(self._phone.serial, "cleaning up", f"it does not say what became free, but {last!r}")
+        return 1024 * max(0, int(last))
 
     def _check(self, blobs: Sequence[Blob]) -> tuple[set[str], dict[str, int]]:
         """The blobs that are whole, and how many bytes have come of the others."""
@@ -86,7 +92,8 @@ class Store:
         done = self._run("making checksums", "check", stdin=[sums], timeout_s=quick, check=True)
         words = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
         whole = {word[1] for word in words if len(word) == 2 and word[0] == "whole"}
-        parts = {word[1]: int(word[2]) for word in words if len(word) == 3 and word[0] == "part" and word[2].isdigit()}
+        told = ((word[1], size_of(word[2])) for word in words if len(word) == 3 and word[0] == "part")
+        parts = {sha256: size for sha256, size in told if size is not None}
         self.found_bytes = sum(b.size if b.sha256 in whole else parts.get(b.sha256, 0) for b in set(blobs))
         return whole, parts
 

@@ -7,13 +7,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO
 
 from bundler import layout
 from bundler.bundle import writing
+from bundler.bundle.typed import typed
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
+from bundler.device.said import whole
 from bundler.device.tarball import BrokenTar, Reader, TooLarge
 from bundler.errors import OutputsInvalid
 
@@ -41,8 +44,9 @@ class ChunkTimes:
 def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
     """What the phone's announcement tells of a chunk's times."""
     ends = _ends(announced.times, len(chunk))
-    exact = announced.begin.isdigit() and int(announced.begin) > NANOSECONDS
-    zero = int(announced.begin) if exact else min(ends, default=0)
+    begin = whole(announced.begin)
+    exact = begin is not None and begin > NANOSECONDS
+    zero = begin if begin is not None and exact else min(ends, default=0)
     results = tuple(round((end - zero) / 1e9, 6) for end in ends)
     seconds = seconds_between(announced.begin, announced.end)
     return ChunkTimes(phone, announced.runtime, len(chunk), round(seconds, 6), results, exact, announced.peak_kb)
@@ -63,9 +67,11 @@ def kept_times(run_folder: Path) -> list[ChunkTimes]:
     found = []
     for path in sorted((run_folder / layout.TIMES).glob("[0-9]*.json")):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            found.append(ChunkTimes(**{**told, "results_s": tuple(told["results_s"])}))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            times = typed(ChunkTimes, json.loads(path.read_text(encoding="utf-8")), "the record")
+            if times.windows != len(Chunk.named(path.stem)) or not all(map(isfinite, times.results_s)):
+                raise ValueError("it is of another chunk, or a time is no number")
+            found.append(times)
+        except (OSError, ValueError, RecursionError) as error:
             raise OutputsInvalid(f"{path}: cannot be read: {error}") from error
     return found
 
@@ -96,10 +102,11 @@ def kept_diagnostics(run_folder: Path) -> list[Path]:
 
 def seconds_between(begin: str, end: str) -> float:
     """The time between two readings of the phone's clock, each nanoseconds or seconds."""
-    if not (begin.isdigit() and end.isdigit()):
+    first, last = whole(begin), whole(end)
+    if first is None or last is None:
         return 0.0
-    unit = 1e9 if int(begin) > NANOSECONDS else 1.0
-    return max(0.0, (int(end) - int(begin)) / unit)
+    unit = 1e9 if first > NANOSECONDS else 1.0
+    return max(0.0, (last - first) / unit)
 
 
 def _ends(times: Mapping[str, int], windows: int) -> list[int]:

@@ -116,12 +116,7 @@ def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
             raise DlcInvalid(path, f"the libraries do not come to an end of it within {timeout_s:g} s") from None
         if done.returncode or not report.exists():
             raise DlcInvalid(path, f"the libraries crashed on it (exit code {done.returncode})")
-        found = json.loads(report.read_text(encoding="utf-8"))
-    if "missing" in found:
-        raise NoConverter(found["missing"])
-    if "invalid" in found:
-        raise DlcInvalid(path, found["invalid"])
-    return _from_json(found)
+        return _reported(path, json.loads(report.read_text(encoding="utf-8")))
 
 
 def _check_readable(path: Path) -> None:
@@ -140,7 +135,16 @@ def _check_readable(path: Path) -> None:
         raise DlcInvalid(path, "is empty")
 
 
-def _from_json(found: Mapping[str, Any]) -> DlcReport:
+def _reported(path: Path, found: Mapping[str, Any]) -> DlcReport:
+    """What the child found of the DLC.
+
+    Raises:
+        DlcInvalid, NoConverter: as it says
+    """
+    if "missing" in found:
+        raise NoConverter(found["missing"])
+    if "invalid" in found:
+        raise DlcInvalid(path, found["invalid"])
     rest = {key: value for key, value in found.items() if key not in ("operator_counts", "converter")}
     return DlcReport(
         **{

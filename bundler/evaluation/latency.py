@@ -1,6 +1,8 @@
 """How fast a run was: from SNPE's own log where the SDK's snpe-diagview reads it, else from the phone's clock."""
 
 import csv
+import re
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +15,8 @@ from bundler.device.timings import ChunkTimes, kept_diagnostics, kept_times
 from bundler.errors import VendorToolFailed
 
 MOST_VALUES = 2000
+LONGEST_LINE = 4096
+MICROSECONDS = re.compile(r"\d{1,15}(\.\d*)?", re.ASCII)
 DIAGVIEW = "snpe-diagview"
 DIAGVIEW_S = 120.0
 INIT, INFERENCE = "init", "avg_total_inference_time"  # names in its CSV; values are microseconds
@@ -56,9 +60,10 @@ def memory_of(run_folder: Path, runtime: str) -> float | None:
 def read_diagview(text: str) -> dict[str, float]:
     """Milliseconds by name, in lower case, from snpe-diagview's CSV: names in column 2, microseconds in column 4."""
     found: dict[str, float] = {}
-    for row in csv.reader(text.splitlines()):
-        if len(row) >= 4 and row[3].strip().replace(".", "", 1).isdigit():
-            found.setdefault(row[1].strip().lower(), float(row[3]) / 1000)
+    for line in text.splitlines():
+        row = next(csv.reader([line[:LONGEST_LINE]]), [])
+        if len(row) >= 4 and MICROSECONDS.fullmatch(value := row[3].strip()):
+            found.setdefault(row[1].strip().lower(), float(value) / 1000)
     return found
 
 
@@ -72,7 +77,7 @@ def _told_by(diagview: Path, log: Path) -> dict[str, float]:
         except (OSError, subprocess.TimeoutExpired) as error:
             said, good = [str(error)], False
         if not good:
-            raise VendorToolFailed(DIAGVIEW, said[-3:], " ".join(command), log)
+            raise VendorToolFailed(DIAGVIEW, said[-3:], shlex.join(command), log)
         return read_diagview(out.read_text(encoding="utf-8", errors="replace"))
 
 

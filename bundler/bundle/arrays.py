@@ -1,0 +1,70 @@
+"""numpy's files of arrays that are known beforehand: another header is refused before any memory is taken."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = tuple[type[np.generic], tuple[int, ...]]
+"""An array's element type (little-endian in the file) and shape."""
+
+
+def map_array(path: Path, kind: Kind) -> npt.NDArray[Any]:
+    """The array of a .npy file, mapped, not read.
+
+    Raises:
+        ValueError: it holds another; OSError
+    """
+    dtype, shape = kind
+    with path.open("rb") as file:
+        _check_header(file, kind)
+        begin = file.tell()
+        if file.seek(0, 2) != begin + _size(kind) or not _size(kind):
+            raise ValueError("it was cut short, or is too long, or empty")
+    return np.memmap(path, np.dtype(dtype).newbyteorder("<"), "r", begin, shape)
+
+
+def read_arrays(path: Path, kinds: Mapping[str, Kind]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of these names in a .npz file.
+
+    Raises:
+        ValueError: there are none, or others; OSError
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read(archive, name, kind) for name, kind in kinds.items()}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # whatever a broken ZIP makes zipfile and zlib raise
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _read(archive: zipfile.ZipFile, name: str, kind: Kind) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        _check_header(file, kind)
+        raw = bytearray(file.read(_size(kind)))
+    if len(raw) < _size(kind):
+        raise ValueError(f"{name} was cut short")
+    return np.frombuffer(raw, np.dtype(kind[0]).newbyteorder("<")).reshape(kind[1])
+
+
+def _size(kind: Kind) -> int:
+    return int(np.prod(kind[1], dtype=np.int64)) * np.dtype(kind[0]).itemsize
+
+
+def _check_header(file: IO[bytes], kind: Kind) -> None:
+    dtype, shape = np.dtype(kind[0]).newbyteorder("<"), kind[1]
+    try:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"its format is {version}")
+        found, fortran, held = np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        raise
+    except Exception as error:  # numpy takes the header for Python: what is none makes the tokenizer raise
+        raise ValueError(f"its header is damaged: {error}") from error
+    if (held, tuple(found)) != (dtype, shape) or fortran:
+        raise ValueError(f"it is {held} {found}, not {dtype} {shape}")
