@@ -6,7 +6,7 @@ from typing import Any
 
 from bundler.errors import QuestionsInvalid
 from bundler.qa.notes import Notes
-from bundler.qa.questions.text import check_text
+from bundler.qa.questions.text import check_text, check_unicode
 from bundler.types import Question
 
 FIELDS = ("id", "question", "context", "title", "answers", "is_impossible")
@@ -34,6 +34,9 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     if made_id is not None and fields.get("id") in (None, ""):
         fields = {**fields, "id": made_id}
     key = str(field(path, where, fields, "id", (str, int)))
+    check_unicode(path, f"{where}id", key)
+    title = str(fields.get("title") or "")
+    check_unicode(path, f"{where}title", title)
     text = field(path, where, fields, "question", str)
     check_text(path, f"{where}question", text)
     context = field(path, where, fields, "context", str)
@@ -52,7 +55,7 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     answers = tuple(dict.fromkeys(answer for answer, _ in known if answer.strip()))
     if answers and impossible is None:
         impossible = False
-    return Question(key, text, context, str(fields.get("title") or ""), answers, impossible)
+    return Question(key, text, context, title, answers, impossible)
 
 
 def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
@@ -80,7 +83,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
         answers = [answers]
     if isinstance(answers, dict):
         texts = answers.get("text", [])
-        starts = answers.get("answer_start") or [None] * len(texts)
+        starts = answers.get("answer_start") or [None] * (len(texts) if isinstance(texts, list) else 0)
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
             raise QuestionsInvalid(path, f"{where}answers has not as many answer_start as text")
         answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
@@ -93,6 +96,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
         text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (answer, None)
         if not isinstance(text, str):
             raise QuestionsInvalid(path, f"{where}answers[{number}] is neither a text nor an object with `text`")
+        check_unicode(path, f"{where}answers[{number}]", text)
         if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
             raise QuestionsInvalid(path, f"{where}answers[{number}].answer_start is no whole number")
         found.append((text, start))

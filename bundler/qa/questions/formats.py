@@ -104,6 +104,8 @@ def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
         except json.JSONDecodeError as error:
             what = f"line {number} is not JSON: {error.msg} at column {error.pos + 1}"
             raise QuestionsInvalid(path, what, LINES_HINT) from error
+        except ValueError as error:
+            raise QuestionsInvalid(path, f"line {number}: a number has too many digits", LINES_HINT) from error
         except RecursionError as error:
             raise QuestionsInvalid(path, f"line {number} is nested too deeply", LINES_HINT) from error
         yield question_of(path, f"line {number}: ", fields, reading, made_id=f"line-{number}")

@@ -50,6 +50,8 @@ class JsonStream:
                 refusal = self._no_json(error.msg, error.pos)  # by what is in memory now
                 if not (cut and self._more()):
                     raise refusal from error
+            except ValueError as error:  # Python's limit for whole numbers
+                raise self._no_json("a number has too many digits", self._at) from error
             except RecursionError as error:
                 raise self._too_deep() from error
             if len(self._text) - self._at > LARGEST:
@@ -93,7 +95,7 @@ class JsonStream:
         self.peek()
         try:
             _, end = self._decoder.raw_decode(self._text, self._at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return False
         if end + LONGEST_WORD >= len(self._text):
             return False

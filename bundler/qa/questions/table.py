@@ -14,6 +14,7 @@ from bundler.types import Question
 
 NEEDED = ("question", "context")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
+COLUMNS_HINT = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
 LONGEST = 1 << 26  # characters of a cell
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -29,8 +30,11 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
     lines = lines_of(path)
     head = next(lines, "")
     names = {name: columns.get(name, name) for name in FIELDS}
-    separator = _separator(path, head, [names[name] for name in NEEDED])
     csv.field_size_limit(LONGEST)
+    try:
+        separator = _separator(path, head, [names[name] for name in NEEDED])
+    except csv.Error as error:
+        raise QuestionsInvalid(path, f"its first line is no line of a table: {error}", COLUMNS_HINT) from error
     rows = csv.reader(chain([head], lines), delimiter=separator, strict=True)
     try:
         header = [name.strip() for name in next(rows)]
@@ -63,8 +67,7 @@ def _separator(path: Path, head: str, needed: Sequence[str]) -> str:
         said = f"its columns, separated by {SEPARATORS[separator]}, are {', '.join(map(repr, found[separator]))}"
     else:
         said = f"its first line is {head.strip()[:80]!r}, in which nothing separates columns"
-    hint = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
-    raise QuestionsInvalid(path, f"has no column {missing!r}: {said}", hint)
+    raise QuestionsInvalid(path, f"has no column {missing!r}: {said}", COLUMNS_HINT)
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> None:
@@ -88,7 +91,7 @@ def _fields(path: Path, where: str, cells: Mapping[str, str]) -> dict[str, Any]:
     if answers.startswith(('["', '[{"', '{"', "[]")):
         try:
             fields["answers"] = json.loads(answers)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise QuestionsInvalid(path, f"{where}: answers is no JSON: {error}") from error
     elif answers.startswith(("['", "{'")):
         hint = "Write a text, or JSON: a list of texts."

@@ -63,6 +63,15 @@ def check_text(source: Path | str, where: str, text: str) -> None:
     """
     if not text.strip():
         raise QuestionsInvalid(source, f"{where} is empty", "Give every question a text and a context.")
+    check_unicode(source, where, text)
+
+
+def check_unicode(source: Path | str, where: str, text: str) -> None:
+    """Refuses what no UTF-8 file can hold.
+
+    Raises:
+        QuestionsInvalid
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
