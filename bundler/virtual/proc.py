@@ -111,7 +111,7 @@ def up_to_date(root: Path, path: str) -> str:
     first, *rest = path.split("/")[2:] or [""]
     if first == "self":
         first = str(os.getpid())
-    if first.isdigit():
+    if first.isascii() and first.isdigit() and len(first) < 10:
         _look_at(root, int(first))
     elif first == "uptime":
         with contextlib.suppress(OSError):

@@ -55,8 +55,10 @@ class Storage:
         """The phone's canonical absolute path of `path`; the last link is followed where `follow`.
 
         Raises:
-            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR where `..` leaves what is no folder.
+            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR where `..` leaves what is no folder; EINVAL.
         """
+        if "\0" in path:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
         pending = (path if path.startswith("/") else f"{cwd}/{path}").split("/")[::-1]
         done: list[str] = []
         links = 0
@@ -98,6 +100,6 @@ class Storage:
             return DEVICES[resolved]
         if write and not (resolved == WRITABLE or resolved.startswith(WRITABLE + "/")):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        if resolved.startswith("/proc"):
+        if f"{resolved}/".startswith("/proc/"):
             resolved = proc.up_to_date(self.root, resolved)
         return self.root / resolved[1:]

@@ -42,6 +42,8 @@ def number(text: str) -> int:
     Raises:
         ValueError: if it is none.
     """
+    if not text.isascii() or "_" in text:  # Python would take them
+        raise ValueError(text)
     if "#" in text:
         base, digits = text.split("#", 1)
         return wrap(int(digits, int(base)))

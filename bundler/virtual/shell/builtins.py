@@ -238,7 +238,7 @@ def _umask(shell: "Interpreter", argv: list[str]) -> int:
     if len(argv) > 1:
         try:
             os.umask(int(argv[1], 8))
-        except ValueError:
+        except (ValueError, OverflowError):
             shell.complain(f"umask: bad mask: {argv[1]}")
             return 1
         return 0
@@ -304,6 +304,8 @@ def _describe(shell: "Interpreter", names: list[str], *, verbose: bool, status: 
 
 
 def _let(shell: "Interpreter", argv: list[str]) -> int:
+    if len(argv) < 2:
+        raise ShellError("let: missing argument")
     return int(not [evaluate(expression, shell.state) for expression in argv[1:]][-1])
 
 

@@ -48,7 +48,7 @@ SIGNALS = {member.name.removeprefix("SIG"): int(member) for member in signal.Sig
 
 def signal_number(text: str) -> int | None:
     """The number of a signal given by name or number; EXIT is 0."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 4:
         return int(text) if int(text) in (0, *SIGNALS.values()) else None
     name = text.upper().removeprefix("SIG")
     return 0 if name == "EXIT" else SIGNALS.get(name)

@@ -1,6 +1,7 @@
 """The builtins about other processes and signals: trap, wait, kill, jobs."""
 
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from bundler.virtual.shell.tools import IN_PROCESS
 
 if TYPE_CHECKING:
     from bundler.virtual.shell.interpreter import Interpreter
+
+NUMBER = re.compile("[0-9]{1,18}")
 
 
 def trap(shell: "Interpreter", argv: list[str]) -> int:
@@ -72,10 +75,10 @@ def job_id(shell: "Interpreter", argument: str) -> int:
     jobs = list(shell.state.jobs)
     if argument in ("%%", "%+", "%"):
         return jobs[-1] if jobs else -1
-    if argument.startswith("%") and argument[1:].isdigit():
+    if argument.startswith("%") and NUMBER.fullmatch(argument, 1):
         index = int(argument[1:])
         return jobs[index - 1] if 0 < index <= len(jobs) else -1
-    return int(argument) if argument.isdigit() else -1
+    return int(argument) if NUMBER.fullmatch(argument) else -1
 
 
 def _reap(shell: "Interpreter", pid: int) -> int:

@@ -31,7 +31,7 @@ from bundler.virtual.shell.words import DELIMITERS, NAME, Scanner
 CLOSERS = frozenset(("then", "elif", "else", "fi", "do", "done", "esac", "}"))
 OPENERS = frozenset(("if", "while", "until", "for", "case", "{", "[["))
 RESERVED = CLOSERS | OPENERS | frozenset(("in", "!", "]]", "function"))
-REDIRECTION = re.compile(r"[0-9]*(?:<<<|<<-|<<|<&|<>|<|>>|>&|>\||>)|&>>?(?!>)")
+REDIRECTION = re.compile(r"[0-9]?(?:<<<|<<-|<<|<&|<>|<|>>|>&|>\||>)|&>>?(?!>)")
 RESERVED_WORD = re.compile(r"[a-z]+|[{}!]|\[\[|\]\]")
 FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*\([ \t]*\)")
 ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")

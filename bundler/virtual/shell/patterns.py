@@ -40,15 +40,27 @@ def is_pattern(pattern: str) -> bool:
 
 
 @lru_cache(maxsize=512)
-def compiled(pattern: str, *, shortest: bool = False, ignore_case: bool = False) -> re.Pattern[str]:
-    """The regular expression of a shell pattern."""
-    star = ".*?" if shortest else ".*"
-    result, position = "", 0
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a shell pattern; sought in a text, it finds the longest match.
+
+    What stands between two stars is taken where it fits first and never sought again, which is as good, and fast.
+    """
+    first, *others = _pieces(pattern)
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    return re.compile(first + "".join(f"(?>.*?{each})" for each in middle if each) + ".*" + last, re.DOTALL)
+
+
+def _pieces(pattern: str) -> list[str]:
+    """The regular expressions between the pattern's stars."""
+    pieces, result, position = [], "", 0
     while position < len(pattern):
         character = pattern[position]
         position += 1
         if character == "*":
-            result += star
+            pieces.append(result)
+            result = ""
         elif character == "?":
             result += "."
         elif character == "\\" and position < len(pattern):
@@ -59,7 +71,7 @@ def compiled(pattern: str, *, shortest: bool = False, ignore_case: bool = False)
             position = end + 1
         else:
             result += re.escape(character)
-    return re.compile(result, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    return [*pieces, result]
 
 
 def _bracket_end(pattern: str, start: int) -> int:
@@ -75,20 +87,27 @@ def _bracket_end(pattern: str, start: int) -> int:
 
 def _bracket(body: str) -> str:
     negated = body[:1] in ("!", "^")
-    body = body[1:] if negated else body
-    result, position = "", 0
+    position, result = int(negated), ""
     while position < len(body):
         if body.startswith("[:", position) and (end := body.find(":]", position)) > 0:
             result += CLASSES.get(body[position + 2 : end], "")
             position = end + 2
             continue
-        position += body[position] == "\\" and position + 1 < len(body)
-        character = body[position]
-        result += character if character == "-" and 0 < position < len(body) - 1 else re.escape(character)
-        position += 1
+        first, position = _member(body, position)
+        last = first
+        if body[position : position + 1] == "-" and position + 1 < len(body):
+            last, position = _member(body, position + 1)
+        if first <= last:  # else it holds nothing, as in mksh
+            result += f"{re.escape(first)}-{re.escape(last)}"
     if not result:
-        return "(?!)"
+        return "." if negated else "(?!)"
     return f"[{'^' if negated else ''}{result}]"
+
+
+def _member(body: str, position: int) -> tuple[str, int]:
+    """The character there, which a backslash may protect, and the place behind it."""
+    position += body[position] == "\\" and position + 1 < len(body)
+    return body[position], position + 1
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -1,20 +1,26 @@
 """The builtins `read` and `getopts`."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
-from bundler.virtual.shell.state import ShellError
+from bundler.virtual.shell.state import LONGEST_NUMBER, ShellError
 
 if TYPE_CHECKING:
     from bundler.virtual.shell.interpreter import Interpreter
 
 BLOCK = 4096
+DESCRIPTOR = re.compile("[0-9]{1,3}")
 
 
 def read(shell: "Interpreter", argv: list[str]) -> int:
     """`read [-r] [-u fd] [-d x] [-p text] [name...]`: 1 at the end of the input."""
     raw, fd, delimiter, names = _options(argv)
-    line, whole = _line(fd, raw=raw, delimiter=delimiter)
+    try:
+        line, whole = _line(fd, raw=raw, delimiter=delimiter)
+    except OSError as error:
+        shell.complain(f"read: {fd}: {error.strerror}")
+        return 2
     values = _split(line, len(names), shell.state.variables.get("IFS", " \t\n"))
     for name, value in zip(names, values, strict=True):
         shell.state.set(name, value)
@@ -33,7 +39,7 @@ def _options(argv: list[str]) -> tuple[bool, int, bytes, list[str]]:
                 raw = True
             elif letter in "udp":
                 value = option[index:] or (arguments.pop(0) if arguments else "")
-                fd = int(value) if letter == "u" and value.isdigit() else fd
+                fd = int(value) if letter == "u" and DESCRIPTOR.fullmatch(value) else fd
                 delimiter = os.fsencode(value[:1]) or b"\0" if letter == "d" else delimiter
                 break
             else:
@@ -107,7 +113,8 @@ def getopts(shell: "Interpreter", argv: list[str]) -> int:
     letters, name = argv[1], argv[2]
     arguments = argv[3:] or shell.state.positional
     state = shell.state
-    index = int(state.get("OPTIND") or "1")
+    told = state.get("OPTIND") or ""
+    index = max(1, int(told)) if told.isascii() and told.isdigit() and len(told) < LONGEST_NUMBER else 1
     if index == shell.option_index + 1 and shell.option_offset > 1:
         index -= 1  # OPTIND counts a word from its first letter on
     elif index != shell.option_index:
@@ -117,6 +124,8 @@ def getopts(shell: "Interpreter", argv: list[str]) -> int:
         state.set("OPTIND", str(index + (word == "--")))
         state.set(name, "?")
         return 1
+    if shell.option_offset >= len(word):  # the arguments are others than before
+        shell.option_offset = 1
     letter = word[shell.option_offset]
     shell.option_offset += 1
     rest = word[shell.option_offset :]

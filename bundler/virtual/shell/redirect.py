@@ -127,7 +127,7 @@ class Descriptors:
             return None
         try:
             return fcntl.fcntl(int(text), fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS)
-        except (ValueError, OSError):
+        except (ValueError, OSError, OverflowError):
             raise RedirectionError(f"{redirection.operator}{text} : bad file descriptor") from None
 
     def _open(self, redirection: Redirection) -> int:

@@ -11,6 +11,7 @@ OPTIONS = {"e": "errexit", "u": "nounset", "x": "xtrace", "f": "noglob", "n": "n
 OPTIONS |= {"C": "noclobber", "m": "monitor", "v": "verbose", "h": "trackall", "b": "notify"}
 OTHER_OPTIONS = ("pipefail", "posix", "sh")
 NO_JOB = 0
+LONGEST_NUMBER = 10  # digits; no parameter has a longer one
 
 
 class ShellError(Exception):
@@ -56,7 +57,7 @@ class State:
     def get(self, name: str) -> str | None:
         """The value of the parameter `name`, None if it is unset. `@` and `*` are joined by blanks."""
         if name.isdigit():
-            index = int(name)
+            index = int(name) if len(name) < LONGEST_NUMBER else len(self.positional) + 1
             if index == 0:
                 return self.name
             return self.positional[index - 1] if index <= len(self.positional) else None

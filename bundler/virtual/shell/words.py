@@ -302,6 +302,8 @@ class Scanner(ABC):
 def _character(code: str) -> str:
     """What the escape `\\code` stands for: a byte for octal and x, a character for u and U."""
     if code[0] in "uU":
-        return chr(int(code[1:], 16))
+        point = int(code[1:], 16)  # mksh knows those of 16 bits, and writes halves of surrogate pairs as they are
+        character = chr(point) if point < 0xFFFE else "\ufffd"
+        return character.encode(errors="surrogatepass").decode(errors="surrogateescape")
     value = int(code[1:], 16) if code[0] == "x" else int(code, 8) & 0xFF
     return bytes([value]).decode(errors="surrogateescape")

@@ -92,7 +92,7 @@ def unary_test(operator: str, operand: str, context: Context) -> bool:
     if operator == "-z":
         return operand == ""
     if operator == "-t":
-        return operand.isdigit() and os.isatty(int(operand))
+        return re.fullmatch("[0-9]{1,3}", operand) is not None and os.isatty(int(operand))
     if operator not in UNARY:
         raise Failure(f"{operator}: {UNEXPECTED}", 2)
     try:
@@ -209,6 +209,7 @@ def echo(argv: Sequence[str], context: Context) -> int:
     return 0
 
 
+WIDEST = 5  # digits of a width
 FORMAT = re.compile(rb"%(%|([-+ #0]*)(\*|[0-9]+)?(?:\.(\*|[0-9]*))?([a-zA-Z])?)")
 
 
@@ -246,12 +247,13 @@ def _formatted(template: bytes, arguments: list[str], context: Context) -> bytes
         if match.group(1) == b"%":
             result += b"%"
             continue
-        flags, width, precision, kind = match.group(2), match.group(3), match.group(4), match.group(5)
+        flags, kind = match.group(2), match.group(5)
         if not kind or kind not in b"diouxXcsbeEfFgGaA":
             raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 1}")
-        width = str(_value(arguments, context)).encode() if width == b"*" else width or b""
-        precision = str(_value(arguments, context)).encode() if precision == b"*" else precision
-        specification = b"%" + flags + width + (b"" if precision is None else b"." + precision)
+        width, precision = (_number_in(match, group, arguments, context) for group in (3, 4))
+        if precision is not None and precision.startswith(b"-"):
+            precision = None  # as in C
+        specification = b"%" + flags + (width or b"") + (b"" if precision is None else b"." + precision)
         if kind in b"diouxX":
             number = _value(arguments, context)
             if kind in b"ouxX" and number < 0:
@@ -272,6 +274,16 @@ def _formatted(template: bytes, arguments: list[str], context: Context) -> bytes
             if stop:
                 raise _Stop(result)
     return result + template[position:]
+
+
+def _number_in(match: re.Match[bytes], group: int, arguments: list[str], context: Context) -> bytes | None:
+    """A width or a precision: as it stands there, or for `*` the next argument."""
+    text = match.group(group)
+    if text == b"*":
+        text = str(_value(arguments, context)).encode()
+    if len(text or b"") > WIDEST:
+        raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 1}")
+    return text
 
 
 def _value(arguments: list[str], context: Context) -> int:
