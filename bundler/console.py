@@ -1,14 +1,19 @@
 """The only place that prints: tables, progress and errors for people, one JSON document for programs."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bundler.errors import BundlerError
 from bundler.types import Progress
 
+PIECE = 1 << 16  # characters
+NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # JSON escapes the others by itself
 
 
@@ -45,8 +50,14 @@ class Console:
         if self._as_json:
             import json
 
-            plain = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # a pipe on Windows, as a rule
-            print(json.dumps(value, ensure_ascii=plain, indent=1).translate(_CONTROLS), flush=True)
+            _print_json(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+    def document_file(self, path: Path) -> None:
+        """The same from a file, which may be too large for memory."""
+        if self._as_json:
+            with path.open(encoding="utf-8") as file:
+                for piece in iter(partial(file.read, PIECE), ""):
+                    _print_json(piece)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -91,6 +102,15 @@ class Pace:
             return told
         rate = (done - before) / (now - since)
         return f"{told}, {_short(rate)}/s, {(total - done) / rate:.0f} s left"
+
+
+def _print_json(text: str) -> None:
+    """A piece of a JSON document, with escapes for what a terminal would obey, or stdout cannot say."""
+    import json
+
+    if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):  # a pipe on Windows, as a rule
+        text = NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    print(text.translate(_CONTROLS), end="", flush=True)
 
 
 def _short(number: float) -> str:

@@ -1,13 +1,14 @@
 """A run's outputs, from the phones where they are not here yet, and the answers in them."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from bundler import layout
-from bundler.bundle import Bundle, Window, read_bundle, writing
+from bundler.bundle import Bundle, Window, read_bundle
 from bundler.crew import WhenInterrupted, Work, carry_on
 from bundler.deploy import begin, look_at
 from bundler.device.chunks import chunks_of
@@ -16,13 +17,13 @@ from bundler.device.limits import Limit
 from bundler.device.outputs import load
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
-from bundler.errors import NoRun, PhoneError
-from bundler.predictions import write_n_best, write_predictions
-from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode
+from bundler.errors import BundleInvalid, NoRun, PhoneError
+from bundler.predictions import write_answers
+from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode_all
 from bundler.run import Run, newest_run
-from bundler.types import OUTPUTS, RUNTIMES, Answer, Progress, Runtime
+from bundler.types import OUTPUTS, RUNTIMES, Answer, Progress, Question, Runtime
 
-SCHEMA = 3
+TOLD_EACH = 1000  # answers
 START, END = OUTPUTS
 
 
@@ -39,12 +40,26 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A run's answers in the order of the questions, and the file they were written to."""
+    """A run whose answers are written, and how they were chosen."""
 
     bundle: Bundle
     run: Run
-    answers: tuple[Answer, ...]
-    path: Path
+    decoding: Decoding
+
+    @property
+    def path(self) -> Path:
+        """answers.json."""
+        return self.run.folder(self.bundle.path) / layout.ANSWERS
+
+    def answered(self) -> Iterator[tuple[Question, Answer]]:
+        """The questions in their order with their answers, which are decoded from the outputs when they are asked for.
+
+        Raises:
+            OutputsInvalid: an output cannot be read; BundleInvalid
+        """
+        questions, folder = iter(self.bundle.questions), self.run.folder(self.bundle.path)
+        for answer in decode_answers(self.bundle, folder, self.run.settings.chunk, self.decoding):
+            yield _question(self.bundle, questions, answer.question_id), answer
 
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress) -> Fetched:
@@ -61,16 +76,9 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
     if not run.finished:
         members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
         run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
-    progress("decoding the answers", 0, None)
-    answers = tuple(decode_answers(bundle, run.folder(path), run.settings.chunk, request.decoding))
-    target = run.folder(path) / layout.ANSWERS
-    with writing(target) as draft:
-        document = answers_document(bundle, run, answers)
-        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    odds = {answer.question_id: answer.null_odds for answer in answers} if bundle.manifest.may_be_unanswerable else None
-    write_predictions(target.parent, {answer.question_id: answer.text for answer in answers}, odds)
-    write_n_best(target.parent, answers)
-    return Fetched(bundle, run, answers, target)
+    fetched = Fetched(bundle, run, request.decoding)
+    write_answers(bundle, run, _told(fetched.answered(), len(bundle.questions), progress))
+    return fetched
 
 
 def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, limit: Limit) -> Run:
@@ -101,59 +109,48 @@ def decode_answers(bundle: Bundle, folder: Path, size: int, decoding: Decoding =
     the questions.
 
     Raises:
-        OutputsInvalid: an output cannot be read.
+        OutputsInvalid: an output cannot be read; BundleInvalid
     """
     questions, manifest = iter(bundle.questions), bundle.manifest
-    for question_id, windows in groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id):
-        yield decode(
-            next(question for question in questions if question.id == question_id),
-            [logits for _, logits in windows],
-            max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
-            may_be_unanswerable=manifest.may_be_unanswerable,
-            n_best=decoding.n_best,
-            null_threshold=decoding.null_threshold,
-        )
+    windows = groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id)
+    return decode_all(
+        ((_question(bundle, questions, question_id), [logits for _, logits in own]) for question_id, own in windows),
+        max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
+        may_be_unanswerable=manifest.may_be_unanswerable,
+        n_best=decoding.n_best,
+        null_threshold=decoding.null_threshold,
+    )
+
+
+def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -> Question:
+    """The next of the questions that has this id.
+
+    Raises:
+        BundleInvalid: there is none
+    """
+    found = next((question for question in questions if question.id == question_id), None)
+    if found is None:
+        path = bundle.path / layout.HOST / layout.WINDOWS
+        raise BundleInvalid(path, f"has a window of question {question_id!r}, which is not there, or not in its place")
+    return found
 
 
 def _windows(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Window, WindowLogits]]:
     manifest = bundle.manifest
     for chunk in chunks_of(len(manifest.windows), size):
         logits = load(folder, chunk, manifest.outputs)
+        # mapped anew for each chunk: what was read of a mapping counts as memory until it goes
+        offsets = np.array(replace(bundle).offsets[chunk.start : chunk.stop])
         for line, window in enumerate(manifest.windows[chunk.start : chunk.stop]):
             start, end = (logits[name][line].reshape(-1) for name in (START, END))
-            yield window, WindowLogits(window.key, bundle.offsets[window.line], start, end)
+            yield window, WindowLogits(window.key, offsets[line], start, end)
 
 
-def answers_document(bundle: Bundle, run: Run, answers: tuple[Answer, ...]) -> dict[str, object]:
-    """What answers.json holds."""
-    questions = {question.id: question for question in bundle.questions}
-    return {
-        "schema": SCHEMA,
-        "bundle": bundle.id,
-        "model": bundle.manifest.model.name,
-        "precision": bundle.manifest.model.precision,
-        "runtime": run.settings.runtime,
-        "phones": [
-            {"serial": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
-        ],
-        "verified": asdict(run.verified) if run.verified else None,
-        "answers": [
-            {
-                "id": answer.question_id,
-                "question": questions[answer.question_id].text,
-                "answer": answer.text,
-                "start": answer.start,
-                "end": answer.end,
-                "confidence": round(answer.confidence, 6),
-                "score": round(answer.score, 6),
-                "best_span": {
-                    "text": questions[answer.question_id].context[slice(*answer.best_span)],
-                    "start": answer.best_span[0],
-                    "end": answer.best_span[1],
-                },
-                "null_score": round(answer.null_score, 6),
-                "window": answer.window,
-            }
-            for answer in answers
-        ],
-    }
+def _told(
+    answered: Iterable[tuple[Question, Answer]], total: int, progress: Progress
+) -> Iterator[tuple[Question, Answer]]:
+    """The same, while progress is told."""
+    for number, pair in enumerate(answered):
+        if number % TOLD_EACH == 0:
+            progress("decoding the answers", number, total)
+        yield pair

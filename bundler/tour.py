@@ -59,7 +59,7 @@ def take_tour(soc: Soc, progress: Progress) -> Tour:
             for runtime in runtimes:
                 deploy_bundle(bundle, server, DeployRequest(runtime, [phone.serial], timeout_s=RUN_S), progress)
                 fetched = fetch_answers(bundle, server, FetchRequest(runtime=runtime), progress)
-                answers[runtime] = fetched.answers
+                answers[runtime] = tuple(answer for _, answer in fetched.answered())
         return Tour(tuple(Row(*row) for row in zip(built.questions, answers["dsp"], answers["cpu"], strict=True)))
 
 

@@ -1,13 +1,15 @@
 """deploy and fetch-answers as tests call them."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bundler.bundle import Bundle
 from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.phone import Phone
-from bundler.fetch import Fetched, FetchRequest, fetch_answers
+from bundler.fetch import FetchRequest, fetch_answers
 from bundler.run import Run
-from bundler.types import Progress, Runtime
+from bundler.types import Answer, Progress, Runtime
 
 RUN_S = 120.0
 
@@ -21,9 +23,19 @@ def deploy(phone: Phone, bundle: Bundle, runtime: Runtime = "cpu", progress: Pro
     return deploy_bundle(bundle.path, phone.server, request, progress)
 
 
-def fetch(phone: Phone, bundle: Bundle, runtime: Runtime | None = None, **options: Any) -> Fetched:
+@dataclass(frozen=True)
+class Outcome:
+    """What was fetched, with the answers as they were then."""
+
+    run: Run
+    path: Path
+    answers: tuple[Answer, ...]
+
+
+def fetch(phone: Phone, bundle: Bundle, runtime: Runtime | None = None, **options: Any) -> Outcome:
     request = FetchRequest([phone.serial], runtime, **{"timeout_s": RUN_S, **options})
-    return fetch_answers(bundle.path, phone.server, request, quiet)
+    fetched = fetch_answers(bundle.path, phone.server, request, quiet)
+    return Outcome(fetched.run, fetched.path, tuple(answer for _, answer in fetched.answered()))
 
 
 def sh(phone: Phone, script: str) -> str:

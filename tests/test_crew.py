@@ -92,7 +92,7 @@ def test_phones_share_the_work_and_answers_are_in_order(
         assert sum(part.windows["cpu"] for part in run.parts) >= 40
         assert all(part.chunks >= 1 for part in run.parts)
         fetched = fetch_answers(bundle.path, server, FetchRequest(), quiet)
-        assert [answer.question_id for answer in fetched.answers] == [f"q{n}" for n in range(40)]
+        assert [question.id for question, _ in fetched.answered()] == [f"q{n}" for n in range(40)]
         assert fetched.run.phones == tuple(phone.serial for phone in started)
 
 

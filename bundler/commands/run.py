@@ -1,5 +1,6 @@
 """Running bundles on phones: deploy, fetch-answers, stop, clean."""
 
+from itertools import islice
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +24,8 @@ from bundler.commands.options import (
 from bundler.console import Console
 from bundler.errors import NotVerified
 from bundler.types import Runtime
+
+MOST_SHOWN = 100  # answers
 
 
 @app.command()
@@ -108,7 +111,7 @@ def fetch_answers_command(
     as_json: Json = False,
 ) -> None:
     """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
-    from bundler.fetch import FetchRequest, answers_document, fetch_answers
+    from bundler.fetch import FetchRequest, fetch_answers
     from bundler.qa.spans import Decoding
 
     console = Console(as_json=as_json)
@@ -116,11 +119,11 @@ def fetch_answers_command(
     request = FetchRequest(device or (), runtime, timeout, on_interrupt, decoding)
     with console.progress() as progress:
         fetched = fetch_answers(bundle, adb_server(adb_host, adb_port), request, progress)
-    questions = [question.text for question in fetched.bundle.questions]
-    rows = [(q, shown(a), f"{a.confidence:.3f}") for q, a in zip(questions, fetched.answers, strict=True)]
+    rows = [(q.text, shown(a), f"{a.confidence:.3f}") for q, a in islice(fetched.answered(), MOST_SHOWN)]
     console.table(("question", "answer", "confidence"), rows)
-    console.say(f"written to {fetched.path}")
-    console.document(answers_document(fetched.bundle, fetched.run, fetched.answers))
+    more = len(fetched.bundle.questions) - len(rows)
+    console.say(f"{f'and {more:,} more; all ' if more else ''}written to {fetched.path}")
+    console.document_file(fetched.path)
 
 
 @app.command()

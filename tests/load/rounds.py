@@ -11,7 +11,7 @@ from bundler.device.server import private_adb_server
 from bundler.fetch import FetchRequest, fetch_answers
 from bundler.types import Question
 from tests.deploying import quiet
-from tests.load.census import SETTLE_S, Census, marked, processes_of, settled, take
+from tests.load.census import SETTLE_S, Census, marked, phone_files, processes_of, settled, take
 from tests.load.commands import command
 from tests.load.material import FAST, demo_bundle, phone_of
 
@@ -34,10 +34,12 @@ class Rounds:
     phone_bytes: tuple[int, int]
     left: int
     left_files: int
+    new_on_phone: tuple[str, ...]
 
     @property
     def failures(self) -> list[str]:
         told = [f"{name} grew from {was} to {now}" for name, (was, now) in self.after.grown(self.before).items()]
+        told += [f"new on the phone: {name}" for name in self.new_on_phone]
         if self.left:
             told.append(f"{self.left} processes outlived the phone and the adb server")
         if self.left_files:
@@ -71,7 +73,8 @@ def go_round(folder: Path, rounds: int) -> Rounds:
 
             for number in range(WARM_UP):
                 _round(bundle, server, phone.serial, typed=number == 0)
-            before, resident = settled(look), (_resident("self"), _resident(str(phone.pid)))
+            before, files_before = settled(look), phone_files(phone.state)
+            resident = (_resident("self"), _resident(str(phone.pid)))
             begun, typed = time.monotonic(), 0
             for number in range(rounds):
                 as_process = number % TYPED_EVERY == 0
@@ -79,10 +82,11 @@ def go_round(folder: Path, rounds: int) -> Rounds:
                 typed += as_process
             seconds = time.monotonic() - begun
             after = settled(look, before)
+            fresh = tuple(sorted(phone_files(phone.state) - files_before))
             own, phones = (resident[0], _resident("self")), (resident[1], _resident(str(phone.pid)))
         left = _left(mark)
         files = sum(1 for _ in temporary.rglob("*"))
-    return Rounds(rounds, typed, seconds, before, after, own, phones, left, files)
+    return Rounds(rounds, typed, seconds, before, after, own, phones, left, files, fresh)
 
 
 def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> None:
@@ -98,7 +102,8 @@ def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> No
     else:
         request = DeployRequest("cpu", [serial], chunk=4, restart=True, timeout_s=TIMEOUT_S)
         deploy_bundle(bundle.path, server, request, quiet)
-        count = len(fetch_answers(bundle.path, server, FetchRequest([serial], timeout_s=TIMEOUT_S), quiet).answers)
+        fetched = fetch_answers(bundle.path, server, FetchRequest([serial], timeout_s=TIMEOUT_S), quiet)
+        count = sum(1 for _ in fetched.answered())
     if count != len(bundle.questions):
         raise RuntimeError(f"{count} answers to {len(bundle.questions)} questions")
 
