@@ -21,6 +21,7 @@ from bundler.bundle import (
     file_entries,
     read_bundle,
     read_windows,
+    write_manifest,
 )
 from bundler.check import check_dlc
 from bundler.inputs import kept_questions, write_windows
@@ -111,7 +112,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress, notes: No
         progress("checking the bundle", 0, None)
         files = file_entries(draft, besides=device / layout.INPUTS)
         manifest = _manifest(request, source, record, windows, files)
-        (draft / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
+        write_manifest(draft, manifest)
     return read_bundle(out)
 
 

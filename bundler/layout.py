@@ -8,6 +8,7 @@ DEFAULT_BUNDLE = "bundle"
 
 # in the bundle
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"  # of the manifest, as sha256sum writes it
 DEVICE = "device"
 HOST = "host"
 RUNS = "runs"

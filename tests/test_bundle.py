@@ -13,7 +13,7 @@ import pytest
 
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle, Manifest, read_bundle
+from bundler.bundle import Bundle, Manifest, read_bundle, seal
 from bundler.errors import BundleInvalid, FileUnreadable, HostStorageFailed, QuestionsInvalid, UsageError
 from bundler.types import Question, QuestionSet
 from bundler.virtual.net_run import read_input_list
@@ -109,6 +109,7 @@ def test_a_manifest_cannot_point_outside(bundle: Bundle, name: str) -> None:
     document = json.loads((bundle.path / layout.MANIFEST).read_text())
     document["files"][name] = document["files"]["device/model.dlc"]
     (bundle.path / layout.MANIFEST).write_text(json.dumps(document))
+    seal(bundle.path)
     with pytest.raises(BundleInvalid, match="lies outside the bundle"):
         read_bundle(bundle.path)
 

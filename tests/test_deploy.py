@@ -11,7 +11,7 @@ import pytest
 
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle
+from bundler.bundle import Bundle, seal
 from bundler.device import outputs
 from bundler.device.chunks import chunks_of
 from bundler.device.phone import Phone
@@ -183,6 +183,7 @@ def test_a_bundle_with_odd_file_names_is_refused(name: str, phone: Phone, bundle
     fields = json.loads(manifest.read_text())
     fields["files"][f"device/lib/{name}"] = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
     manifest.write_text(json.dumps(fields))
+    seal(bundle.path)
     with pytest.raises(BundleInvalid, match="has a name that cannot go to a phone"):
         deploy(phone, bundle)
 

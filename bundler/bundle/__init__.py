@@ -23,7 +23,7 @@ from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "FileEntry", "Manifest", "ModelRecord", "Window", "drafting",
-    "file_entries", "read_bundle", "read_questions", "read_windows", "sha256_of", "writing",
+    "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of", "write_manifest", "writing",
 ]  # fmt: skip
 
 
@@ -100,8 +100,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """The manifest of the bundle in this folder, and its checksum. Raises: OSError"""
+    (root / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
+    seal(root)
+
+
+def seal(root: Path) -> None:
+    """Writes the checksum of the manifest as it is. Raises: OSError"""
+    (root / layout.SEAL).write_bytes(_seal_of((root / layout.MANIFEST).read_bytes()))
+
+
+def _seal_of(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {layout.MANIFEST}\n".encode()
+
+
 def read_bundle(path: Path) -> Bundle:
-    """The bundle at `path`, every file checked against the manifest.
+    """The bundle at `path`, every file checked against the manifest, and the manifest against its own checksum.
 
     Raises:
         FileUnreadable: there is none; BundleInvalid: the file named is missing, changed, or no manifest.
@@ -115,13 +130,15 @@ def read_bundle(path: Path) -> Bundle:
         manifest = Manifest.from_json(raw.decode())
     except (ValueError, RecursionError) as error:
         raise BundleInvalid(manifest_path, f"is no manifest that this release reads: {error}") from error
+    _check_seal(path, raw)
     for name in NEEDED:
         if name not in manifest.files:
             raise BundleInvalid(manifest_path, f"does not name {name}")
+    folders: set[Path] = set()
     for name, entry in manifest.files.items():
-        _verify(path, name, entry)
+        _verify(path, name, entry, folders)
     for name, entry in _input_files(path, manifest):
-        _verify(path, name, entry)
+        _verify(path, name, entry, folders)
     inputs, outputs = ([spec.name for spec in side] for side in (manifest.inputs, manifest.outputs))
     windows = read_windows(path / layout.HOST, inputs, outputs)
     return Bundle(path, replace(manifest, windows=windows), hashlib.sha256(raw).hexdigest()[:16])
@@ -140,12 +157,26 @@ def _input_files(root: Path, manifest: Manifest) -> Iterator[tuple[str, FileEntr
             yield f"{layout.DEVICE}/{name}", FileEntry(sizes[tensor], sha256)
 
 
-def _verify(root: Path, name: str, entry: FileEntry) -> None:
-    path = root / name
+def _check_seal(root: Path, manifest: bytes) -> None:
+    path = root / layout.SEAL
+    try:
+        told = path.read_bytes()
+    except OSError as error:
+        raise BundleInvalid(path, f"cannot be read: {error.strerror}") from error
+    if told != _seal_of(manifest):
+        raise BundleInvalid(root / layout.MANIFEST, "was changed after the bundle was built")
+
+
+def _verify(root: Path, name: str, entry: FileEntry, folders: set[Path]) -> None:
+    """Checks a file; `folders` are those already known to be the bundle's own, and no links elsewhere."""
+    path, folder = root / name, Path(name).parent
     if Path(name).anchor or ".." in Path(name).parts:
         raise BundleInvalid(path, "lies outside the bundle")
     try:
-        status = path.stat()
+        if folder not in folders and (root / folder).resolve() != root.resolve() / folder:
+            raise BundleInvalid(path, "lies outside the bundle")
+        folders.add(folder)
+        status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleInvalid(path, "is no file")
         if status.st_size != entry.size:

@@ -80,6 +80,11 @@ class Archiver:
         yield from _entry(layout.INPUT_LIST, b"".join(lines))
         folder = os.fspath(self._bundle.path / layout.DEVICE)
         windows = self._bundle.manifest.windows[chunk.start : chunk.stop]
+        for number, (line, window) in enumerate(zip(lines[1:], windows, strict=True), chunk.start):
+            files = {entry.rpartition(b":=")[2].decode(errors="replace") for entry in line.split()}
+            if not files <= set(window.inputs.values()):
+                what = f"has in line {number + 2} other files than its window"
+                raise BundleInvalid(self._bundle.path / layout.DEVICE / layout.INPUT_LIST, what)
         for name in dict.fromkeys(name for window in windows for name in window.inputs.values()):  # some share files
             yield from _entry(name, _read(f"{folder}/{name}"))
         yield tarball.END
