@@ -16,7 +16,7 @@ import onnx
 from benchmarks.mobilebert import Size, random_mobilebert
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle, file_entries, read_bundle
+from bundler.bundle import Bundle, file_entries, read_bundle, write_manifest
 from bundler.device import tarball
 from bundler.device.chunks import chunks_of
 from bundler.model.make import Recipe
@@ -111,9 +111,9 @@ def with_stand_in(bundle: Bundle, chunk: int) -> Bundle:
     for size in {len(each) for each in chunks_of(len(bundle.manifest.windows), chunk)}:
         (program.parent / f"outputs-{size}.tar").write_bytes(b"".join(_outputs(bundle, size)))
     entries = file_entries(bundle.path, besides=device / layout.INPUTS)
-    files = {name: entry for name, entry in entries.items() if name != layout.MANIFEST}
+    files = {name: entry for name, entry in entries.items() if name not in (layout.MANIFEST, layout.SEAL)}
     manifest = replace(bundle.manifest, files=files)
-    (bundle.path / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
+    write_manifest(bundle.path, manifest)
     return read_bundle(bundle.path)
 
 
