@@ -1,21 +1,14 @@
-"""What a bundle's files are written and read with: drafts, lines of JSON, arrays, values whose kinds are looked at."""
+"""How a bundle's files come to be, whole or not at all, and how its lines of JSON are read."""
 
-import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytest
 
 from bundler import layout
 from bundler.bundle import drafting, file_entries, lines, sha256_of, writing
-from bundler.bundle.arrays import map_array, read_arrays
 from bundler.bundle.lines import JsonLines
-from bundler.bundle.typed import typed
 from bundler.errors import BundleInvalid, HostStorageFailed, UsageError
 
 # drafts
@@ -184,158 +177,3 @@ def test_a_line_that_is_none_is_named(tmp_path: Path) -> None:
         found[1]
     with pytest.raises(BundleInvalid, match=rf"^{path}: line 3 is not what build writes: "):
         found[2]
-
-
-# arrays
-
-KIND = (np.float32, (2, 3))
-VALUES = np.arange(6, dtype="<f4").reshape(2, 3)
-
-
-def npy(values: Any) -> bytes:
-    made = io.BytesIO()
-    np.save(made, values)
-    return made.getvalue()
-
-
-def version_2(values: Any) -> bytes:
-    made = io.BytesIO()
-    np.lib.format.write_array(made, values, version=(2, 0))
-    return made.getvalue()
-
-
-NO_ARRAYS = [
-    (npy(VALUES.astype("<f8")), r"it is float64 \(2, 3\), not float32 \(2, 3\)"),
-    (npy(VALUES.astype(">f4")), r"it is >f4 \(2, 3\), not float32 \(2, 3\)"),
-    (npy(VALUES.T), r"it is float32 \(3, 2\), not float32 \(2, 3\)"),
-    (npy(np.asfortranarray(VALUES)), r"it is float32 \(2, 3\), not float32 \(2, 3\)"),
-    (version_2(VALUES), r"its format is \(2, 0\)"),
-    (b"no array", "magic string"),
-    (npy(VALUES).replace(b"{", b"\0"), "its header is damaged|header"),
-]
-
-
-def test_an_array_is_mapped(tmp_path: Path) -> None:
-    path = tmp_path / "x.npy"
-    path.write_bytes(npy(VALUES))
-    found = map_array(path, KIND)
-    assert isinstance(found, np.memmap)
-    assert found.tolist() == VALUES.tolist()
-    with pytest.raises(ValueError, match="read-only"):
-        found[0, 0] = 1
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        *NO_ARRAYS,
-        (npy(VALUES)[:-1], "it was cut short, or is too long, or empty"),
-        (npy(VALUES) + b"x", "it was cut short, or is too long, or empty"),
-    ],
-)
-def test_what_is_no_such_array_is_not_mapped(content: bytes, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.npy"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=said):
-        map_array(path, KIND)
-
-
-def test_an_empty_array_is_not_mapped(tmp_path: Path) -> None:
-    path = tmp_path / "x.npy"
-    path.write_bytes(npy(VALUES[:0]))
-    with pytest.raises(ValueError, match="empty"):
-        map_array(path, (np.float32, (0, 3)))
-
-
-def test_arrays_are_read_by_their_names(tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    np.savez(path, one=VALUES, other=VALUES.astype("<i4"))
-    found = read_arrays(path, {"other": (np.int32, (2, 3)), "one": KIND})
-    assert {name: (values.dtype, values.tolist()) for name, values in found.items()} == {
-        "one": (np.float32, VALUES.tolist()),
-        "other": (np.int32, VALUES.tolist()),
-    }
-    found["one"][0, 0] = 7  # it is nobody else's
-    with pytest.raises(ValueError, match="third"):
-        read_arrays(path, {"third": KIND})
-    with pytest.raises(FileNotFoundError):
-        read_arrays(tmp_path / "nowhere", {"one": KIND})
-
-
-@pytest.mark.parametrize(("content", "said"), [*NO_ARRAYS, (npy(VALUES)[:-1], "x was cut short")])
-def test_what_are_no_such_arrays_are_not_read(content: bytes, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x.npy", content)
-    with pytest.raises(ValueError, match=said):
-        read_arrays(path, {"x": KIND})
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="zip file"):
-        read_arrays(path, {"x": KIND})
-
-
-# values whose kinds are looked at
-
-
-@dataclass(frozen=True)
-class Inner:
-    x: int
-
-
-@dataclass(frozen=True)
-class Outer:
-    name: str
-    share: float
-    inner: Inner | None
-    kind: Literal["a", "b"] | Literal[""]
-    many: tuple[Inner, ...]
-    sizes: Mapping[str, int]
-    several: Sequence[str] = ()
-    flag: bool = False
-
-
-GOOD = {"name": "n", "share": 0.5, "inner": {"x": 1}, "kind": "a", "many": [{"x": 2}, {"x": 3}], "sizes": {"k": 4}}
-
-
-def test_a_value_becomes_what_it_is_to_be() -> None:
-    assert typed(Outer, GOOD) == Outer("n", 0.5, Inner(1), "a", (Inner(2), Inner(3)), {"k": 4}, (), False)
-    more = {**GOOD, "share": 7, "inner": None, "kind": "", "several": ["x"], "flag": True}
-    found = typed(Outer, more)
-    assert found == Outer("n", 7.0, None, "", (Inner(2), Inner(3)), {"k": 4}, ("x",), True)
-    assert type(found.share) is float
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"name": 7}, "it.name is not of the kind str"),
-        ({"name": None}, "it.name is not of the kind str"),
-        ({"share": "7"}, "it.share is not of the kind float"),
-        ({"share": 1 << 53}, "it.share is not of the kind float"),
-        ({"share": True}, "it.share is not of the kind float"),
-        ({"inner": 7}, "it.inner is no object"),
-        ({"inner": {}}, "it.inner has no x"),
-        ({"inner": {"x": 1, "y": 2}}, "it.inner has an unknown 'y'"),
-        ({"inner": {"x": 1.0}}, "it.inner.x is not of the kind int"),
-        ({"inner": {"x": True}}, "it.inner.x is not of the kind int"),
-        ({"kind": "c"}, "it.kind is not one of ''"),
-        ({"kind": ["a"]}, "it.kind is not one of ''"),
-        ({"many": {}}, "it.many is not of the kind tuple"),
-        ({"many": [{"x": 2}, {"x": "3"}]}, r"it.many\[1\].x is not of the kind int"),
-        ({"sizes": []}, "it.sizes is not of the kind Mapping"),
-        ({"sizes": {"k": "4"}}, "it.sizes.k is not of the kind int"),
-        ({"several": "x"}, "it.several is not of the kind Sequence"),
-        ({"flag": 1}, "it.flag is not of the kind bool"),
-        ({"odd": 1}, "it has an unknown 'odd'"),
-    ],
-)
-def test_a_value_of_another_kind_is_named(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{said}$"):
-        typed(Outer, {**GOOD, **changed})
-
-
-def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^it has no kind$"):
-        typed(Outer, {name: value for name, value in GOOD.items() if name not in ("name", "kind")})
-    with pytest.raises(ValueError, match=r"^this is no object$"):
-        typed(Outer, [], "this")
