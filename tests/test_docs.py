@@ -1,5 +1,6 @@
 """The documentation: what is generated is up to date, every link leads somewhere, every command line is one."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bundler").rglob("*.md")])
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-PATH_IN_WORDS = re.compile(r"`((?:docs|bundler|tests|tools|benchmarks|templates|device_scripts)/[\w./-]*\w)`")
+IN_CODE = re.compile(r"`[^`\n]+`")
+PATH_IN_CODE = re.compile(r"(?<![\w/.])(?:docs|bundler|tests|tools|benchmarks|templates|device_scripts)/[\w./-]*\w")
+MODULE = re.compile(r"python -m ((?:tests|tools|benchmarks)[\w.]*)")
 COMMANDS = list(command_help.commands())
 
 
@@ -41,9 +44,18 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_every_file_that_is_named_is_there(page: Path) -> None:
-    missing = [name for name in PATH_IN_WORDS.findall(without_code(page)) if not (ROOT / name).exists()]
-    assert missing == []
+def test_every_file_and_module_that_is_named_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = [name for code in IN_CODE.findall(without_code(page)) for name in PATH_IN_CODE.findall(code)]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in MODULE.findall(text) if importlib.util.find_spec(name) is None] == []
+
+
+def test_each_of_the_eight_points_is_shown_by_a_command() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d)\. [^|]+ \| (.*) \|$", text, flags=re.MULTILINE)
+    assert [number for number, _ in rows] == list("12345678")
+    assert all("`python -m " in shown for _, shown in rows)
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:

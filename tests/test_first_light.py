@@ -1,4 +1,7 @@
-"""The main job on real input: the demo, the README's steps, real text; on the virtual phone and the genuine one."""
+"""The main job on real input: a demo that is stopped, the README's steps on the phone of genuine parts, real text.
+
+The demo and the steps on a virtual phone are in test_readme.py.
+"""
 
 import json
 import os
@@ -49,18 +52,6 @@ def left_behind(folder: Path) -> list[str]:
     return [line.replace(b"\0", b" ").decode() for line in lines if str(folder).encode() in line]
 
 
-@pytest.mark.slow
-def test_demo(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(here))
-    rows = run(capfd, "demo")
-    assert len(rows) == 12
-    truths = [row["question"]["answers"] or [""] for row in rows]
-    for runtime in ("dsp", "cpu"):
-        assert sum(row[runtime]["text"] in known for row, known in zip(rows, truths, strict=True)) >= LEAST_RIGHT
-    assert list(here.iterdir()) == []
-    assert left_behind(here) == []
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(here)}
@@ -87,6 +78,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("phone", [pytest.param("genuine", marks=pytest.mark.genuine)], indirect=True)
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
     assert run(capfd, "build", "--precision", "fp32")["questions"] == 12

@@ -1,0 +1,163 @@
+"""Every line of every block of shell in README.md is run, on virtual phones; what is replaced, README.md says there."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bundler.bundle import read_bundle
+from bundler.cli import main
+from bundler.device.server import private_adb_server
+from bundler.resources import DEMO_MODEL, DEMO_TOKENIZER
+from bundler.run import newest_run
+from tests.snippets import QUICK, ROOT, Block, Shell, blocks, commands, phone, sdk_for_virtual_phones, shell
+from tests.test_deploy import check_logits
+from tests.test_first_light import left_behind
+
+README = ROOT / "README.md"
+BLOCKS = {block.heading + (" (tests)" if "pytest" in block.lines[0] else ""): block for block in blocks(README)}
+LEAST_RIGHT = 11
+EXIT_CODES = {"csarron/": 4, "--max-p90-ms": 8}
+"""What a line with this text ends with, where that is not 0."""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Shell]:
+    with shell(tmp_path) as made:
+        yield made
+
+
+def run(shown: Shell, block: Block, stand_ins: dict[str, str]) -> list[str]:
+    """Runs a block; returns what each line wrote to stdout."""
+    said = []
+    for line, ours in commands(block, stand_ins):
+        done = shown.run(ours)
+        expected = next((code for text, code in EXIT_CODES.items() if text in line), 0)
+        assert done.returncode == expected, f"{ours}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout or expected, ours
+        said.append(done.stdout)
+    return said
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+def test_see_it_work(here: Shell) -> None:
+    block = BLOCKS["See it work"]
+    (text,) = block.replaced
+    (said,) = run(here, block, {text: ""})
+    rows = re.findall(r"│ (yes|no) *$", said, flags=re.MULTILINE)
+    assert len(rows) == 12
+    assert rows.count("yes") >= LEAST_RIGHT
+    assert left_behind(here.folder.parent) == []
+    assert [*here.folder.iterdir(), *Path(here.environment["TMPDIR"]).glob("mbqa*")] == []
+
+
+def test_ci_takes_the_test_command() -> None:
+    """By the marks around it, as .ci/run finds it."""
+    ci = ROOT / ".ci/run"
+    if not ci.exists():
+        pytest.skip(".ci/ is part of the repository, not of the source distribution")
+    (line,) = (line for line in ci.read_text(encoding="utf-8").splitlines() if line.startswith("command="))
+    script = f'set -e\n{line}\nprintf %s "$command"'
+    found = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (found,) == BLOCKS["See it work (tests)"].lines
+    assert all(name in found for name in BLOCKS["See it work (tests)"].replaced)
+    assert 'bash -euo pipefail -c "$command"' in ci.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_step_by_step(here: Shell) -> None:
+    """Computed by the simulator: the answers are right, and the logits are the model's."""
+    port = str(free_port())
+    stand_ins = {"phone start": f"phone start --port {port}", "5555": port}
+    try:
+        said = run(here, BLOCKS["Step by step, without a phone"], stand_ins)
+    finally:
+        here.run("mbqa-bundle phone stop")
+    bundle = read_bundle(here.folder / "bundle")
+    written = here.folder / f"bundle/runs/dsp-127.0.0.1_{port}/answers.json"
+    assert written.relative_to(here.folder).as_posix() in said[3]
+    answers = json.loads(written.read_text(encoding="utf-8"))["answers"]
+    truths = {question.id: question.answers or ("",) for question in bundle.questions}
+    assert sum(entry["answer"] in truths[entry["id"]] for entry in answers) >= LEAST_RIGHT
+    newest = newest_run(bundle)
+    assert newest is not None
+    assert newest.settings.runtime == "dsp"
+    check_logits(bundle, newest, DEMO_MODEL)
+
+
+def with_models(here: Shell, stack: ExitStack) -> dict[str, str]:
+    """model.onnx and model.dlc, each with its tokenizer beside it."""
+    here.build("--limit", "1")
+    shutil.copyfile(here.folder / "bundle/device/model.dlc", here.folder / "model.dlc")
+    for folder in (here.folder, here.folder / "my-model-folder"):
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(DEMO_MODEL, folder / "model.onnx")
+        shutil.copyfile(DEMO_TOKENIZER, folder / "tokenizer.json")
+    hub = "csarron/mobilebert-uncased-squad-v2"
+    return {"my-model-folder": "my-model-folder", hub: hub, "--check": "--check --calibration-windows 1"}
+
+
+def with_an_sdk(here: Shell, stack: ExitStack) -> dict[str, str]:
+    serial = stack.enter_context(phone(here.folder / "phone", QUICK))
+    return {"/opt/qairt/2.31.0": str(sdk_for_virtual_phones(here.folder)), "SERIAL": serial}
+
+
+def with_two_phones(here: Shell, stack: ExitStack) -> dict[str, str]:
+    here.build()
+    first, second = (stack.enter_context(phone(here.folder / name, QUICK)) for name in ("one", "two"))
+    elsewhere = stack.enter_context(private_adb_server())
+    elsewhere.find(second)  # connects
+    here.environment["ANDROID_SERIAL"] = first
+    return {
+        "A": first,
+        "B": second,
+        "lab:5037": f"{elsewhere.host}:{elsewhere.port}",
+    }
+
+
+def with_bundles(here: Shell, stack: ExitStack) -> dict[str, str]:
+    """bundle/ and three more of one question, run on the CPU of a phone that computes; for bench one that does not."""
+    serial = stack.enter_context(phone(here.folder / "phone"))
+    here.environment["ANDROID_SERIAL"] = serial
+    server = ("--adb-port", here.environment["ANDROID_ADB_SERVER_PORT"])
+    for name in ("fp16", "w8a16", "w8a8"):
+        out = str(here.folder / name)
+        assert main(["build", "--limit", "1", "--precision", name, "--out", out]) == 0
+        assert main(["deploy", "--bundle", out, "--device", serial, *server]) == 0
+    shutil.copytree(here.folder / "fp16", here.folder / "bundle")
+    quick = stack.enter_context(phone(here.folder / "quick", QUICK))
+    return {"bench": f"bench --device {quick}", "--cool-down 30": "--cool-down 0"}
+
+
+SCENES: dict[str, Callable[[Shell, ExitStack], dict[str, str]]] = {
+    "Your own model, at the precision you want": with_models,
+    "On a real phone": with_an_sdk,
+    "Many questions, bad cables, several phones": with_two_phones,
+    "How good the answers are": with_bundles,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heading", SCENES)
+def test_every_line_runs(heading: str, here: Shell) -> None:
+    with ExitStack() as stack:
+        run(here, BLOCKS[heading], SCENES[heading](here, stack))
+
+
+def test_no_block_is_left_out() -> None:
+    own = {"See it work", "See it work (tests)", "Step by step, without a phone"}
+    assert set(BLOCKS) == own | set(SCENES)
+    assert len(BLOCKS) == len(blocks(README))

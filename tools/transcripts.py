@@ -1,0 +1,165 @@
+"""The terminal sessions in docs/: every block of kind `console` is run, and what was printed is written under it.
+
+    python -m tools.transcripts [PAGE...]         writes docs/with-a-phone.md and docs/without-a-phone.md
+
+Run at the repository's root. A page is one session: a folder, a home and an adb server of its own, a virtual phone that
+is shown as 127.0.0.1:5555, and a folder laid out as an SDK (tests/fake_sdk.py) that is shown as /opt/qairt/... A
+comment `<!-- scene: NAME -->` before a block sets the stage for it. Shown is what stays on a terminal: stdout, and the
+two lines of an error.
+"""
+
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from tests.snippets import Shell, phone, sdk_for_virtual_phones, shell
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "docs/with-a-phone.md", ROOT / "docs/without-a-phone.md")
+BLOCK = re.compile(
+    r"(?:<!-- scene: (?P<scene>[\w -]+) -->\n)?^(?P<indent> *)```console\n(?P<text>.*?)^(?P=indent)```$",
+    flags=re.MULTILINE | re.DOTALL,
+)
+SDK, SERIAL = "/opt/qairt/2.35.0.250530", "127.0.0.1:5555"
+REFUSING = """#!/system/bin/sh
+case " $* " in *" --use_dsp "*)
+  echo 'DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP' >&2
+  exit 1 ;;
+esac
+exec /system/bin/snpe-net-run "$@"
+"""
+"""A program that ends on the DSP as snpe-net-run did in https://github.com/qualcomm/qidk/issues/68."""
+
+
+@dataclass
+class Stage:
+    """Where a page's session happens; `serial` is the phone that is shown as SERIAL."""
+
+    shell: Shell
+    sdk: Path
+    serial: str
+
+    @property
+    def port(self) -> str:
+        return self.serial.partition(":")[2]
+
+    def play(self, line: str) -> str:
+        """What stays on the terminal of a line as the reader types it."""
+        typed = line.replace(SDK, str(self.sdk)).replace(SERIAL.partition(":")[2], self.port)
+        if found := re.fullmatch(r"export (\w+)=(\S+)", typed):
+            self.shell.environment[found[1]] = found[2]
+            return ""
+        done = self.shell.run(typed)
+        errors = [said for said in done.stderr.splitlines(keepends=True) if said.startswith(("error: ", "hint: "))]
+        shown = "".join([done.stdout, *errors])
+        for ours, readers in ((str(self.sdk), SDK), (self.serial, SERIAL), (f"_{self.port}", "_5555")):
+            shown = shown.replace(ours, readers)
+        return "".join(f"{said.rstrip()}\n" for said in shown.splitlines() if said.strip())
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="mb", dir="/tmp") as name, ExitStack() as stack:
+        folder = Path(name)
+        made = stack.enter_context(shell(folder))
+        made.environment["COLUMNS"] = "120"
+        on = Stage(made, sdk_for_virtual_phones(folder), stack.enter_context(phone(folder / "phone")))
+        made.run(f"adb connect {on.serial}")
+        yield on
+
+
+@contextmanager
+def bundle_kept(on: Stage) -> Iterator[Path]:
+    """The reader's bundle, which is afterwards what it was before."""
+    bundle = on.shell.folder / "bundle"
+    kept = bundle.with_name("kept")
+    shutil.copytree(bundle, kept)
+    yield bundle
+    shutil.rmtree(bundle)
+    kept.rename(bundle)
+
+
+@contextmanager
+def other_phone(on: Stage, *faults: str) -> Iterator[None]:
+    """Another phone is the one that is attached and shown."""
+    before = on.serial
+    on.shell.run(f"adb disconnect {before}")
+    with tempfile.TemporaryDirectory(prefix="mb") as folder, phone(Path(folder), *faults) as on.serial:
+        on.shell.run(f"adb connect {on.serial}")
+        with bundle_kept(on):
+            yield
+        on.shell.run(f"adb disconnect {on.serial}")
+    on.serial = before
+    on.shell.run(f"adb connect {before}")
+
+
+@contextmanager
+def full(on: Stage) -> Iterator[None]:
+    with other_phone(on, "disk:1000000"):
+        yield
+
+
+@contextmanager
+def unauthorized(on: Stage) -> Iterator[None]:
+    with other_phone(on, "unauthorized"):
+        yield
+
+
+@contextmanager
+def no_unsigned_pd(on: Stage) -> Iterator[None]:
+    """The bundle's snpe-net-run is one that the DSP refuses."""
+    program = on.sdk / "bin/aarch64-android/snpe-net-run"
+    own = program.read_text(encoding="utf-8")
+    with bundle_kept(on):
+        program.write_text(REFUSING, encoding="utf-8")
+        with redirect_stdout(StringIO()):
+            on.shell.build("--sdk", str(on.sdk), "--soc", "SM8650", "--limit", "1")
+        program.write_text(own, encoding="utf-8")
+        yield
+
+
+@contextmanager
+def own_phone(on: Stage) -> Iterator[None]:
+    """From here on the reader's own: no phone is there yet, its port is free."""
+    on.shell.run(f"adb disconnect {on.serial}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        on.serial = f"127.0.0.1:{probe.getsockname()[1]}"
+    yield
+
+
+SCENES = {"full": full, "unauthorized": unauthorized, "no unsigned PD": no_unsigned_pd, "own phone": own_phone}
+
+
+def played(text: str) -> str:
+    """The page with what its commands print now."""
+    with stage() as on:
+        return BLOCK.sub(lambda block: _played(block, on), text)
+
+
+def _played(block: "re.Match[str]", on: Stage) -> str:
+    scene: Callable[[Stage], object] | None = SCENES[block["scene"]] if block["scene"] else None
+    with ExitStack() as stack:
+        if scene is not None:
+            stack.enter_context(scene(on))  # type: ignore[arg-type]
+        lines = [line.strip() for line in block["text"].splitlines() if line.strip().startswith("$ ")]
+        pieces = [f"{line}\n{on.play(line.removeprefix('$ '))}" for line in lines]
+    indent = block["indent"]
+    inside = "".join(f"{indent}{line}\n" for piece in pieces for line in piece.splitlines())
+    return block[0].replace(block["text"], inside)
+
+
+def main() -> None:
+    for page in map(Path, sys.argv[1:]) if sys.argv[1:] else PAGES:
+        page.write_text(played(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
