@@ -113,13 +113,17 @@ def decode_answers(bundle: Bundle, folder: Path, size: int, decoding: Decoding =
     """
     questions, manifest = iter(bundle.questions), bundle.manifest
     windows = groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id)
-    return decode_all(
-        ((_question(bundle, questions, question_id), [logits for _, logits in own]) for question_id, own in windows),
-        max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
-        may_be_unanswerable=manifest.may_be_unanswerable,
-        n_best=decoding.n_best,
-        null_threshold=decoding.null_threshold,
-    )
+    asked = ((_question(bundle, questions, name), [logits for _, logits in own]) for name, own in windows)
+    try:
+        yield from decode_all(
+            asked,
+            max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
+            may_be_unanswerable=manifest.may_be_unanswerable,
+            n_best=decoding.n_best,
+            null_threshold=decoding.null_threshold,
+        )
+    except ValueError as error:
+        raise BundleInvalid(bundle.path / layout.HOST / layout.OFFSETS, str(error)) from error
 
 
 def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -> Question:

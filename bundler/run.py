@@ -70,7 +70,7 @@ class Run:
         """Raises: InputError where the file is no record of a run."""
         try:
             run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
-            if run.settings.chunk < 1 or not all(run.phones):
+            if run.settings.chunk < 1 or not run.phones or not all(run.phones):
                 raise ValueError("it has no chunks, or a phone without a name")
             return run
         except (ValueError, RecursionError, OSError) as error:

@@ -127,7 +127,7 @@ def _check_size(folder: Path, tokenizer: tokenizers.Tokenizer) -> None:
         return
     try:
         words = json.loads(config.read_text(encoding="utf-8")).get("vocab_size")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return  # whoever needs the configuration will say so
     pieces = tokenizer.get_vocab_size(with_added_tokens=False)
     if isinstance(words, int) and pieces > words:

@@ -59,7 +59,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelInvalid(path, f"is no JSON: {error}", HINT) from error
     if not isinstance(settings, dict):
         raise ModelInvalid(path, "is no JSON object", HINT)
@@ -102,7 +102,8 @@ class Windower:
         """The windows of each question, in order; read and made in batches, so that memory stays flat.
 
         Raises:
-            QuestionTooLong: `length` has no room for any question; QuestionsInvalid: a context without a token
+            QuestionTooLong: `length` has no room for any question; QuestionsInvalid: a context without a token;
+            ModelInvalid: the tokenizer does not take a text
         """
         stream = iter(questions)
         with ThreadPoolExecutor(1) as thread:  # tokenizes a batch while the windows of the one before are made
@@ -120,9 +121,12 @@ class Windower:
 
     def _tokenized(self, batch: Batch) -> "_Tokenized":
         texts = list(dict.fromkeys(question.text for question in batch))
-        asked = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         contexts = list(dict.fromkeys(question.context for question in batch))
-        encodings = self._tokenizer.encode_batch(contexts, add_special_tokens=False)
+        try:
+            asked = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            encodings = self._tokenizer.encode_batch(contexts, add_special_tokens=False)
+        except Exception as error:  # the Rust library raises bare Exception
+            raise ModelInvalid("tokenizer", f"does not take the questions' texts: {error}", HINT) from error
         return (
             {text: encoding.ids for text, encoding in zip(texts, asked, strict=True)},
             {text: _Context.of(text, encoding) for text, encoding in zip(contexts, encodings, strict=True)},

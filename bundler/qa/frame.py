@@ -34,7 +34,10 @@ class Frame:
         pad = next((i for i in map(tokenizer.token_to_id, ("[PAD]", "<pad>")) if i is not None), None)
         if pad is None:
             raise ModelInvalid("tokenizer", "has no padding token [PAD] or <pad>", HINT)
-        example = tokenizer.encode("a", "a")
+        try:
+            example = tokenizer.encode("a", "a")
+        except Exception as error:  # the Rust library raises bare Exception
+            raise ModelInvalid("tokenizer", f"does not take a text: {error}", HINT) from error
         parts, at = [], 0
         for _, group in groupby(example.sequence_ids):
             stop = at + len(list(group))

@@ -175,7 +175,7 @@ class SyncService:
         if not comma:
             raise _Refused("missing , in ID_SEND")
         try:
-            mode = int(digits, 8 if digits.startswith("0") else 10)
+            mode = int(digits, 8 if digits.startswith("0") else 10) & 0o177777
         except ValueError:
             raise _Refused("bad mode") from None
         self._send(path, mode)

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads what others made. How to run it: __main__.py."""

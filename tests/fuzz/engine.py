@@ -1,0 +1,122 @@
+"""Fuzzes one target in this process: `python -m tests.fuzz.engine TARGET SECONDS FOLDER`, as __main__.py calls it.
+
+FOLDER/corpus takes inputs that reach something new, FOLDER/findings those that fail, FOLDER/executions their number.
+"""
+
+import faulthandler
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from types import FrameType
+
+HANG_S = 15
+MEMORY_BYTES = 2 << 30
+
+
+class Hang(BaseException):
+    """The target does not come to an end."""
+
+
+@contextmanager
+def watched(seconds: float) -> Iterator[None]:
+    """Ends the block, which is the main thread's, with Hang after so long."""
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise Hang(f"no end after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz_guided(name: str, seconds: int, folder: Path) -> None:
+    """Coverage-guided, by atheris; ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["bundler"]):
+        from tests.fuzz.targets import CORPUS, TARGETS, check
+
+    random, mutate = Random(0), TARGETS[name].mutate
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        random.seed(seed)
+        if random.random() < 0.5:
+            return bytes(atheris.Mutate(data, most))
+        return mutate(data, random)[:most]
+
+    count = 0
+
+    def one(data: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count % 64 == 0:
+            _note(folder, count)
+        try:
+            check(name, data)
+        except BaseException:
+            _note(folder, count)
+            raise
+
+    options = [
+        f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_BYTES >> 20}", "-max_len=65536",
+        f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", "-verbosity=1", "-close_fd_mask=1",
+    ]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options, str(folder / "corpus"), str(CORPUS / name)], one, custom_mutator=mutated)
+    atheris.Fuzz()
+
+
+def fuzz_plain(name: str, seconds: int, folder: Path) -> None:
+    """By changes to the inputs at hand, with no look at what they reach; ends at the first finding.
+
+    Raises:
+        Exception: the finding
+    """
+    from tests.fuzz.targets import TARGETS, check, corpus
+
+    seed = int.from_bytes(os.urandom(4))
+    random, count, deadline = Random(seed), 0, time.monotonic() + seconds
+    pool = [path.read_bytes() for path in corpus(name)]
+    current = folder / "findings" / "current"
+    while time.monotonic() < deadline:
+        data = random.choice(pool)
+        data = pool[count] if count < len(pool) else TARGETS[name].mutate(data, random)
+        current.write_bytes(data)
+        count += 1
+        if count % 16 == 1:
+            _note(folder, count)
+        faulthandler.dump_traceback_later(2 * HANG_S, exit=True)  # where a native function does not end
+        try:
+            with watched(HANG_S):
+                check(name, data)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        assert used < MEMORY_BYTES, f"{used >> 20} MiB of memory"
+    _note(folder, count)
+    current.unlink()
+
+
+def _note(folder: Path, count: int) -> None:
+    (folder / "executions").write_text(str(count), encoding="ascii")
+
+
+def main(name: str, seconds: str, given: str, *, plain: bool = False) -> None:
+    """What the process does."""
+    folder = Path(given)
+    for part in ("corpus", "findings"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (fuzz_plain if plain else fuzz_guided)(name, int(seconds), folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], plain="--plain" in sys.argv)

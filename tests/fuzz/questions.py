@@ -1,0 +1,55 @@
+"""Files of questions, read and written down as `build` does it."""
+
+from pathlib import Path
+
+from bundler.asked import columns_of
+from bundler.bundle import read_questions
+from bundler.errors import UsageError
+from bundler.inputs import kept_questions
+from bundler.qa.notes import Notes
+from bundler.qa.questions import open_questions
+from tests.fuzz import work
+
+
+def _take(path: Path, *, context: Path | None = None, columns: str = "") -> None:
+    """Reads the questions, keeps them as a bundle does, and reads those again."""
+    host, notes = work.folder("host"), Notes()
+    named = columns_of(columns) if columns else None
+    source = open_questions(path, notes=notes, context=context, columns=named)
+    questions = tuple(kept_questions(source, host))
+    assert questions
+    assert isinstance(source.may_be_unanswerable, bool)
+    assert all(line.encode(errors="surrogatepass") for line in notes.lines)
+    assert read_questions(host) == questions
+
+
+def _written(name: str, data: bytes) -> Path:
+    path = work.folder("questions") / name
+    path.write_bytes(data)
+    return path
+
+
+def squad_json(data: bytes) -> None:
+    """SQuAD JSON."""
+    _take(_written("q.json", data))
+
+
+def json_lines(data: bytes) -> None:
+    """JSON lines."""
+    _take(_written("q.jsonl", data))
+
+
+def table(data: bytes) -> None:
+    """A table; its first line is what `--columns` gets."""
+    columns, _, content = data.partition(b"\n")
+    try:
+        named = columns.decode(errors="surrogateescape")
+        _take(_written("q.csv", content), columns=named)
+    except UsageError:
+        _take(_written("q.tsv", content))
+
+
+def plain(data: bytes) -> None:
+    """A text, a null byte, and its questions."""
+    context, _, questions = data.partition(b"\0")
+    _take(_written("q.txt", questions), context=_written("context.txt", context))

@@ -1,0 +1,226 @@
+"""adb's messages: the virtual daemon's reader and its services, and our own reader of what a daemon says."""
+
+import asyncio
+import contextlib
+import io
+import os
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from functools import cache
+from typing import Any, cast
+
+import adbutils
+
+from bundler.device.phone import AdbServer
+from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
+from bundler.device.sync_stream import Refused, send_file
+from bundler.virtual.connection import ClientStream, Connection
+from bundler.virtual.faults import Faults
+from bundler.virtual.link import Link
+from bundler.virtual.sessions import FrameReader, Service
+from bundler.virtual.storage import Storage
+from bundler.virtual.sync import SyncService
+from tests.fuzz import work
+
+COMMANDS = (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE", b"SYNC")
+HELLO = struct.pack("<4s5I", b"CNXN", 0x01000001, 1 << 20, 0, 0, int.from_bytes(b"CNXN", "little") ^ 0xFFFFFFFF)
+MOST_BYTES = 1 << 20
+LARGEST = 64 << 10
+STALL_S = 5.0
+
+
+# The virtual phone's daemon
+
+
+class _EchoSession:
+    """Says what it hears."""
+
+    def __init__(self, stream: ClientStream) -> None:
+        self._stream = stream
+
+    async def run(self) -> None:
+        frames = FrameReader()
+        while (payload := await self._stream.read()) is not None:
+            for _ in frames.feed(payload):
+                pass
+            await self._stream.acknowledge()
+
+
+class _Daemon:
+    """Takes the daemon's place: no processes."""
+
+    state = "device"
+
+    def __init__(self) -> None:
+        self.link = Link(Faults(), lambda: None)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def banner(self) -> bytes:
+        return b"device::"
+
+    def start(self, service: Service, stream: ClientStream) -> _EchoSession:
+        assert service.grace_s >= 0
+        return _EchoSession(stream)
+
+    def spawn(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
+
+
+def packets(data: bytes) -> bytes:
+    """Messages of a byte for the command, two for the arguments and two for the payload's length, with the payload; as
+    packets. A command of 0xff stands for the rest as it is."""
+    made, at = [], 0
+    while at + 5 <= len(data):
+        kind, first, second, size = struct.unpack_from("<BBBH", data, at)
+        if kind == 0xFF:
+            return b"".join([*made, data[at + 1 :]])
+        payload = data[at + 5 : at + 5 + size]
+        number = int.from_bytes(COMMANDS[kind % len(COMMANDS)], "little")
+        arguments = (0x01000000 + first, 1 << 20) if kind == 0 else (first, second)
+        made.append(struct.pack("<6I", number, *arguments, len(payload), sum(payload), number ^ 0xFFFFFFFF) + payload)
+        at += 5 + size
+    return b"".join(made)
+
+
+def adbd(data: bytes) -> None:
+    """What a client sends to the daemon."""
+    asyncio.run(_serve(HELLO + packets(data)[:MOST_BYTES]))
+
+
+async def _serve(sent: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    daemon = _Daemon()
+    serving = asyncio.create_task(Connection(theirs, cast(Any, daemon)).run())
+    draining = asyncio.create_task(_drain(ours))
+    loop = asyncio.get_running_loop()
+    with ours, contextlib.suppress(OSError):
+        await loop.sock_sendall(ours, sent)
+        ours.shutdown(socket.SHUT_WR)
+        await serving
+        await draining
+    await serving
+    await asyncio.gather(*daemon.tasks)
+
+
+async def _drain(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        while await loop.sock_recv(sock, 1 << 16):
+            pass
+
+
+def frames(data: bytes) -> None:
+    """The shell protocol's packets, however they are cut: first a byte that says how."""
+    reader, cut = FrameReader(), 1 + (data[0] if data else 0)
+    size = 0
+    for start in range(1, len(data), cut):
+        for _, content in reader.feed(bytearray(data[start : start + cut])):
+            size += len(content)
+    assert size <= len(data)
+    Service.parse(os.fsdecode(data))
+
+
+class _Sink(io.BytesIO):
+    """A client that takes so much and goes."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() > MOST_BYTES:
+            raise BrokenPipeError
+        return super().write(data)
+
+
+@cache
+def _storage(_: int) -> Storage:
+    storage = Storage(work.folder("phone"))
+    storage.create(["sh"])
+    return storage
+
+
+def phone_storage() -> Storage:
+    """A virtual phone's storage with a file, a folder and a link."""
+    storage = _storage(os.getpid())
+    here = storage.root / "data/local/tmp"
+    (here / "folder").mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        (here / "file").write_bytes(b"content")
+        (here / "link").symlink_to("file")
+    return storage
+
+
+def sync_service(data: bytes) -> None:
+    """The requests of adb's sync service."""
+    SyncService(phone_storage(), io.BytesIO(data), _Sink()).run()
+
+
+# Our own side
+
+
+class _Tcp(socket.socket):
+    """A pair's end that takes TCP's options."""
+
+    def setsockopt(self, *_: Any) -> None:
+        pass
+
+
+def _daemon_says(data: bytes) -> socket.socket:
+    """Our end of a connection on which a daemon said this and left; it goes on to take what it is sent."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(data[:LARGEST])
+    theirs.shutdown(socket.SHUT_WR)
+    threading.Thread(target=_swallow, args=(theirs,), daemon=True).start()
+    return _Tcp(fileno=ours.detach())
+
+
+def _swallow(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def shell_stream(data: bytes) -> None:
+    """What a daemon sends of a command's output."""
+    came, halt = io.BytesIO(), threading.Event()
+    with _daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled):
+        exit_code, said = ShellStream(connection, [b"some", b"input"], came.write).pump(STALL_S, STALL_S, halt)
+        assert 0 <= exit_code <= 255
+        assert len(said) + came.tell() <= len(data)
+
+
+def sync_stream(data: bytes) -> None:
+    """What a daemon answers to a pushed file."""
+    with _daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled, Refused):
+        send_file(connection, "/data/local/tmp/x", [b"some", b"bytes"], STALL_S, lambda: None)
+
+
+class _Adb(adbutils.AdbConnection):  # type: ignore[misc]
+    """adbutils' connection to a server that is there already."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._AdbConnection__conn = connection
+
+    def close(self) -> None:
+        self.conn.close()
+
+
+class _Server(AdbServer):
+    """An adb server that answers each connection with the same bytes."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__("127.0.0.1", 1)
+        self._client.make_connection = lambda timeout=None: _Adb(_daemon_says(said))
+
+    def _listens(self) -> bool:
+        return True
+
+
+def adb_server(data: bytes) -> None:
+    """What an adb server answers."""
+    server = _Server(data)
+    for phone in server.attached():
+        server.open(phone.serial, "shell,v2,raw:true").close()
+    server.find().server.stop()
