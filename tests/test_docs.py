@@ -17,6 +17,7 @@ PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 IN_CODE = re.compile(r"`[^`\n]+`")
 PATH_IN_CODE = re.compile(r"(?<![\w/.])(?:docs|bundler|tests|tools|benchmarks|templates|device_scripts)/[\w./-]*\w")
+PLACEHOLDER = re.compile(r"COMMAND| dep`|--help")  # a word that stands for others, and one that Tab completes
 MODULE = re.compile(r"python -m ((?:tests|tools|benchmarks)[\w.]*)")
 COMMANDS = list(command_help.commands())
 
@@ -83,13 +84,14 @@ def test_help_says_what_the_page_says(
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """(page, line) of each line in a block of shell that begins with our program."""
+    """(page, line) of each line in a block of shell, and of each piece of code in a sentence, that is our program's."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for block in re.findall(r"^ *```(?:sh|console)$(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL):
-            lines = (line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines())
-            found += [(page.name, part) for line in lines for part in our_parts(line)]
+        blocks = re.findall(r"^ *```(?:sh|console)$(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        lines += [code.strip("`") for code in IN_CODE.findall(without_code(page)) if not PLACEHOLDER.search(code)]
+        found += [(page.name, part) for line in lines for part in our_parts(line.strip().removeprefix("$ "))]
     return found
 
 
