@@ -3,7 +3,7 @@
     python -m tools.transcripts [PAGE...]         writes docs/with-a-phone.md and docs/without-a-phone.md
 
 Run at the repository's root. A page is one session: a folder, a home and an adb server of its own, a virtual phone that
-is shown as 127.0.0.1:5555, and a folder laid out as an SDK (tests/fake_sdk.py) that is shown as /opt/qairt/... A
+is shown as 127.0.0.1:5555, and a folder laid out as an SDK (tests/fake_sdk.py) that is shown as /opt/qcom/qairt/... A
 comment `<!-- scene: NAME -->` before a block sets the stage for it. Shown is what stays on a terminal: stdout, and the
 two lines of an error.
 """
@@ -27,7 +27,7 @@ BLOCK = re.compile(
     r"(?:<!-- scene: (?P<scene>[\w -]+) -->\n)?^(?P<indent> *)```console\n(?P<text>.*?)^(?P=indent)```$",
     flags=re.MULTILINE | re.DOTALL,
 )
-SDK, SERIAL = "/opt/qairt/2.35.0.250530", "127.0.0.1:5555"
+SDK, SERIAL = "/opt/qcom/qairt/2.35.0.250530", "127.0.0.1:5555"
 REFUSING = """#!/system/bin/sh
 case " $* " in *" --use_dsp "*)
   echo 'DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP' >&2
