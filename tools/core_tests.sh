@@ -1,0 +1,8 @@
+# shellcheck shell=bash disable=SC2034  # read by the scripts beside it
+# Which tests show that the package works with other releases: each dependency is used, and a bundle is built, deployed
+# to a virtual phone, fetched and evaluated.
+CORE_MARKS="not slow and not genuine"
+CORE_TESTS=(
+  tests/test_{build_options,bundle,cli,console,convert,demo_model,deploy,dlc,features,first_light,graph,hub}.py
+  tests/test_{platforms,probe,quantize,questions,report,spans,startup}.py
+)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The lowest releases that pyproject.toml admits: installs them in an environment of their own and runs the tests that
+# touch every dependency. Takes about four minutes. With arguments: runs these tests instead.
+#
+#   tools/lower_bounds.sh [PYTEST-ARGUMENT...]      PYTHON=python3.11
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+"${PYTHON:-python3.11}" -m venv "$folder/uv"
+"$folder/uv/bin/pip" install -q uv
+uv=("$folder/uv/bin/uv" pip)
+"$folder/uv/bin/uv" venv -q --python "$folder/uv/bin/python" "$folder/low"
+"${uv[@]}" install -q --python "$folder/low/bin/python" --resolution lowest-direct -e '.[test]'
+"${uv[@]}" freeze --python "$folder/low/bin/python" |
+  grep -E '^(adbutils|huggingface-hub|jinja2|numpy|onnx|onnxruntime|regex|rich|tokenizers|transformers|typer)=='
+
+# shellcheck source=tools/core_tests.sh
+. tools/core_tests.sh
+"$folder/low/bin/python" -m pytest -q -p no:cacheprovider -m "$CORE_MARKS" "${@:-${CORE_TESTS[@]}}"
