@@ -15,7 +15,7 @@ from bundler.bundle import Bundle, Window
 from bundler.bundle.arrays import Kind, read_arrays
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
-from bundler.errors import BundleInvalid, ModelInvalid, OutputsInvalid
+from bundler.errors import BundleInvalid, BundlerError, ModelInvalid, OutputsInvalid
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 if TYPE_CHECKING:
@@ -108,12 +108,13 @@ def reference_logits(bundle: Bundle, progress: Progress) -> Path:
     from an earlier call is computed.
 
     Raises:
-        DlcInvalid: a DLC that was taken as it is has no translation; HostStorageFailed
+        DlcInvalid: a DLC that was taken as it is has no translation; BundleInvalid: its float32 model cannot be run;
+        HostStorageFailed
     """
     folder = layout.reference_folder(bundle.path, bundle.id)
     windows, specs = bundle.manifest.windows, bundle.manifest.outputs
     missing = [chunk for chunk in chunks_of(len(windows), CHUNK) if not _is_kept(folder, chunk, specs)]
-    network = _network(bundle.path) if missing else None
+    network = _network_of(bundle) if missing else None
     for chunk in missing:
         progress("computing the float32 reference", chunk.start, len(windows))
         assert network is not None
@@ -152,6 +153,18 @@ def _network(root: Path) -> Network:
     from bundler.dlc.execute import CpuNetwork
 
     return CpuNetwork(root / layout.DEVICE / layout.MODEL)
+
+
+def _network_of(bundle: Bundle) -> Network:
+    from bundler.model.sources import first_line
+
+    try:
+        return _network(bundle.path)
+    except BundlerError:
+        raise
+    except Exception as refused:  # ONNX Runtime's errors have no common base
+        path = bundle.path / layout.HOST / layout.REFERENCE
+        raise BundleInvalid(path, f"cannot be run: {first_line(refused)}") from refused
 
 
 def _computed(network: Network, root: Path, inputs: Sequence[TensorSpec], windows: Sequence[Window]) -> Logits:

@@ -60,7 +60,7 @@ def take(mark: str, temporary: Path, phone_pid: int, phone_state: Path) -> Censu
     """The census of what was started under this mark."""
     marked_ones = processes_of(mark)
     adb = [pid for pid in marked_ones if _command_line(pid)[:1] == ["adb"]]
-    files = [path for path in (phone_state / "storage").rglob("*") if not path.is_dir() or path.is_symlink()]
+    files = phone_files(phone_state)
     return Census(
         processes=len(marked_ones),
         adb_servers=len(adb),
@@ -71,9 +71,15 @@ def take(mark: str, temporary: Path, phone_pid: int, phone_state: Path) -> Censu
         adb_descriptors=sum(len(_descriptors(pid)) for pid in adb),
         temporary_files=sum(1 for _ in temporary.rglob("*")),
         phone_files=len(files),
-        phone_blobs=sum(path.parent.name == "store" for path in files),
+        phone_blobs=sum("/mbqa/store/" in path for path in files),
         phone_log_lines=len((phone_state / "log.txt").read_bytes().splitlines()),
     )
+
+
+def phone_files(state: Path) -> set[str]:
+    """What lies on the phone, folders too."""
+    root = state / "storage"
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
 
 
 def settled(look: Callable[[], Census], since: Census | None = None) -> Census:

@@ -17,13 +17,15 @@ from tests.load.material import FAST, demo_bundle, phone_of
 
 TYPED_EVERY = 10  # every so many rounds it is processes of their own that do it
 WARM_UP = 2  # rounds before the first census, one of each way: what is made once is made
+LAST_LOOKS = 3  # what one run leaves, the next one removes: only what stays after another round has grown
 TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
 class Rounds:
     """So many rounds, of which some were `typed`; the census before and after; resident bytes of this process and of
-    the phone's daemon, before and after; `left` processes lived when all had been ended."""
+    the phone's daemon, before and after; `left` processes lived when all had been ended; `passing` lay on the phone
+    after the last round and no more after another, `new_on_phone` still did."""
 
     rounds: int
     typed: int
@@ -35,6 +37,7 @@ class Rounds:
     left: int
     left_files: int
     new_on_phone: tuple[str, ...]
+    passing: tuple[str, ...]
 
     @property
     def failures(self) -> list[str]:
@@ -57,7 +60,8 @@ class Rounds:
         ]
         told = f"{self.rounds} rounds of deploy and fetch-answers ({self.typed} as processes), {self.seconds:.0f} s:"
         ended = f"  when all had ended: {self.left} processes, {self.left_files} temporary files"
-        return [told, *counts, *memory, ended]
+        passing = [f"  on the phone until the next run: {name}" for name in self.passing]
+        return [told, *counts, *memory, *passing, ended]
 
 
 def go_round(folder: Path, rounds: int) -> Rounds:
@@ -81,12 +85,29 @@ def go_round(folder: Path, rounds: int) -> Rounds:
                 _round(bundle, server, phone.serial, typed=as_process)
                 typed += as_process
             seconds = time.monotonic() - begun
-            after = settled(look, before)
-            fresh = tuple(sorted(phone_files(phone.state) - files_before))
+            seen: set[str] = set()
+            for _ in range(LAST_LOOKS):
+                after, fresh = settled(look, before), phone_files(phone.state) - files_before
+                seen |= fresh
+                if not after.grown(before):
+                    break
+                _round(bundle, server, phone.serial, typed=False)
             own, phones = (resident[0], _resident("self")), (resident[1], _resident(str(phone.pid)))
         left = _left(mark)
         files = sum(1 for _ in temporary.rglob("*"))
-    return Rounds(rounds, typed, seconds, before, after, own, phones, left, files, fresh)
+    return Rounds(
+        rounds,
+        typed,
+        seconds,
+        before,
+        after,
+        own,
+        phones,
+        left,
+        files,
+        tuple(sorted(fresh)),
+        tuple(sorted(seen - fresh)),
+    )
 
 
 def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> None:
