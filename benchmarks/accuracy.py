@@ -19,13 +19,13 @@ from tempfile import gettempdir
 
 from benchmarks import cells
 from benchmarks.cells import Exam, dlc_logits, draw_questions, grade, make_dlc
-from benchmarks.tables import Cell, page
+from benchmarks.precision_page import Cell, page
 from bundler import resources
 from bundler.model.make import Recipe
 from bundler.types import RUNTIMES, Runtime
 
 MAIN = "shipped"
-STYLES = (MAIN, "ours", "optimum", "optimum_inf", "newest_sdpa")  # tables.py tells what they are
+STYLES = (MAIN, "ours", "optimum", "optimum_inf", "newest_sdpa")  # precision_page.py tells what they are
 SDPA = ("optimum_inf", "newest_sdpa")  # exports of a model with this attention
 RECIPES = {
     "fp32": Recipe("fp32"),

@@ -3,38 +3,40 @@
     python -m benchmarks.conversion     a random model of 24 layers and 30,522 words, three runs of all but --mixed
     python -m benchmarks.conversion --model model.onnx --tokenizer vocab.txt --runs 1 --out /tmp/table.md
 
-Each run is the whole command `mbqa-bundle build`, its start, the reading of questions and the bundle's verification
-included. Memory is the sum of what its processes have resident, looked at every 20 ms; pages that they share count
-more than once.
+The deeper look: every precision, or a model of your own. What the issues ask of it is raced by `python -m benchmarks
+conversion`. Each run is the whole command `mbqa-bundle build`, its start, the reading of questions and the bundle's
+verification included. Memory is the sum of what its processes have resident; pages that they share count more than
+once.
 """
 
 import argparse
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from benchmarks import watched
+from benchmarks.ground import Ground
 from benchmarks.machine import filled, made_by
-from benchmarks.mobilebert import random_mobilebert, write_questions, write_vocabulary
+from benchmarks.mobilebert import Size, random_mobilebert, write_questions, write_vocabulary
+from benchmarks.race import Shared, Sides, timed
 from bundler import layout
+from bundler.model.convert import onnx_to_dlc
+from bundler.soc import DEFAULT, known_socs
 
 WINDOWS = 32
-START = "from bundler.cli import main; main()"
-LOOK_S = 0.02
-PAGE = os.sysconf("SC_PAGE_SIZE")
-GIGABYTE = 1e9
+GIGABYTE, MEGABYTE = 1e9, 1e6
+LIMIT_S = 600
+SMALL = Size(words=1000, layers=1)
 ABOUT = f"""\
 Each run is the whole command `mbqa-bundle build`; fixed point is calibrated on {WINDOWS} windows. Memory is the sum
 over the command's processes. The load is how many processes wanted a core in the minute before: where it is above
-zero, other work ran too, and the clock shows more than this command takes.
+zero, other work ran too, and the clock shows more than this command takes. `docs/benchmarks.md` has the limits.
 """
 BUILDS = {
     "fp32": ("--precision", "fp32"),
@@ -44,6 +46,16 @@ BUILDS = {
     "w8a8": ("--precision", "w8a8"),
     "w8a8 --mixed": ("--precision", "w8a8", "--mixed"),
 }
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is built: a model, its tokenizer, questions, and how many windows of theirs to calibrate on."""
+
+    model: Path
+    tokenizer: Path
+    questions: Path
+    windows: int = WINDOWS
 
 
 @dataclass(frozen=True)
@@ -59,84 +71,77 @@ class Run:
     load: float
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A limit of issue 3: what it is about, what is allowed, what each run took."""
-
-    about: str
-    allowed: float
-    unit: str
-    taken: Sequence[float]
-
-    @property
-    def row(self) -> str:
-        held = sum(each <= self.allowed for each in self.taken)
-        median, worst = (f"{value:.3g} {self.unit}" for value in (statistics.median(self.taken), max(self.taken)))
-        return f"| {self.about} | {self.allowed:g} {self.unit} | {median} | {worst} | {held} of {len(self.taken)} |"
+def random_load(folder: Path, size: Size, windows: int = WINDOWS) -> Load:
+    """A model of this size with random weights, and made-up words and questions."""
+    load = Load(folder / "model.onnx", folder / "vocab.txt", folder / "questions.json", windows)
+    words = write_vocabulary(load.tokenizer, size.words)
+    write_questions(load.questions, words, 2 * windows)
+    onnx.save(random_mobilebert(size), load.model)
+    return load
 
 
-def build(precision: str, model: Path, tokenizer: Path, questions: Path, folder: Path) -> Run:
-    """Runs `mbqa-bundle build` once and watches it.
+def build(precision: str, load: Load, folder: Path) -> Run:
+    """Runs `mbqa-bundle build` once and watches it; `folder` is where bundles may lie meanwhile.
 
     Raises:
         RuntimeError: the command fails
     """
-    out = folder / "bundle"
-    command = [
-        sys.executable, "-c", START, "build", "--model", str(model), "--tokenizer", str(tokenizer), "--questions",
-        str(questions), "--calibration-windows", str(WINDOWS), "--converter", "built-in", "--out", str(out),
-        *BUILDS[precision],
-    ]  # fmt: skip
-    load, cpu, begun, peak = os.getloadavg()[0], _cpu_of_children(), time.monotonic(), 0
-    with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        while child.poll() is None:
-            peak = max(peak, _resident_bytes(child.pid))
-            time.sleep(LOOK_S)
-    seconds = time.monotonic() - begun
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{(folder / 'log').read_text()}")
-    size = (out / layout.DEVICE / layout.MODEL).stat().st_size
-    return Run(precision, seconds, _cpu_of_children() - cpu, peak, size, load)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        out, busy = Path(name) / "bundle", os.getloadavg()[0]
+        ran = watched.run(
+            [
+                *watched.OURS, "build", "--model", str(load.model), "--tokenizer", str(load.tokenizer), "--questions",
+                str(load.questions), "--calibration-windows", str(load.windows), "--converter", "built-in",
+                "--out", str(out), *BUILDS[precision],
+            ]
+        )  # fmt: skip
+        size = (out / layout.DEVICE / layout.MODEL).stat().st_size
+    return Run(precision, ran.seconds, ran.cpu_seconds, ran.peak_bytes, size, busy)
 
 
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _full_size(ground: Ground) -> Load:
+    return random_load(ground.place("full-size"), ground.size(Size(), SMALL), ground.size(WINDOWS, 2))
 
 
-def _resident_bytes(session: int) -> int:
-    """What the processes of a session have in memory, together."""
-    total = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
-        if int(fields[3]) == session:
-            total += int(fields[21]) * PAGE
-    return total
+def _builds(ground: Ground, precision: str) -> Shared[Run]:
+    load = ground.made(_full_size)
+    return Shared(lambda: build(precision, load, ground.folder))
 
 
-def limits(runs: Sequence[Run]) -> list[Limit]:
-    """The limits that these runs say something about."""
+def beside_bare_session(ground: Ground) -> Sides:
+    """Our converter beside a session that has a DLC written, each in a process of its own, on the same ONNX."""
+    load, chip, folder = ground.made(_full_size), known_socs()[DEFAULT], ground.place("dlc")
+    made = folder / "made.dlc"
+    bare = [sys.executable, "-m", "benchmarks.bare_session", str(load.model), str(folder)]
+    command = [*bare, str(chip.qnn_id), str(chip.hexagon)]
 
-    def of(precision: str) -> list[Run]:
-        return [run for run in runs if run.precision == precision]
+    def clear() -> None:
+        for path in folder.iterdir():
+            path.unlink()
 
-    found = []
-    if half := of("fp16"):
-        found.append(Limit("ONNX to fp16 DLC, time", 10, "s", [run.seconds for run in half]))
-        found.append(Limit("ONNX to fp16 DLC, memory", 2.5, "GB", [run.peak_bytes / GIGABYTE for run in half]))
-    if fixed := of("w8a16"):
-        about = f"w8a16 with {WINDOWS} calibration windows, time"
-        found.append(Limit(about, 600, "s", [run.seconds for run in fixed]))
-    if (small := of("w8a8")) and (large := of("fp32")):
-        shares = [100 * one.dlc_bytes / other.dlc_bytes for one, other in zip(small, large, strict=False)]
-        found.append(Limit("size of the w8a8 DLC, of the fp32 DLC's", 30, "%", shares))
-    return found
+    return Sides(
+        timed(lambda: onnx_to_dlc(load.model, made, chip)),
+        timed(lambda: subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S)),
+        clear,
+    )
+
+
+def build_time(precision: str) -> Callable[[Ground], Sides]:
+    return lambda ground: Sides(ground.made(_builds, precision).part(lambda run: run.seconds))
+
+
+def build_memory(precision: str) -> Callable[[Ground], Sides]:
+    return lambda ground: Sides(ground.made(_builds, precision).part(lambda run: run.peak_bytes / GIGABYTE))
+
+
+def dlc_sizes(small: str, large: str) -> Callable[[Ground], Sides]:
+    def sides(ground: Ground) -> Sides:
+        ours, peer = (
+            ground.made(_builds, precision).part(lambda run: run.dlc_bytes / MEGABYTE) for precision in (small, large)
+        )
+        return Sides(ours, peer)
+
+    return sides
 
 
 def page(runs: Sequence[Run], model: str) -> str:
@@ -148,7 +153,8 @@ def page(runs: Sequence[Run], model: str) -> str:
         cpu = ", ".join(f"{run.cpu_seconds:.1f}" for run in of)
         loads = ", ".join(f"{run.load:.1f}" for run in of)
         peak = max(run.peak_bytes for run in of) / GIGABYTE
-        rows.append(f"| {precision} | {seconds} | {cpu} | {peak:.2f} GB | {of[0].dlc_bytes / 1e6:.1f} MB | {loads} |")
+        size = of[0].dlc_bytes / MEGABYTE
+        rows.append(f"| {precision} | {seconds} | {cpu} | {peak:.2f} GB | {size:.1f} MB | {loads} |")
     lines = [
         "# Full-size MobileBERT into a DLC",
         "",
@@ -159,10 +165,6 @@ def page(runs: Sequence[Run], model: str) -> str:
         "| precision | seconds, each run | processor seconds | most memory | DLC | load before |",
         "|---|---|---|---:|---:|---|",
         *rows,
-        "",
-        "| limit | allowed | median | worst | runs that hold it |",
-        "|---|---:|---:|---:|---:|",
-        *(limit.row for limit in limits(runs)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -175,29 +177,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/conversion.md"))
     options = parser.parse_args()
+    if (options.model is None) != (options.tokenizer is None):
+        parser.error("--model and --tokenizer go together")
     with tempfile.TemporaryDirectory(prefix="mbqa-conversion-") as name:
-        folder = Path(name)
-        words = write_vocabulary(folder / "vocab.txt")
-        write_questions(folder / "questions.json", words, 2 * WINDOWS)
-        model, about = options.model, f"The model is {options.model}."
-        if model is None:
-            model = folder / "model.onnx"
-            onnx.save(random_mobilebert(), model)
-            about = "The model has 24 layers, 30,522 words and random weights (`benchmarks/mobilebert.py`)."
+        load = random_load(Path(name), Size() if options.model is None else SMALL)
+        about = "The model has 24 layers, 30,522 words and random weights (`benchmarks/mobilebert.py`)."
+        if options.model is not None:
+            load = Load(options.model, options.tokenizer, load.questions)
+            about = f"The model is {options.model}."
         runs = []
         for number in range(options.runs):
             for precision in options.precisions:
-                with tempfile.TemporaryDirectory(dir=folder) as work:
-                    run = build(
-                        precision,
-                        model,
-                        options.tokenizer or folder / "vocab.txt",
-                        folder / "questions.json",
-                        Path(work),
-                    )
-                sys.stdout.write(f"run {number + 1}: {run}\n")
+                runs.append(build(precision, load, Path(name)))
+                sys.stdout.write(f"run {number + 1}: {runs[-1]}\n")
                 sys.stdout.flush()
-                runs.append(run)
     made = page(runs, about)
     options.out.write_text(made, encoding="utf-8")
     sys.stdout.write(made)

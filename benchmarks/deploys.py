@@ -1,141 +1,134 @@
 """Whole deploys, as a person types them: what the second one sends and takes, and what ten thousand questions need."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.link import Laid
+from benchmarks.ground import Ground
+from benchmarks.link import COUNTING, Laid, laid
+from benchmarks.loads import bundle_of, made_up, with_stand_in
+from benchmarks.race import Shared, Sides
+from benchmarks.transfers import phone, usual
+from benchmarks.watched import OURS, run
 from bundler import layout
 from bundler.bundle import Bundle
 from bundler.device.phone import Phone
 
-START = "import sys; from bundler.cli import main; sys.exit(main())"
-LOOK_S, ASK_S = 0.01, 0.3
+MANY, CHUNK = 10_000, 100
+FEW, SMALL_CHUNK = 60, 20
+ASK_S = 0.3
+MEGABYTE = 1e6
+BLOCK = 4096  # bytes that a small file takes on the phone
 OWN = "bin/"  # where the stand-in lies
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A command: its JSON document, how long it took, the most memory it had resident."""
+def second_bytes(kind: str) -> Callable[[Ground], Sides]:
+    """Megabytes that a second deploy of an unchanged bundle sends, and the first one did."""
 
-    document: Any
-    seconds: float
-    peak_bytes: int
+    def sides(ground: Ground) -> Sides:
+        seconds = ground.made(_seconds, kind)
+        return Sides(seconds.part(lambda second: second.to_phone), seconds.part(lambda second: second.first))
 
-
-def command(phone: Phone, bundle: Bundle, name: str, *options: str) -> Ran:
-    """Runs `mbqa-bundle NAME` on the phone.
-
-    Raises:
-        RuntimeError: it fails
-    """
-    argv = [
-        sys.executable,
-        "-c",
-        START,
-        name,
-        "--bundle",
-        str(bundle.path),
-        "--device",
-        phone.serial,
-        "--json",
-        *options,
-    ]
-    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(phone.server.port)}
-    begun, peak = time.perf_counter(), 0
-    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        said: list[bytes] = [b"", b""]
-        reading = threading.Thread(target=lambda: said.__setitem__(slice(2), child.communicate()))
-        reading.start()
-        while reading.is_alive():
-            peak = max(peak, _peak_bytes(child.pid))
-            reading.join(LOOK_S)
-    seconds = time.perf_counter() - begun
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(argv)} failed:\n{said[1].decode()}")
-    return Ran(json.loads(said[0]), seconds, peak)
+    return sides
 
 
-def _peak_bytes(pid: int) -> int:
-    """The most that a process has had resident; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+def second_time(kind: str) -> Callable[[Ground], Sides]:
+    """The same's seconds without those in which snpe-net-run ran, by the phone's clock."""
+    return lambda ground: Sides(ground.made(_seconds, kind).part(lambda second: second.seconds))
+
+
+def many_memory(kind: str, command: str) -> Callable[[Ground], Sides]:
+    """The most memory of a command about many questions, in megabytes."""
+    return lambda ground: Sides(ground.made(_large, kind).part(lambda large: large.megabytes[command]))
+
+
+def many_storage(kind: str) -> Callable[[Ground], Sides]:
+    """The most that lay on the phone beside the store's blobs, in what a chunk's files take there."""
+    return lambda ground: Sides(ground.made(_large, kind).part(lambda large: large.chunks))
 
 
 @dataclass(frozen=True)
 class Second:
-    """A second deploy of an unchanged bundle beside the first: bytes to the phone (the first's without the stand-in's),
-    bytes from it, and seconds without those in which snpe-net-run ran, by the phone's clock."""
+    """A second deploy beside the first: megabytes to the phone (the first's without the stand-in's), and seconds."""
 
-    first_to_phone: int
-    to_phone: int
-    from_phone: int
+    first: float
+    to_phone: float
     seconds: float
 
-    @property
-    def share(self) -> float:
-        return self.to_phone / self.first_to_phone
 
-
-def second_deploys(phone: Phone, cable: Laid, bundle: Bundle, rounds: int) -> list[Second]:
-    """Deploys once, and then so many times again."""
+def _seconds(ground: Ground, kind: str) -> Shared[Second]:
+    """Deploys once; each measurement is a deploy more."""
+    cable, far = ground.opened(_counted, kind)
+    bundle = ground.made(usual)
+    far.run(["rm", "-rf", str(layout.REMOTE_ROOT)], doing="preparing", timeout_s=60)
     own = sum(entry.size for name, entry in bundle.device_files.items() if name.startswith(OWN))
-    taken = []
-    for _ in range(rounds + 1):
-        before = cable.crossed
-        ran = command(phone, bundle, "deploy", "--runtime", "cpu")
-        after = cable.crossed
-        running = sum(part["seconds"] for part in ran.document["parts"])
-        taken.append((after[0] - before[0], after[1] - before[1], ran.seconds - running))
-    first, *others = taken
-    return [Second(first[0] - own, *other) for other in others]
+    first = _deployed(far, cable, bundle)[0] - own / MEGABYTE
+    return Shared(lambda: Second(first, *_deployed(far, cable, bundle)))
+
+
+def _deployed(far: Phone, cable: Laid, bundle: Bundle) -> tuple[float, float]:
+    """Megabytes to the phone, and seconds besides the run."""
+    before = cable.crossed[0]
+    document, seconds, _ = command(far, bundle, "deploy", "--runtime", "cpu")
+    return (cable.crossed[0] - before) / MEGABYTE, seconds - sum(part["seconds"] for part in document["parts"])
+
+
+@contextmanager
+def _counted(ground: Ground, kind: str) -> Iterator[tuple[Laid, Phone]]:
+    """A cable that counts bytes, and the phone at its far end."""
+    near = ground.opened(phone, kind)
+    with laid(COUNTING, near.serial) as cable:
+        yield cable, near.server.find(cable.serial)
 
 
 @dataclass(frozen=True)
 class Large:
-    """A deploy of many questions: the most memory of both commands, the most that lay on the phone beside the store's
-    blobs, and how large those are."""
+    """A deploy and a fetch of many questions: memory by command, and storage by what a chunk's files take."""
 
-    questions: int
-    chunk: int
-    deploy_bytes: int
-    fetch_bytes: int
-    beside_store_bytes: int
-    inputs_bytes: int
-    seconds: float
+    megabytes: dict[str, float]
+    chunks: float
 
 
-def large_deploy(phone: Phone, bundle: Bundle, chunk: int) -> Large:
-    """Deploys and fetches; the phone's storage is looked at meanwhile."""
-    root, most, ended = layout.REMOTE_ROOT, 0, threading.Event()
+def _large(ground: Ground, kind: str) -> Shared[Large]:
+    count, chunk = ground.size(MANY, FEW), ground.size(CHUNK, SMALL_CHUNK)
+    place, near = ground.place("many"), ground.opened(phone, kind)
+    bundle = with_stand_in(bundle_of(*made_up(count, place), place), chunk)
+    return Shared(lambda: _deploy_many(near, bundle, chunk))
+
+
+def _deploy_many(near: Phone, bundle: Bundle, chunk: int) -> Large:
+    """Deploys and fetches anew; the phone's storage is looked at meanwhile."""
+    near.run(["rm", "-rf", str(layout.REMOTE_ROOT)], doing="preparing", timeout_s=60)
+    most, ended = 0, threading.Event()
 
     def look() -> None:
         nonlocal most
         while not ended.wait(ASK_S):
-            script = f"du -s -k {root}/{bundle.id} 2>/dev/null | cut -f 1"
-            done = phone.run(["sh", "-c", script], doing="looking", timeout_s=60, check=False)
-            most = max(most, int(done.stdout.strip() or 0))
+            script = f"du -s -k {layout.remote_bundle(bundle.id)} 2>/dev/null | cut -f 1"
+            done = near.run(["sh", "-c", script], doing="looking", timeout_s=60, check=False)
+            most = max(most, 1024 * int(done.stdout.strip() or 0))
 
     watching = threading.Thread(target=look)
     watching.start()
     try:
-        deployed = command(phone, bundle, "deploy", "--runtime", "cpu", "--chunk", str(chunk))
+        peaks = {"deploy": command(near, bundle, "deploy", "--runtime", "cpu", "--chunk", str(chunk))[2]}
     finally:
         ended.set()
         watching.join()
-    fetched = command(phone, bundle, "fetch-answers")
-    archives = f"cat {root}/{bundle.id}/{layout.INPUTS}/* | wc -c"
-    inputs = int(phone.run(["sh", "-c", archives], doing="looking", timeout_s=60).stdout)
-    return Large(
-        len(bundle.questions), chunk, deployed.peak_bytes, fetched.peak_bytes, 1024 * most, inputs,
-        deployed.seconds,
-    )  # fmt: skip
+    peaks["fetch-answers"] = command(near, bundle, "fetch-answers")[2]
+    tensors = len(bundle.manifest.inputs) + len(bundle.manifest.outputs)
+    return Large({name: peak / MEGABYTE for name, peak in peaks.items()}, most / (chunk * tensors * BLOCK))
+
+
+def command(far: Phone, bundle: Bundle, name: str, *options: str) -> tuple[Any, float, int]:
+    """Runs `mbqa-bundle NAME` on the phone: its JSON document, its seconds, the most memory it had, in bytes.
+
+    Raises:
+        RuntimeError: it fails
+    """
+    argv = [*OURS, name, "--bundle", str(bundle.path), "--device", far.serial, "--json", *options]
+    ran = run(argv, {"ANDROID_ADB_SERVER_PORT": str(far.server.port)})
+    return json.loads(ran.said), ran.seconds, ran.peak_bytes

@@ -1,4 +1,4 @@
-"""What transfers.py carries: a bundle of so many questions, a tree of outputs, a model of random bytes.
+"""What races carry: questions, a bundle of so many of them, a tree of outputs, a model of random bytes.
 
 The bundle's model has BERT's 30,522 words, windows of 384 tokens and a single layer; nobody runs it here.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from benchmarks.ground import Ground
 from benchmarks.mobilebert import Size, random_mobilebert
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
@@ -20,14 +21,14 @@ from bundler.bundle import Bundle, file_entries, read_bundle, write_manifest
 from bundler.device import tarball
 from bundler.device.chunks import chunks_of
 from bundler.model.make import Recipe
-from bundler.qa.questions import read_squad
+from bundler.qa.questions import open_questions
 from bundler.soc import DEFAULT, known_socs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 XQUAD, XQUAD_WORDS = SHARED / "xquad.en.json", SHARED / "bert-base-uncased-vocab.txt"
-QUESTIONS = 1190
+QUESTIONS, FEW = 1190, 40
 ASKED_A_PASSAGE = 5  # as in XQuAD
-PASSAGE_WORDS = (60, 200)
+PASSAGE_WORDS, QUESTION_WORDS = (60, 200), 11
 WORDS = 30_000
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?")
 SEED = 4
@@ -49,40 +50,39 @@ def xquad_is_here() -> bool:
     return XQUAD.is_file() and XQUAD_WORDS.is_file()
 
 
-def bundle_of(count: int, folder: Path) -> Bundle:
-    """A bundle of `count` questions: XQuAD's English ones where there are as many and they are here, else made-up ones
-    of the same length, their words as often as Zipf's law says."""
-    questions, words = XQUAD, XQUAD_WORDS
-    if count > QUESTIONS or not xquad_is_here():
-        questions, words = folder / "questions.json", folder / "vocab.txt"
-        _write_questions(questions, words, count)
+def xquad(ground: Ground) -> tuple[Path, Path]:
+    """A file of 1,190 questions and a vocabulary: XQuAD's English ones where they are here, else made-up ones. Of a
+    quick race a few made-up ones."""
+    return ground.made(_xquad)
+
+
+def _xquad(ground: Ground) -> tuple[Path, Path]:
+    if xquad_is_here() and not ground.quick:
+        return XQUAD, XQUAD_WORDS
+    return made_up(ground.size(QUESTIONS, FEW), ground.place("xquad"))
+
+
+def made_up(count: int, folder: Path, words: int = WORDS) -> tuple[Path, Path]:
+    """JSON lines of so many questions, of XQuAD's length, their words as often as Zipf's law says; and a vocabulary."""
+    draw, known = random.Random(SEED), [f"word{number}" for number in range(words)]
+    often = list(accumulate(1 / (rank + 2) for rank in range(words)))
+    path, vocabulary = folder / "questions.jsonl", folder / "vocab.txt"
+    vocabulary.write_text("\n".join((*SPECIAL, *known)) + "\n", encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            if number % ASKED_A_PASSAGE == 0:
+                context = " ".join(draw.choices(known, cum_weights=often, k=draw.randint(*PASSAGE_WORDS)))
+            question = " ".join(draw.choices(known, cum_weights=often, k=QUESTION_WORDS)) + "?"
+            file.write(json.dumps({"id": f"q{number}", "question": question, "context": context}) + "\n")
+    return path, vocabulary
+
+
+def bundle_of(questions: Path, vocabulary: Path, folder: Path) -> Bundle:
+    """A bundle of a file's questions."""
     onnx.save(random_mobilebert(Size(layers=1)), folder / "model.onnx")
-    recipe = Recipe("fp16", converter="built-in")
-    asked = BuildRequest(
-        read_squad(questions, count), folder / "model.onnx", words, known_socs()[DEFAULT], recipe=recipe
-    )
+    chip, recipe = known_socs()[DEFAULT], Recipe("fp16", converter="built-in")
+    asked = BuildRequest(open_questions(questions), folder / "model.onnx", vocabulary, chip, recipe=recipe)
     return build_bundle(asked, folder / "bundle", quiet)
-
-
-def _write_questions(path: Path, vocabulary: Path, count: int) -> None:
-    draw = random.Random(SEED)
-    words = [f"word{number}" for number in range(WORDS)]
-    vocabulary.write_text("\n".join((*SPECIAL, *words)) + "\n", encoding="utf-8")
-    often = list(accumulate(1 / (rank + 2) for rank in range(WORDS)))
-    paragraphs = []
-    for first in range(0, count, ASKED_A_PASSAGE):
-        context = " ".join(draw.choices(words, cum_weights=often, k=draw.randint(*PASSAGE_WORDS)))
-        asked = [
-            {
-                "id": f"q{number}",
-                "question": " ".join(draw.choices(words, cum_weights=often, k=11)) + "?",
-                "answers": [],
-                "is_impossible": True,
-            }
-            for number in range(first, min(first + ASKED_A_PASSAGE, count))
-        ]
-        paragraphs.append({"context": context, "qas": asked})
-    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "made up", "paragraphs": paragraphs}]}))
 
 
 def plain_inputs(bundle: Bundle, folder: Path) -> Path:

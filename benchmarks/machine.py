@@ -1,4 +1,4 @@
-"""What made a page of figures, in words."""
+"""What made figures: the command, the machine, the versions."""
 
 import importlib.metadata
 import os
@@ -9,29 +9,49 @@ from pathlib import Path
 
 WIDTH = 120
 PACKAGES = ("onnxruntime", "onnxruntime-qnn", "onnx", "numpy")
+PEERS = ("tokenizers", "transformers", "typer", "adbutils")
+GIGABYTE = 1e9
 
 
-def made_by(module: str) -> str:
+def made_by(module: str, packages: tuple[str, ...] = PACKAGES) -> str:
     """A sentence: the command of this process, which runs `module`, the machine and the versions it runs on."""
-    command = " ".join([f"python -m {module}", *sys.argv[1:]])
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    machine = f"{len(os.sched_getaffinity(0))} cores of {_processor()}, {_system()}"
-    told = f"Made by `{command}` on {machine}, Python {platform.python_version()}, {versions}."
-    return filled(told)
+    machine = facts()
+    told = ", ".join(f"{name} {version}" for name, version in versions(packages).items())
+    return filled(
+        f"Made by `{command(module)}` on {machine['cores']} cores of {machine['processor']}, "
+        f"{machine['memory_gb']} GB, {machine['system']}, {told}."
+    )
+
+
+def command(module: str) -> str:
+    """What was typed to start this process."""
+    return " ".join([f"python -m {module}", *sys.argv[1:]])
+
+
+def facts() -> dict[str, object]:
+    """The machine."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _value(Path("/proc/cpuinfo"), "model name", ":") or platform.machine(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE),
+        "system": _value(Path("/etc/os-release"), "PRETTY_NAME", "=").strip('"') or platform.system(),
+    }
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Of Python and of these packages, those that are installed."""
+    found = {"Python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def filled(text: str) -> str:
     """The text in lines of a page's width."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _processor() -> str:
-    found = _value(Path("/proc/cpuinfo"), "model name", ":")
-    return found or platform.machine()
-
-
-def _system() -> str:
-    return _value(Path("/etc/os-release"), "PRETTY_NAME", "=").strip('"') or platform.system()
 
 
 def _value(path: Path, key: str, separator: str) -> str:

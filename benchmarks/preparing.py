@@ -1,47 +1,71 @@
-"""What preparation.py races: our way from a file of questions to raw inputs, the seed's way, and their peers."""
+"""Questions into raw inputs: our way, the seed's way, and tokenizers alone; and the memory of all of `build`."""
 
 import json
-import random
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
-from benchmarks.loads import XQUAD, XQUAD_WORDS, xquad_is_here
+from benchmarks.ground import Ground, NotHere
+from benchmarks.loads import made_up, quiet, xquad
+from benchmarks.race import Sides, timed
+from benchmarks.watched import OURS, run
 from bundler import layout
+from bundler.build import BuildRequest, build_bundle
 from bundler.inputs import kept_questions, write_windows
+from bundler.model.make import Recipe
 from bundler.qa.features import Windower, load_tokenizer
-from bundler.qa.questions import open_questions
-from bundler.qa.spans import WindowLogits, decode
+from bundler.qa.questions import open_questions, read_squad
+from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
+from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question
 
-COUNT = 1190
 LENGTH, OVERLAP = 384, 128
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
-ASKED_A_PASSAGE = 5  # as in XQuAD
-WORDS = 2_000  # the demo model knows no more
-SEED = 5
-MAX_TOKENS, N_BEST = 30, 20
+FEW, MANY = 2_000, 100_000
+DEMO_WORDS = 2_000  # the demo model knows no more
+IN_MEMORY = Path("/dev/shm")
+MEGABYTE = 1e6
+CHIP = known_socs()[DEFAULT]
 
 
-def questions(folder: Path) -> tuple[Path, Path]:
-    """A file of 1,190 questions and a vocabulary: XQuAD's English ones where they are here, else made-up ones."""
-    return (XQUAD, XQUAD_WORDS) if xquad_is_here() else made_up(COUNT, folder)
+def beside_the_seeds_way(place: Path | None = None) -> Callable[[Ground], Sides]:
+    """All raw inputs written to files below `place`, or where temporary files lie."""
+
+    def sides(ground: Ground) -> Sides:
+        asked, tokenizer = xquad(ground)
+        return Sides(_written(ours, asked, tokenizer, place), _written(seeds_way, asked, tokenizer, place))
+
+    return sides
 
 
-def made_up(count: int, folder: Path) -> tuple[Path, Path]:
-    """A file of so many questions, of XQuAD's length, and a vocabulary."""
-    draw, words = random.Random(SEED), [f"word{number}" for number in range(WORDS)]
-    vocabulary, path = folder / "vocab.txt", folder / f"{count}.jsonl"
-    vocabulary.write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words)) + "\n")
-    with path.open("w") as file:
-        for number in range(count):
-            if number % ASKED_A_PASSAGE == 0:
-                context = " ".join(draw.choices(words, k=draw.randint(60, 250)))
-            line = {"id": f"q{number}", "question": " ".join(draw.choices(words, k=11)), "context": context}
-            file.write(json.dumps(line) + "\n")
-    return path, vocabulary
+def beside_bare_tokenizers(place: Path | None = None) -> Callable[[Ground], Sides]:
+    """The same, while the peer only encodes all pairs at once and writes nothing."""
+
+    def sides(ground: Ground) -> Sides:
+        asked, tokenizer = xquad(ground)
+        bare, pairs = bare_tokenizer(tokenizer), [(each.text, each.context) for each in _all(asked)]
+        return Sides(_written(ours, asked, tokenizer, place), timed(lambda: bare.encode_batch(pairs)))
+
+    return sides
+
+
+def _written(
+    way: Callable[[Path, tokenizers.Tokenizer, Path], None], asked: Path, vocabulary: Path, place: Path | None
+) -> Callable[[], float]:
+    if place is not None and not place.is_dir():
+        raise NotHere(f"{place} is not there")
+
+    def side() -> float:
+        tokenizer = load_tokenizer(vocabulary)
+        with tempfile.TemporaryDirectory(prefix="mbqa-inputs-", dir=place) as folder:
+            return timed(lambda: way(asked, tokenizer, Path(folder)))()
+
+    side()  # files and programs are in memory from here on
+    return side
 
 
 def ours(asked: Path, tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
@@ -70,10 +94,6 @@ def seeds_way(asked: Path, tokenizer: tokenizers.Tokenizer, folder: Path) -> Non
     (folder / "tf_raw_list.txt").write_text("\n".join(lines) + "\n")
 
 
-def pairs_of(asked: Path) -> list[tuple[str, str]]:
-    return [(question.text, question.context) for question in _all(asked)]
-
-
 def bare_tokenizer(vocabulary: Path) -> tokenizers.Tokenizer:
     tokenizer = load_tokenizer(vocabulary)
     tokenizer.enable_truncation(LENGTH, stride=OVERLAP, strategy="only_second")
@@ -94,46 +114,21 @@ def _all(path: Path) -> Iterator[Question]:
                 yield Question(qa["id"], qa["question"], paragraph["context"])
 
 
-def random_windows(path: Path, vocabulary: Path, count: int) -> list[tuple[Question, WindowLogits]]:
-    """So many windows of these questions, over and over, with random logits; each counts as a question of its own."""
-    asked = {question.id: question for question in open_questions(path)}
-    features = list(Windower(load_tokenizer(vocabulary), LENGTH, OVERLAP).windows(asked.values()))
-    noise, found = np.random.default_rng(SEED), []
-    for number in range(count):
-        feature = features[number % len(features)]
-        start, end = noise.normal(-6, 3, (2, LENGTH)).astype(np.float32)
-        found.append((asked[feature.question_id], WindowLogits(feature.key, feature.offsets, start, end)))
-    return found
+def memory(ground: Ground) -> Sides:
+    """The most memory of a build of many questions, and of one of few."""
+    few, many = (partial(_peak_megabytes, ground, ground.size(*count)) for count in ((FEW, 20), (MANY, 200)))
+    return Sides(many, few)
 
 
-def full_windows(count: int) -> list[tuple[Question, WindowLogits]]:
-    """So many windows that their context fills."""
-    offsets, noise = np.full((LENGTH, 2), -1, np.int32), np.random.default_rng(SEED)
-    offsets[12 : LENGTH - 1] = [(5 * token, 5 * token + 4) for token in range(LENGTH - 13)]
-    question = Question("q", "?", "word " * LENGTH)
-    logits = noise.normal(-6, 3, (count, 2, LENGTH)).astype(np.float32)
-    return [(question, WindowLogits("q#0", offsets, start, end)) for start, end in logits]
+def _peak_megabytes(ground: Ground, count: int) -> float:
+    dlc = ground.made(_small_dlc)
+    with tempfile.TemporaryDirectory(dir=ground.folder) as name:
+        asked, vocabulary = made_up(count, Path(name), DEMO_WORDS)
+        files = ("--questions", str(asked), "--model", str(dlc), "--tokenizer", str(vocabulary))
+        return run([*OURS, "build", *files, "--out", f"{name}/bundle"]).peak_bytes / MEGABYTE
 
 
-def decode_all(windows: Sequence[tuple[Question, WindowLogits]]) -> None:
-    for question, window in windows:
-        decode(question, [window], max_tokens=MAX_TOKENS, may_be_unanswerable=True, n_best=N_BEST)
-
-
-def decode_in_a_loop(windows: Sequence[tuple[Question, WindowLogits]]) -> None:
-    """Every start with every end that is near enough; the best of them, cut from the text, and their softmax."""
-    for question, window in windows:
-        start, end, offsets = window.start.tolist(), window.end.tolist(), window.offsets.tolist()
-        spans = []
-        for i in range(len(start)):
-            if offsets[i][0] < 0:
-                continue
-            for j in range(i, min(len(end), i + MAX_TOKENS)):
-                if offsets[j][0] < 0:
-                    continue
-                spans.append((start[i] + end[j], offsets[i][0], offsets[j][1]))
-        spans.sort(key=lambda span: -span[0])
-        best = spans[:N_BEST]
-        shares = np.exp(np.array([score for score, _, _ in best]) - best[0][0])
-        shares /= shares.sum()
-        [(question.context[i:j], share) for (_, i, j), share in zip(best, shares, strict=True)]
+def _small_dlc(ground: Ground) -> Path:
+    recipe = Recipe("fp16", converter="built-in")
+    request = BuildRequest(read_squad(DEMO_QUESTIONS, 1), DEMO_MODEL, DEMO_TOKENIZER, CHIP, recipe=recipe)
+    return build_bundle(request, ground.folder / "demo", quiet).path / layout.DEVICE / layout.MODEL

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from benchmarks.accuracy import RECIPES
 from benchmarks.cells import Grade
-from benchmarks.conversion import Run, limits
-from benchmarks.tables import Cell, page
+from benchmarks.conversion import Run
+from benchmarks.conversion import page as conversion_page
+from benchmarks.precision_page import Cell, page
 
 GRADE = Grade(questions=100, correlation=0.9991, sqnr_db=30.0, equal=96, right=95, right_in_float32=99)
 CELL = Cell("shipped", "w8a8", "dsp", 1_290_000, GRADE, 33.0)
@@ -34,7 +35,7 @@ def test_styles_are_compared_at_what_all_were_measured_at() -> None:
     assert not any(row.startswith("| shipped | w8a8 --per-channel") for row in rows)
 
 
-def test_each_run_holds_a_limit_or_does_not() -> None:
-    time, memory = limits([RUN, replace(RUN, seconds=16.8), RUN])
-    assert time.row == "| ONNX to fp16 DLC, time | 10 s | 7 s | 16.8 s | 2 of 3 |"
-    assert memory.row.endswith("| 1.1 GB | 1.1 GB | 3 of 3 |")
+def test_each_run_of_a_precision_is_told() -> None:
+    rows = conversion_page([RUN, replace(RUN, precision="w8a8"), replace(RUN, seconds=16.8, load=2.04)], "A model.")
+    assert "| fp16 | 7.0, 16.8 | 8.0, 8.0 | 1.10 GB | 50.0 MB | 0.1, 2.0 |" in rows.splitlines()
+    assert "| w8a8 | 7.0 | 8.0 | 1.10 GB | 50.0 MB | 0.1 |" in rows.splitlines()

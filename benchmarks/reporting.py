@@ -1,0 +1,42 @@
+"""The report about many questions: how long it takes to write, and to open in a browser."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.ground import Ground, NotHere
+from benchmarks.race import Sides, timed
+from bundler.report import write_report
+from tests import evaluations
+from tests.browser import Browser, browser, until, why_no_browser
+
+QUESTIONS, FEW = 10_000, 50
+
+
+def written(ground: Ground) -> Sides:
+    """From an evaluation's document to the page on disk."""
+    document, path = evaluations.document(ground.size(QUESTIONS, FEW)), ground.folder / "written.html"
+    return Sides(timed(lambda: write_report(document, path)))
+
+
+def opened(ground: Ground) -> Sides:
+    """From asking Chromium for the page until it shows how many questions there are."""
+    count, tab = ground.size(QUESTIONS, FEW), ground.opened(_chromium)
+    page = ground.folder / "opened.html"
+    write_report(evaluations.document(count), page)
+    shown = f"{count:,} of {count:,} questions"
+
+    def open_() -> None:
+        tab.driver.get(page.as_uri())
+        until(lambda: tab.count() == shown)
+
+    return Sides(timed(open_), before=lambda: tab.driver.get("about:blank"))
+
+
+@contextmanager
+def _chromium(ground: Ground) -> Iterator[Browser]:
+    if why := why_no_browser():
+        raise NotHere(why)
+    with browser(Path(ground.place("chromium"))) as tab:
+        tab.size(1280, 900)
+        yield tab

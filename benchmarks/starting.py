@@ -1,0 +1,66 @@
+"""How long commands take that a person types first: `--help`, `--version`, `demo`."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from benchmarks.ground import Ground
+from benchmarks.race import Side, Sides, timed
+from benchmarks.watched import OURS
+
+BARE = """\
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def greet(name: str) -> None:
+    \"\"\"Say hello.\"\"\"
+    print(f"Hello, {name}!")
+
+
+app()
+"""
+ONE_QUESTION = """\
+import sys
+from functools import partial
+from bundler import cli, tour
+tour.read_squad = partial(tour.read_squad, limit=1)
+sys.exit(cli.main())
+"""
+LIMIT_S = 600
+
+
+def start_up(option: str) -> Callable[[Ground], Sides]:
+    """`mbqa-bundle OPTION` beside `--help` of a Typer application with a single command."""
+
+    def sides(ground: Ground) -> Sides:
+        bare = ground.made(_bare)
+        ours, peer = _typed(*OURS, option), _typed(*bare, "--help")
+        ours(), peer()  # into the file cache
+        return Sides(ours, peer)
+
+    return sides
+
+
+def help_alone(_: Ground) -> Sides:
+    ours = _typed(*OURS, "--help")
+    ours()
+    return Sides(ours)
+
+
+def demo(ground: Ground) -> Sides:
+    """`mbqa-bundle demo`; of a quick one only a question is asked."""
+    command = ground.size(OURS, (sys.executable, "-c", ONE_QUESTION))
+    return Sides(_typed(*command, "demo"))
+
+
+def _bare(ground: Ground) -> Sequence[str]:
+    script = ground.place("bare") / "app.py"
+    script.write_text(BARE)
+    return sys.executable, str(script)
+
+
+def _typed(*command: str) -> Side:
+    return timed(lambda: subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S))
