@@ -40,7 +40,7 @@ class Console:
 
         table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(Text(_visible(column)), overflow="fold")
         for row in rows:
             table.add_row(*(Text(_visible(cell)) for cell in row))
         RichConsole(highlight=False).print(table)
