@@ -94,7 +94,9 @@ def store_of(phone: Answering, told: Told | None = None, *, careful: bool = Fals
 
 def test_the_script_is_run_by_a_shell_in_the_tools_folder(small: Blob) -> None:
     phone = Answering(said(f"whole {small.sha256}\n"))
-    store_of(phone).push([small], None)
+    store = store_of(phone)
+    assert (store.pushed_bytes, store.found_bytes) == (0, 0)
+    store.push([small], None)
     script = (DEVICE_SCRIPTS / "store.sh").read_text()
     assert phone.asked[0]["argv"] == ["sh", "-c", script, "store.sh", "/data/local/tmp/mbqa", "check"]
 
@@ -246,6 +248,13 @@ def test_cleaning_says_what_became_free(answer: str, freed: int) -> None:
     assert phone.asked[0]["doing"] == "cleaning up"
     with pytest.raises(PhoneRefused, match=r"^phone p1: cleaning up failed: busy$"):
         store_of(Answering(said(stderr="busy", exit_code=1))).clean()
+
+
+@pytest.mark.parametrize("answer", ["", "ten", "\u0663", "7.5", "9" * 16])
+def test_cleaning_that_does_not_say_what_became_free(answer: str) -> None:
+    words = f"cleaning up failed: it does not say what became free, but '{answer}'"
+    with pytest.raises(PhoneRefused, match=f"^phone p1: {words}$"):
+        store_of(Answering(said(answer))).clean()
 
 
 # the job

@@ -168,7 +168,7 @@ TOLD = """state=failed
 alive=yes
 run='0123abcd'
 profile='balanced'
-platform_options='unsignedPD:ON'
+platform_options='unsignedPD:ON;x=1'
 fallback='cpu'
 chunk_size='7'
 chunk=0000007-0000014
@@ -185,7 +185,7 @@ free_kb=63
 def test_status_is_what_the_script_tells() -> None:
     assert Status.read(TOLD, "dsp") == Status(
         state="failed",
-        settings=Settings("0123abcd", "dsp", "balanced", "unsignedPD:ON", "cpu", 7),
+        settings=Settings("0123abcd", "dsp", "balanced", "unsignedPD:ON;x=1", "cpu", 7),
         alive=True,
         current=Chunk(7, 14),
         begun=3,
