@@ -1,5 +1,6 @@
 """Phones to test against: virtual ones, and the one of genuine parts where ../shared/tools/phone.sh is there."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,8 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PHONE_SH = ROOT.parent / "shared" / "tools" / "phone.sh"
 SLOW_LINK = PHONE_SH.with_name("slow_link.py")
 GENUINE_BASE = Path("/var/tmp/phones")
+STARTING = Path("/var/tmp/mbqa-genuine-phone.lock")
 BUILD_S = 600  # the first start builds adbd and toybox
-GENUINE_NUMBER = int(os.environ.get("MBQA_GENUINE_NUMBER", "8"))  # two test runs at once need two phones
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+GENUINE_NUMBER = int(os.environ.get("MBQA_GENUINE_NUMBER", "8")) + WORKER  # what runs at once needs phones of its own
 
 
 def cable(action: str) -> None:
@@ -74,10 +77,12 @@ def genuine_phone(soc: str = "SM8650", net_run: str = NET_RUN, **settings: str) 
     """Genuine adbd, mksh and toybox, with a stand-in for snpe-net-run on the PATH; wiped at the end."""
     number = str(GENUINE_NUMBER)
     environment = {**os.environ, **settings}
-    started = subprocess.run(
-        ["bash", str(PHONE_SH), "start", number, soc],
-        env=environment, capture_output=True, text=True, timeout=BUILD_S, check=False,
-    )  # fmt: skip
+    with STARTING.open("w") as lock:  # the first start installs and builds, which two cannot do at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        started = subprocess.run(
+            ["bash", str(PHONE_SH), "start", number, soc],
+            env=environment, capture_output=True, text=True, timeout=BUILD_S, check=False,
+        )  # fmt: skip
     assert started.returncode == 0, started.stderr
     try:
         program = GENUINE_BASE / number / "system/bin/snpe-net-run"
