@@ -26,7 +26,10 @@ python_of() {
 
 python3 -m venv "$folder/build"
 "$folder/build/bin/pip" install -q build
-"$folder/build/bin/python" -m build --outdir "$folder/dist" . >/dev/null # the wheel is built from the sdist
+if ! "$folder/build/bin/python" -m build --outdir "$folder/dist" . >"$folder/log" 2>&1; then # the wheel from the sdist
+  cat "$folder/log"
+  exit 1
+fi
 ls "$folder/dist"
 
 optional=false
