@@ -102,12 +102,22 @@ def test_a_question_too_long_for_any_context_is_cut_and_noted(vocabulary: Path) 
     )
 
 
+def test_a_question_that_just_fits_is_not_cut(vocabulary: Path) -> None:
+    notes = Notes()
+    windower = Windower(load_tokenizer(vocabulary), LENGTH, 8, notes)
+    (feature,) = windower.windows([Question("q", "bridge " * (LENGTH - 3 - LEAST_CONTEXT), "the tower")])
+    assert feature.inputs["attention_mask"].sum() == LENGTH - LEAST_CONTEXT + 2
+    assert notes.lines == ()
+
+
 def test_no_room_for_any_question(vocabulary: Path) -> None:
     for length in (LEAST_CONTEXT + 3, LEAST_CONTEXT):
         with pytest.raises(QuestionTooLong, match=r"question 'q': 1 tokens long, and a window has room for 0 "):
             windows(vocabulary, "bridge", "the tower", length=length)
     (feature,) = windows(vocabulary, "bridge", "the tower", length=LEAST_CONTEXT + 4)
     assert feature.offsets[3:5].tolist() == [[0, 3], [4, 9]]
+    (cut,) = windows(vocabulary, "bridge tower", "the tower", length=LEAST_CONTEXT + 4)
+    assert cut.inputs["input_ids"].tolist() == feature.inputs["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("context", [" ", "\0", "\u200d", "\n\t"])
@@ -228,6 +238,10 @@ def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:
     together = [f.offsets.tolist() for f in windower.windows([short, long, short]) if f.question_id == "short"]
     alone = [f.offsets.tolist() for f in windower.windows([short])]
     assert together == alone * 2
+    first, second, *_ = windower.windows([long])
+    seen = [{tuple(span) for span in feature.offsets.tolist()} - {(-1, -1)} for feature in (first, second)]
+    assert [len(spans) for spans in seen] == [LEAST_CONTEXT, LEAST_CONTEXT]
+    assert len(seen[0] & seen[1]) == LEAST_CONTEXT // 2
 
 
 @contextmanager
@@ -435,6 +449,8 @@ def test_offsets_leave_the_space_before_a_word_out(tmp_path: Path) -> None:
     spans = [(start, end) for start, end in feature.offsets.tolist() if start >= 0]
     assert all(context[start:end] == context[start:end].strip() for start, end in spans)
     assert [context[start:end] for start, end in spans if start < end] == ["in", "the", "tower", "."]
+    with pytest.raises(QuestionsInvalid, match="its context holds nothing that the tokenizer takes for a word"):
+        list(windower.windows([Question("q", "in?", "  ")]))
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 40, -1])

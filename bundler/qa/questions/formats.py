@@ -77,8 +77,6 @@ def says_version_2(path: Path) -> bool:
         FileUnreadable, QuestionsInvalid
     """
     stream = JsonStream(path)
-    if stream.peek() != "{":
-        return False
     for name in stream.members():
         if name == "version":
             return _is_version_2(stream.value())

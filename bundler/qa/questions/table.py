@@ -57,7 +57,7 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
 
 def _separator(path: Path, head: str, needed: Sequence[str]) -> str:
     """What separates the columns: that which finds those that are needed."""
-    found = {each: [name.strip() for name in next(csv.reader([head], delimiter=each), [])] for each in SEPARATORS}
+    found = {each: [name.strip() for name in next(csv.reader([head], delimiter=each))] for each in SEPARATORS}
     for separator, names in found.items():
         if set(needed) <= set(names):
             return separator
