@@ -29,6 +29,17 @@ def test_arguments_reach_the_phone_as_they_are(phone: Phone) -> None:
     assert done.stdout.decode().split("\0")[:-1] == hostile
 
 
+def test_a_connection_that_is_being_made_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several clients of one adb server come upon a phone that one of them has just begun to connect to."""
+    monkeypatch.setattr("bundler.device.phone.COMING_S", 30.0)
+    phone = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone", faults=["offline:4"])
+    try:
+        with private_adb_server() as server:
+            assert server.find(phone.serial).run(["echo", "x"], doing="x").stdout == b"x\n"
+    finally:
+        stop_phone(phone)
+
+
 def test_a_failing_command_is_said_with_its_last_line(phone: Phone) -> None:
     with pytest.raises(PhoneRefused, match=r"looking.*No such file"):
         phone.run(["cat", "/data/local/tmp/nowhere"], doing="looking", timeout_s=30)

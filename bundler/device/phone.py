@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from bundler.errors import (
 )
 
 READY = "device"
+COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
+COMING_S, LOOK_S = 1.0, 0.05
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
@@ -116,7 +119,7 @@ class AdbServer:
         Raises:
             NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady
         """
-        states = {phone.serial: phone.state for phone in self.attached()}
+        states = self._states()
         if serial is None:
             ready = [known for known, state in states.items() if state == READY]
             if len(states) > 1 and len(ready) != 1:
@@ -124,14 +127,26 @@ class AdbServer:
             if not states:
                 raise NoPhone
             serial = ready[0] if ready else next(iter(states))
+        if states.get(serial) in COMING and ":" in serial:
+            states = self._states_when_come(serial)
         if states.get(serial) != READY and ":" in serial:
             self._connect(serial, stale=serial in states)
-            states = {phone.serial: phone.state for phone in self.attached()}
+            states = self._states_when_come(serial)
         if serial not in states:
             raise UnknownPhone(serial, sorted(states))
         if states[serial] != READY:
             raise PhoneNotReady(serial, states[serial])
         return Phone(self, serial, limit or Limit())
+
+    def _states(self) -> dict[str, str]:
+        return {phone.serial: phone.state for phone in self.attached()}
+
+    def _states_when_come(self, serial: str) -> dict[str, str]:
+        """The states once the connection that another client may be making has been made, or after a while."""
+        deadline = time.monotonic() + COMING_S
+        while (states := self._states()).get(serial) in COMING and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        return states
 
     def _connect(self, address: str, *, stale: bool) -> None:
         """Tries; whether it worked, the list of phones says (`adb connect` reports success in many words)."""
