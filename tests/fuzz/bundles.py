@@ -41,7 +41,7 @@ from tests.fuzz import work
 LENGTH = 6
 INPUTS = ("input_ids", "attention_mask")
 MOST_VALUES = 1 << 16
-RUN_FILES = (layout.RUN, "0000000-0000002.json", "0000002-0000003.npz")
+RUN_FILES = (layout.RUN, f"{layout.TIMES}/0000000-0000002.json", f"{layout.LOGITS}/0000002-0000003.npz")
 RUN = Run("", Settings("0123abcd", "cpu", chunk=2), ("A",), "2026-01-02T03:04:05", True, 1.5, (Part("A", "S", "M"),))
 
 
@@ -134,9 +134,10 @@ def run_file(data: bytes) -> None:
     """A file of a run's folder: its name in the first line; BUNDLE in it stands for the bundle's id."""
     bundle, folder = _finished()
     head, _, content = data.partition(b"\n")
-    path = folder / head.decode(errors="replace")
-    if path.name not in RUN_FILES:
+    name = head.decode(errors="replace")
+    if name not in RUN_FILES:
         return
+    path = folder / name
     good = path.read_bytes()
     try:
         path.write_bytes(content.replace(b"BUNDLE", bundle.id.encode()))

@@ -62,14 +62,15 @@ def fuzz_guided(name: str, seconds: int, folder: Path) -> None:
         if count % 64 == 0:
             _note(folder, count)
         try:
-            check(name, data)
+            with watched(HANG_S):
+                check(name, data)
         except BaseException:
             _note(folder, count)
             raise
 
     options = [
-        f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_BYTES >> 20}", "-max_len=65536",
-        f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", "-verbosity=1", "-close_fd_mask=1",
+        f"-max_total_time={seconds}", f"-timeout={20 * HANG_S}", f"-rss_limit_mb={MEMORY_BYTES >> 20}",
+        "-max_len=65536", f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(folder / "corpus"), str(CORPUS / name)], one, custom_mutator=mutated)
     atheris.Fuzz()

@@ -87,6 +87,14 @@ def _told(name: str, message: str) -> None:
     assert "internal error" not in message, f"{name}: {message}"
 
 
+def _no_program(*_: object) -> None:
+    return None
+
+
+def _unwritten(_: int, data: bytes) -> int:
+    return len(data)
+
+
 DRY: Mapping[str, Builtin] = dict.fromkeys(("kill", "wait", "umask"), _nothing) | {"read": _read}
 
 
@@ -97,10 +105,10 @@ def _dry() -> Iterator[None]:
         mock.patch.dict(BUILTINS, DRY),
         mock.patch.dict(SPECIAL, trap=_nothing),
         mock.patch.object(launch, "complain", _told),
-        mock.patch.object(launch, "_known", return_value=None),
+        mock.patch.object(launch, "_known", _no_program),
         mock.patch("bundler.virtual.shell.interpreter.complain", _told),
-        mock.patch("os.write", lambda _, data: len(data)),
-        mock.patch("bundler.virtual.disk.write_all"),
+        mock.patch("os.write", _unwritten),
+        mock.patch("bundler.virtual.disk.write_all", _unwritten),
     ):
         yield
 

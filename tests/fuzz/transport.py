@@ -147,7 +147,8 @@ def phone_storage() -> Storage:
     here = storage.root / "data/local/tmp"
     (here / "folder").mkdir(exist_ok=True)
     with contextlib.suppress(OSError):
-        (here / "file").write_bytes(b"content")
+        if not (here / "file").is_file() or (here / "file").read_bytes() != b"content":
+            (here / "file").write_bytes(b"content")
         (here / "link").symlink_to("file")
     return storage
 
