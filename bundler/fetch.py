@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, tee
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +57,8 @@ class Fetched:
         Raises:
             OutputsInvalid: an output cannot be read; BundleInvalid
         """
-        questions, folder = iter(self.bundle.questions), self.run.folder(self.bundle.path)
-        for answer in decode_answers(self.bundle, folder, self.run.settings.chunk, self.decoding):
-            yield _question(self.bundle, questions, answer.question_id), answer
+        folder = self.run.folder(self.bundle.path)
+        return answered(self.bundle, folder, self.run.settings.chunk, self.decoding)
 
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress) -> Fetched:
@@ -104,26 +103,38 @@ def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, 
     raise NoRun(bundle.path, request.runtime, request.devices)
 
 
-def decode_answers(bundle: Bundle, folder: Path, size: int, decoding: Decoding = USUAL) -> Iterator[Answer]:
-    """The answer to each question from the outputs in a run's folder, kept in chunks of `size` windows, in the order of
-    the questions.
+def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
+    """The answer to each question, as `answered` finds it."""
+    return (answer for _, answer in answered(bundle, folder, size, USUAL))
+
+
+def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Iterator[tuple[Question, Answer]]:
+    """Each question with its answer from the outputs in a run's folder, kept in chunks of `size` windows, in the order
+    of the questions. Chunks are read as their answers are asked for.
 
     Raises:
         OutputsInvalid: an output cannot be read; BundleInvalid
     """
-    questions, manifest = iter(bundle.questions), bundle.manifest
-    windows = groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id)
-    asked = ((_question(bundle, questions, name), [logits for _, logits in own]) for name, own in windows)
+    manifest = bundle.manifest
+    asked, again = tee(_asked(bundle, folder, size))
+    answers = decode_all(
+        asked,
+        max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
+        may_be_unanswerable=manifest.may_be_unanswerable,
+        n_best=decoding.n_best,
+        null_threshold=decoding.null_threshold,
+    )
     try:
-        yield from decode_all(
-            asked,
-            max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
-            may_be_unanswerable=manifest.may_be_unanswerable,
-            n_best=decoding.n_best,
-            null_threshold=decoding.null_threshold,
-        )
-    except ValueError as error:
+        yield from zip((question for question, _ in again), answers, strict=True)
+    except ValueError as error:  # a question without a token
         raise BundleInvalid(bundle.path / layout.HOST / layout.OFFSETS, str(error)) from error
+
+
+def _asked(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Question, list[WindowLogits]]]:
+    """Each question with the logits of its windows."""
+    questions = iter(bundle.questions)
+    for question_id, windows in groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id):
+        yield _question(bundle, questions, question_id), [logits for _, logits in windows]
 
 
 def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -> Question:
@@ -151,10 +162,10 @@ def _windows(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Window, 
 
 
 def _told(
-    answered: Iterable[tuple[Question, Answer]], total: int, progress: Progress
+    pairs: Iterable[tuple[Question, Answer]], total: int, progress: Progress
 ) -> Iterator[tuple[Question, Answer]]:
     """The same, while progress is told."""
-    for number, pair in enumerate(answered):
+    for number, pair in enumerate(pairs):
         if number % TOLD_EACH == 0:
             progress("decoding the answers", number, total)
         yield pair
