@@ -218,7 +218,7 @@ class NoAdb(MissingHere):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"no adb server at {address}: {reason}",
-            "Start one with `adb start-server`, or check ANDROID_ADB_SERVER_PORT.",
+            "Start one with `adb start-server` (adb is in Android's platform tools), or check ANDROID_ADB_SERVER_PORT.",
         )
 
 

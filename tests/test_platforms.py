@@ -276,6 +276,19 @@ def test_what_a_console_cannot_show_is_no_failure() -> None:
     assert json.loads(done.stdout.decode("ascii")) == {"café": "橋"}
 
 
+def test_no_adb_program(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """adbutils brings one for some computers only; elsewhere it may be on the PATH, or not."""
+    monkeypatch.setattr("adbutils._utils._is_valid_exe", lambda _: False)
+    monkeypatch.delenv("ADBUTILS_ADB_PATH", raising=False)
+    error, hint = refused(capfd, 4, "demo")
+    assert "No adb exe could be found" in error
+    assert "platform tools" in hint
+    assert main(["doctor", "--json", "--adb-port", "9"]) == 4
+    rows = {row["what"]: row for row in json.loads(capfd.readouterr().out)["here"]}
+    assert not rows["adb server"]["ok"]
+    assert "platform tools" in rows["adb server"]["remedy"]
+
+
 def test_ending_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all its processes, or on Windows by the means that it has; one that ended is no error."""
     parent = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"

@@ -29,7 +29,11 @@ def private_adb_server() -> Iterator[AdbServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [adbutils.adb_path(), "-L", f"tcp:localhost:{port}", "server", "nodaemon"]
+    try:
+        adb = adbutils.adb_path()
+    except adbutils.AdbError as error:
+        raise NoAdb(f"127.0.0.1:{port}", str(error)) from error
+    command = [adb, "-L", f"tcp:localhost:{port}", "server", "nodaemon"]
     with tempfile.TemporaryDirectory(prefix="mbqa-adb-") as home, (Path(home) / "log").open("w+b") as log:
         environment = {**os.environ, **ALONE, "HOME": home}  # its keys are to stay out of the user's own
         try:
