@@ -39,6 +39,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
 PORT_VARIABLE = "ANDROID_ADB_SERVER_PORT"
 FOREIGN = (adbutils.AdbError, EOFError, AssertionError, ValueError, OSError)  # what adbutils raises
+LARGEST_OUTPUT = 64 << 20  # bytes that a command may say where nobody takes them as they come
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 
@@ -249,8 +250,14 @@ class Phone:
         self.limit.check(doing)
         timeout_s = timeout_s or self.server.patience.command_s
         collected = io.BytesIO()
+
+        def collect(data: bytes) -> None:
+            collected.write(data)
+            if collected.tell() > LARGEST_OUTPUT:
+                raise PhoneRefused(self.serial, doing, f"it says more than {LARGEST_OUTPUT >> 20} MB")
+
         connection = self.server.open(self.serial, f"shell,v2,raw:{command}")
-        stream = ShellStream(connection, stdin, on_stdout or collected.write)
+        stream = ShellStream(connection, stdin, on_stdout or collect)
         try:
             exit_code, stderr = stream.pump(min(timeout_s, self.limit.left_s), stall_s, self.limit.halt)
         except TimeoutError as error:

@@ -14,6 +14,8 @@ from bundler.platforms import send_pieces
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 LARGEST_PACKET = 1 << 20
+LARGEST_INCOMING = 16 << 20  # a packet of the daemon's has a megabyte at most
+LARGEST_STDERR = 1 << 20  # bytes that are kept
 LARGEST_READ = 1 << 18
 WAKE_S = 0.25  # how often a waiting stream looks whether it is to give up
 
@@ -107,6 +109,8 @@ class ShellStream:
         try:
             while len(view) - at >= 5:
                 end = at + 5 + int.from_bytes(view[at + 1 : at + 5], "little")
+                if end - at > LARGEST_INCOMING:
+                    raise LinkBroken("what comes is no output of a command")
                 if end > len(view):
                     break
                 self._packet(view[at], bytes(view[at + 5 : end]))
@@ -119,6 +123,6 @@ class ShellStream:
         if kind == STDOUT:
             self._on_stdout(data)
         elif kind == STDERR:
-            self._stderr += data
+            self._stderr += data[: max(0, LARGEST_STDERR - len(self._stderr))]
         elif kind == EXIT:
             self._exit_code = data[0] if data else 255

@@ -168,7 +168,7 @@ class _Tcp(socket.socket):
         pass
 
 
-def _daemon_says(data: bytes) -> socket.socket:
+def daemon_says(data: bytes) -> socket.socket:
     """Our end of a connection on which a daemon said this and left; it goes on to take what it is sent."""
     ours, theirs = socket.socketpair()
     theirs.sendall(data[:LARGEST])
@@ -186,7 +186,7 @@ def _swallow(connection: socket.socket) -> None:
 def shell_stream(data: bytes) -> None:
     """What a daemon sends of a command's output."""
     came, halt = io.BytesIO(), threading.Event()
-    with _daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled):
+    with daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled):
         exit_code, said = ShellStream(connection, [b"some", b"input"], came.write).pump(STALL_S, STALL_S, halt)
         assert 0 <= exit_code <= 255
         assert len(said) + came.tell() <= len(data)
@@ -194,7 +194,7 @@ def shell_stream(data: bytes) -> None:
 
 def sync_stream(data: bytes) -> None:
     """What a daemon answers to a pushed file."""
-    with _daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled, Refused):
+    with daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled, Refused):
         send_file(connection, "/data/local/tmp/x", [b"some", b"bytes"], STALL_S, lambda: None)
 
 
@@ -213,7 +213,7 @@ class _Server(AdbServer):
 
     def __init__(self, said: bytes) -> None:
         super().__init__("127.0.0.1", 1)
-        self._client.make_connection = lambda timeout=None: _Adb(_daemon_says(said))
+        self._client.make_connection = lambda timeout=None: _Adb(daemon_says(said))
 
     def _listens(self) -> bool:
         return True
