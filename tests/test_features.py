@@ -453,6 +453,15 @@ def test_offsets_leave_the_space_before_a_word_out(tmp_path: Path) -> None:
         list(windower.windows([Question("q", "in?", "  ")]))
 
 
+def test_offsets_leave_the_space_behind_a_word_out() -> None:
+    made = roberta()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "merged_with_previous")
+    context = "the tower who"
+    (feature,) = Windower(made, 24, 4).windows([Question("q", "who", context)])
+    spans = [(start, end) for start, end in feature.offsets.tolist() if start >= 0]
+    assert [context[start:end] for start, end in spans] == ["the", "tower", "who"]
+
+
 @pytest.mark.parametrize("size", [0, 1, 3, 40, -1])
 def test_a_damaged_sentencepiece_model_is_refused(size: int, albert: Path) -> None:
     content = (albert / "spiece.model").read_bytes()

@@ -56,8 +56,8 @@ def _tests(*names: str) -> tuple[str, ...]:
 GROUPS = {
     "qa": Group(
         ("bundler/qa/*",),
-        _tests("metrics", "questions", "features", "spans", "asked"),
-        ("--deselect=tests/test_questions.py::test_a_large_file_takes_little_memory",),
+        _tests("metrics", "questions", "bad_questions", "question_streams", "features", "spans"),
+        ("--deselect=tests/test_question_streams.py::test_a_large_file_takes_little_memory",),
     ),
     "bundle": Group(("bundler/bundle/*",), _tests("bundle", "bundle_files", "bundle_kinds")),
     "device": Group(
