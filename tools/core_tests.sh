@@ -3,6 +3,6 @@
 # to a virtual phone, fetched and evaluated.
 CORE_MARKS="not slow and not genuine"
 CORE_TESTS=(
-  tests/test_{bad_models,build_options,bundle,cli,console,convert,demo_model,deploy,dlc,features,first_light,graph,hub}.py
+  tests/test_{bad_models,bundle,cli,console,convert,demo_model,deploy,dlc,features,first_light,graph,hub}.py
   tests/test_{platforms,probe,quantize,questions,report,spans,startup}.py
 )

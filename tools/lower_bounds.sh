@@ -18,4 +18,4 @@ uv=("$folder/uv/bin/uv" pip)
 
 # shellcheck source=tools/core_tests.sh
 . tools/core_tests.sh
-"$folder/low/bin/python" -m pytest -q -p no:cacheprovider -m "$CORE_MARKS" "${@:-${CORE_TESTS[@]}}"
+"$folder/low/bin/python" -m pytest -q -n auto --dist loadfile -p no:cacheprovider -m "$CORE_MARKS" "${@:-${CORE_TESTS[@]}}"

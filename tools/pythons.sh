@@ -57,7 +57,7 @@ for version in "$@"; do
     # shellcheck source=tools/core_tests.sh
     . tools/core_tests.sh
     "$environment/bin/pip" install -q "$(echo "$folder"/dist/*.whl)[test]"
-    "$environment/bin/python" -m pytest -q -p no:cacheprovider -m "$CORE_MARKS" "${CORE_TESTS[@]}"
+    "$environment/bin/python" -m pytest -q -n auto --dist loadfile -p no:cacheprovider -m "$CORE_MARKS" "${CORE_TESTS[@]}"
   fi
   ran=$((ran + 1))
 done
