@@ -133,8 +133,8 @@ class Board:
         cores = facts()["cores"]
         busy = "**The machine was busy**: " if self.load > 0.5 else ""
         return (
-            f"{busy}{self.load:.1f} processes wanted its {cores} cores in the minute before. Races have {self.rounds} "
-            f"rounds, those of what is short more; it took {self.seconds / 60:.0f} minutes. {self.verdict}"
+            f"{busy}{self.load:.1f} processes wanted its {cores} cores in the minute before. Rounds of a race: "
+            f"{self.rounds}, more of what is short; it took {self.seconds / 60:.0f} minutes. {self.verdict}"
         )
 
     def _rows(self, results: Sequence[Result]) -> Iterator[str]:
