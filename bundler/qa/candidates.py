@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -27,7 +28,7 @@ def best_spans(
     tops = start + _running_maximum(ends, width)  # the best span that starts at each token
     least, among = _best_starts(tops, begins, count)
     window, first = np.nonzero(among)
-    scores = start[window, first][:, None] + ends[window[:, None], first[:, None] + np.arange(width)]
+    scores = start[window, first][:, None] + sliding_window_view(ends, width, axis=1)[window, first]
     row, further = np.nonzero(scores >= least[window][:, None])
     return scores[row, further], window[row], first[row], first[row] + further
 
@@ -37,8 +38,8 @@ def _best_starts(tops: Floats, begins: Offsets, count: int) -> tuple[Floats, npt
     (windows, length): where the best spans start. Of equals the earlier: a model may score all alike."""
     differ = np.ones(tops.shape, bool)
     np.not_equal(begins[:, 1:], begins[:, :-1], out=differ[:, 1:])
-    least = np.partition(np.where(differ, tops, -np.inf), -count, axis=1)[:, -count]
-    least = np.maximum(least, LOWEST)
+    worst = np.partition(np.where(differ, -tops, np.inf), count - 1, axis=1)[:, count - 1]  # faster from this end
+    least = np.maximum(-worst, LOWEST)
     equal = tops == least[:, None]
     enough = np.cumsum(equal & differ, axis=1, dtype=np.int32) > count
     return least, (tops >= least[:, None]) & ~(equal & enough)
