@@ -1,5 +1,6 @@
 """What several tests share: a small model with its vocabulary, and a bundle of it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import onnx
 import pytest
 
 from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle
+from bundler.bundle import Bundle, read_bundle
 from bundler.device.phone import Phone
 from bundler.model.make import Recipe
 from bundler.soc import DEFAULT, known_socs
@@ -45,10 +46,16 @@ def request_for(model_folder: Path) -> BuildRequest:
     )
 
 
+@pytest.fixture(scope="session")
+def built(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle of three questions in four windows: to copy, not to touch."""
+    return build_bundle(request_for, tmp_path_factory.mktemp("built") / "bundle", quiet).path
+
+
 @pytest.fixture
-def bundle(request_for: BuildRequest, tmp_path: Path) -> Bundle:
-    """A small bundle of three questions in four windows."""
-    return build_bundle(request_for, tmp_path / "bundle", quiet)
+def bundle(built: Path, tmp_path: Path) -> Bundle:
+    """A copy of that bundle, to do anything with."""
+    return read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
 
 
 @pytest.fixture(scope="module", params=["virtual", pytest.param("genuine", marks=pytest.mark.genuine)])
