@@ -107,7 +107,7 @@ class Board:
 
     def table(self) -> str:
         """For a terminal: aligned columns."""
-        rows = [("", *COLUMNS)]
+        rows: list[tuple[str, ...]] = [("", *COLUMNS)]
         rows += [(f"{topic.name}.{result.race.name}", *self._cells(result)) for topic, result in self.results]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
