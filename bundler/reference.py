@@ -178,5 +178,9 @@ def _computed(network: Network, root: Path, inputs: Sequence[TensorSpec], window
 
 def _raw(root: Path, spec: TensorSpec, window: Window) -> npt.NDArray[np.float32]:
     """A raw input, float32 (1, length)."""
-    values: npt.NDArray[np.float32] = np.fromfile(root / layout.DEVICE / window.inputs[spec.name], "<f4")
-    return values.reshape(spec.shape)
+    path = root / layout.DEVICE / window.inputs[spec.name]
+    try:
+        values: npt.NDArray[np.float32] = np.fromfile(path, "<f4").reshape(spec.shape)
+    except (OSError, ValueError) as error:
+        raise BundleInvalid(path, f"cannot be read: {error}") from error
+    return values

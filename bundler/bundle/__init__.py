@@ -66,6 +66,10 @@ class Bundle:
         except ValueError as error:
             raise BundleInvalid(path, f"is not what build writes: {error}") from error
 
+    def checked_inputs(self) -> frozenset[str]:
+        """The raw inputs whose checksums were compared, relative to the device folder."""
+        return frozenset(path.removeprefix(f"{layout.DEVICE}/") for path, _ in _input_files(self.path, self.manifest))
+
     @cached_property
     def size_bytes(self) -> int:
         """Of all its files but the manifest, the runs aside."""

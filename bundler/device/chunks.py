@@ -60,12 +60,13 @@ class Archiver:
         if len(self._lines) != len(bundle.manifest.windows):
             what = f"lists {len(self._lines)} inferences, and the bundle has {len(bundle.manifest.windows)} windows"
             raise BundleInvalid(path, what)
+        self._checked = bundle.checked_inputs()
 
     def archive(self, chunk: Chunk) -> tuple[str, Blob]:
         """The chunk's archive, and its name in the bundle's folder on the phone.
 
         Raises:
-            OSError
+            BundleInvalid; OSError
         """
         name = layout.chunk_file(chunk.name, compressed=self._compressed)
         path = self._folder / name
@@ -86,6 +87,8 @@ class Archiver:
                 what = f"has in line {number + 2} other files than its window"
                 raise BundleInvalid(self._bundle.path / layout.DEVICE / layout.INPUT_LIST, what)
         for name in dict.fromkeys(name for window in windows for name in window.inputs.values()):  # some share files
+            if name not in self._checked:
+                raise BundleInvalid(self._bundle.path / layout.HOST / layout.SUMS, f"has no checksum of {name}")
             yield from _entry(name, _read(f"{folder}/{name}"))
         yield tarball.END
 
