@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle, read_bundle
@@ -16,6 +17,11 @@ from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
 from tests.models import qa_model, write_vocabulary
 from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
+
+settings.register_profile(  # a busy machine is no defect
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 QUESTIONS = (
     Question(
