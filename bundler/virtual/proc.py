@@ -93,6 +93,13 @@ def forget(root: Path) -> None:
     shutil.rmtree(root / "proc" / str(os.getpid()), ignore_errors=True)
 
 
+def sweep(root: Path) -> None:
+    """Removes what processes wrote down that were killed, which nobody may ever look at."""
+    for folder in (root / "proc").glob("[0-9]*"):
+        if not _lives(root, int(folder.name)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def command_line(root: Path, pid: int) -> tuple[str, ...]:
     """What a process of the phone runs: as it wrote down, or as its parent did, whose copy it then is."""
     for _ in range(8):
@@ -126,9 +133,14 @@ def up_to_date(root: Path, path: str) -> str:
     return "/".join(["/proc", *([first] if first else []), *rest])
 
 
+def _lives(root: Path, pid: int) -> bool:
+    """Whether it is a process of the phone that has not ended."""
+    return belongs(pid, root) and _process(pid) is not None
+
+
 def _look_at(root: Path, pid: int) -> None:
     place = root / "proc" / str(pid)
-    if not belongs(pid, root) or _process(pid) is None:
+    if not _lives(root, pid):
         shutil.rmtree(place, ignore_errors=True)
     elif not place.exists():
         _write(root, pid, command_line(root, pid))

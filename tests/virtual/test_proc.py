@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,11 @@ def test_the_kernels_files(shell: PhoneShell) -> None:
 def test_sensors_have_types_and_temperatures(shell: PhoneShell) -> None:
     done = shell.run('for z in /sys/class/thermal/thermal_zone*; do echo "$(cat $z/type) $(cat $z/temp)"; done')
     assert "cpu-0-0-0 41300" in done.stdout.splitlines()
+
+
+def test_what_a_killed_process_wrote_down_goes_when_the_next_session_begins(tmp_path: Path) -> None:
+    with PhoneShell(tmp_path / "root") as shell:
+        pid = shell.run("sleep 20 & sleep 0.3; kill -9 $!; echo $!").stdout.strip()
+        (noted,) = (tmp_path / "root").rglob(f"proc/{pid}")
+        assert shell.run("sleep 0; echo on").stdout == "on\n"
+        assert not noted.exists()

@@ -24,6 +24,7 @@ def run(command: str | None, machine: Machine, env: Mapping[str, str]) -> int:
     _settle(machine)
     argv = ["sh"] if command is None else ["sh", "-c", command]
     process = Process(machine, "/", DEFAULTS | dict(env))
+    proc.sweep(machine.storage.root)
     proc.note(machine.storage.root, [SHELL, *argv[1:]])
     try:
         return _shell(argv, process, SHELL) & 0xFF
