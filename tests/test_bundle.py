@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from bundler import layout
 from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle, Manifest, read_bundle, seal
+from bundler.bundle import Bundle, FileEntry, Manifest, read_bundle, seal, sha256_of, write_manifest
 from bundler.errors import BundleInvalid, FileUnreadable, HostStorageFailed, QuestionsInvalid, UsageError
 from bundler.types import Question, QuestionSet
 from bundler.virtual.net_run import read_input_list
@@ -63,6 +65,13 @@ def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None
     told = Manifest.from_json(bundle.manifest.to_json())
     assert replace(told, windows=bundle.manifest.windows) == bundle.manifest
     assert read_bundle(bundle.path) == bundle
+    files = [path for side in (layout.DEVICE, layout.HOST) for path in (bundle.path / side).rglob("*")]
+    assert bundle.size_bytes == sum(path.stat().st_size for path in files if path.is_file())
+
+
+def refused(path: Path, said: str) -> AbstractContextManager[object]:
+    """The block must refuse a bundle for this file, in these words."""
+    return pytest.raises(BundleInvalid, match=rf"^{re.escape(str(path))}: {said}$")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,7 @@ def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None
 def test_damage_is_named(bundle: Bundle, name: str, damage: str) -> None:
     path = bundle.path / name
     data = bytearray(path.read_bytes())
+    size = len(data)
     path.unlink()
     if damage == "flip":
         data[len(data) // 2] ^= 1
@@ -91,7 +101,51 @@ def test_damage_is_named(bundle: Bundle, name: str, damage: str) -> None:
         path.write_bytes(data[:-1])
     elif damage == "folder":
         path.mkdir()
-    with pytest.raises(BundleInvalid, match=name):
+    said = {
+        "flip": "was changed after the bundle was built",
+        "cut": f"has {size - 1} bytes, and {size} were written",
+        "remove": "cannot be read: No such file or directory",
+        "folder": "is no file",
+    }
+    with refused(path, said[damage]):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "nonsense"])
+def test_a_manifest_must_be_the_one_that_was_sealed(bundle: Bundle, damage: str) -> None:
+    manifest, checksum = bundle.path / layout.MANIFEST, bundle.path / layout.SEAL
+    if damage == "change":
+        manifest.write_text(manifest.read_text().replace('"w', '"v', 1).replace("\n", " \n", 1))
+    elif damage == "remove":
+        checksum.unlink()
+    else:
+        checksum.write_text("nonsense")
+    path = checksum if damage == "remove" else manifest
+    said = (
+        "cannot be read: No such file or directory" if damage == "remove" else "was changed after the bundle was built"
+    )
+    with refused(path, said):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", [f"{layout.HOST}/{name}" for name in (layout.WINDOWS, layout.SUMS, layout.OFFSETS)])
+def test_a_manifest_must_name_what_is_needed(bundle: Bundle, name: str) -> None:
+    document = json.loads((bundle.path / layout.MANIFEST).read_text())
+    del document["files"][name]
+    (bundle.path / layout.MANIFEST).write_text(json.dumps(document))
+    seal(bundle.path)
+    with refused(bundle.path / layout.MANIFEST, f"does not name {name}"):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["inputs/other/000000.raw", "inputs/input_ids/000000.raw ", "../x", "\udcff", ""])
+def test_a_list_of_inputs_names_inputs_only(bundle: Bundle, name: str) -> None:
+    sums = bundle.path / layout.HOST / layout.SUMS
+    sums.write_bytes(sums.read_bytes() + f"{'0' * 64}  {name}\n".encode(errors="surrogateescape"))
+    entry = FileEntry(sums.stat().st_size, sha256_of(sums))
+    files = {**bundle.manifest.files, f"{layout.HOST}/{layout.SUMS}": entry}
+    write_manifest(bundle.path, replace(bundle.manifest, files=files))
+    with refused(sums, re.escape(f"names {name!r}, which is no input")):
         read_bundle(bundle.path)
 
 
@@ -110,12 +164,14 @@ def test_a_manifest_cannot_point_outside(bundle: Bundle, name: str) -> None:
     document["files"][name] = document["files"]["device/model.dlc"]
     (bundle.path / layout.MANIFEST).write_text(json.dumps(document))
     seal(bundle.path)
-    with pytest.raises(BundleInvalid, match="lies outside the bundle"):
+    with refused(bundle.path / name, "lies outside the bundle"):
         read_bundle(bundle.path)
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
-    with pytest.raises(FileUnreadable, match=r"manifest\.json"):
+    with pytest.raises(
+        FileUnreadable, match=r"manifest\.json: cannot be read: No such file .* \(is .*/bundle a bundle\?\)$"
+    ):
         read_bundle(tmp_path / "bundle")
 
 

@@ -86,6 +86,9 @@ def test_arrays_are_read_by_their_names(tmp_path: Path) -> None:
         "other": (np.int32, VALUES.tolist()),
     }
     found["one"][0, 0] = 7  # it is nobody else's
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("one.npy", npy(VALUES) + b"more than was asked for")
+    assert read_arrays(path, {"one": KIND})["one"].tolist() == VALUES.tolist()
     with pytest.raises(ValueError, match="third"):
         read_arrays(path, {"third": KIND})
     with pytest.raises(FileNotFoundError):
@@ -193,6 +196,7 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
     text = MANIFEST.to_json()
     assert Manifest.from_json(text) == MANIFEST
     assert text.endswith("}\n")
+    assert text.count("\n") > 20  # for people too
     assert "caf\u00e9" in text
     assert "windows" not in json.loads(text)
     window = Window("q#0", "q", 0, {}, {})
