@@ -134,8 +134,9 @@ def test_utf_16_is_refused(name: str, order: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileUnreadable, match=r"nowhere\.json: cannot be read: No such file or directory$"):
         read_squad(tmp_path / "nowhere.json")
-    with pytest.raises(FileUnreadable):
-        read_squad(tmp_path)
+    for read in (read_squad, lambda path: list(text.pieces_of(path))):
+        with pytest.raises(FileUnreadable, match=f"^{tmp_path}: cannot be read: Is a directory$"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,7 @@ def test_an_id_that_occurs_twice_is_refused(name: str, content: str, tmp_path: P
         ("question,context,question\n", {}, "has 2 columns 'question'", "Give each a name of its own."),
         ("question,context,Nr,Nr\n", {"id": "Nr"}, "has 2 columns 'Nr'", "Give each a name of its own."),
         ("question,context\n", {}, "holds no questions", SQUAD_HINT),
+        ("question,con\rtext\n", {}, "its first line is no line of a table: new-line character .*", COLUMNS_HINT),
         (
             "question,context\nWhen?,Built, in 1808.\n",
             {},

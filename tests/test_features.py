@@ -46,6 +46,7 @@ def test_a_short_context_is_one_padded_window(vocabulary: Path) -> None:
     assert feature.offsets[4:9].tolist() == [[-1, -1], [0, 3], [4, 10], [10, 11], [-1, -1]]
     assert feature.key == "q#0"
     assert all(values.dtype == np.int32 and values.shape == (LENGTH,) for values in feature.inputs.values())
+    assert (feature.offsets.dtype, feature.offsets.shape) == (np.int32, (LENGTH, 2))
 
 
 def test_a_long_context_overlaps(vocabulary: Path) -> None:
@@ -341,7 +342,9 @@ def test_the_settings_beside_a_vocabulary_hold(
     path.write_text("\n".join(CASED) + "\n", encoding="utf-8")
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert load_tokenizer(path).encode(TEXT_OF_CASES, add_special_tokens=False).tokens == pieces
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.get_vocab_size() == len(CASED)
+    assert tokenizer.encode(TEXT_OF_CASES, add_special_tokens=False).tokens == pieces
 
 
 @pytest.mark.parametrize(("capitals", "kept"), [(1, False), (2, True)])
