@@ -66,6 +66,8 @@ def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None
     assert replace(told, windows=bundle.manifest.windows) == bundle.manifest
     assert read_bundle(bundle.path) == bundle
     files = [path for side in (layout.DEVICE, layout.HOST) for path in (bundle.path / side).rglob("*")]
+    windows = bundle.manifest.windows
+    assert bundle.checked_inputs() == {path for window in windows for path in window.inputs.values()}
     assert bundle.size_bytes == sum(path.stat().st_size for path in files if path.is_file())
 
 
@@ -165,6 +167,14 @@ def test_a_manifest_cannot_point_outside(bundle: Bundle, name: str) -> None:
     (bundle.path / layout.MANIFEST).write_text(json.dumps(document))
     seal(bundle.path)
     with refused(bundle.path / name, "lies outside the bundle"):
+        read_bundle(bundle.path)
+
+
+def test_a_folder_of_a_bundle_is_no_link_elsewhere(bundle: Bundle, tmp_path: Path) -> None:
+    folder = bundle.path / layout.DEVICE / layout.INPUTS / "input_ids"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with refused(folder / "000000.raw", "lies outside the bundle"):
         read_bundle(bundle.path)
 
 
