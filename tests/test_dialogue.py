@@ -255,6 +255,8 @@ def test_cleaning_that_does_not_say_what_became_free(answer: str) -> None:
     words = f"cleaning up failed: it does not say what became free, but '{answer}'"
     with pytest.raises(PhoneRefused, match=f"^phone p1: {words}$"):
         store_of(Answering(said(answer))).clean()
+    with pytest.raises(PhoneRefused, match="what became free"):
+        store_of(Answering(Completed(0, b"\xff", b""))).clean()
 
 
 # the job

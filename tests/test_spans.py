@@ -167,6 +167,17 @@ def test_a_lone_space_begins_an_answer_and_ends_none() -> None:
     assert {each.text for each in found.n_best} == {"in", "in 1808", "in 1808 .", "1808", "1808 .", "."}
 
 
+def test_the_best_that_are_listed_differ_though_tokens_begin_alike() -> None:
+    """A lone space and the word behind it begin at the same character: together they are one beginning."""
+    offsets = np.array([(-1, -1), (0, 2), (3, 3), (3, 7)], np.int32)
+    start, end = np.array([0, 1, 9, 8], np.float32), np.array([0, 1, 0, 5], np.float32)
+    found = decode(
+        Question("q", "?", "in 1808"), [WindowLogits("q#0", offsets, start, end)], max_tokens=9,
+        may_be_unanswerable=False, n_best=2,
+    )  # fmt: skip
+    assert [(each.text, each.score) for each in found.n_best] == [("1808", 14), ("in 1808", 6)]
+
+
 Drawn = tuple[str, list[WindowLogits]]
 
 

@@ -234,3 +234,13 @@ def test_an_input_list_that_is_not_the_windows_is_refused(bundle: Bundle, tmp_pa
         path.write_text(content)
         with pytest.raises(BundleInvalid, match=rf"^{path}: lists {count} inferences, and the bundle has 4 windows$"):
             Archiver(bundle, tmp_path / "spool", compressed=False)
+
+
+def test_an_input_without_a_checksum_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    sums = bundle.path / layout.HOST / layout.SUMS
+    name = "inputs/input_ids/000001.raw"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if name not in line))
+    archiver = Archiver(bundle, tmp_path / "spool", compressed=False)
+    archiver.archive(Chunk(2, 4))
+    with pytest.raises(BundleInvalid, match=rf"^{sums}: has no checksum of {name}$"):
+        archiver.archive(Chunk(0, 2))
