@@ -74,7 +74,7 @@ def test_an_input_that_fails_is_left_behind(
     monkeypatch.setitem(TARGETS, "frames", Target(run))
 
     with pytest.raises(defect):
-        engine.main("frames", "60", str(tmp_path), plain=True)
+        engine.fuzz_plain("frames", 60, tmp_path, seed=1)
     assert (tmp_path / "findings/current").read_bytes() != b"good"
     assert int((tmp_path / "executions").read_text()) >= 1
 
@@ -84,6 +84,22 @@ def test_the_command_counts_executions(tmp_path: Path, capsys: pytest.CaptureFix
     name, count, *_ = capsys.readouterr().out.splitlines()[-1].split()
     assert name == "frames"
     assert int(count) > len(corpus("frames"))
+
+
+def test_a_seed_gives_the_same_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    def run(data: bytes) -> None:
+        """A target."""
+        taken.append(data)
+        if len(taken) % 50 == 0:
+            raise KeyError("enough")
+
+    monkeypatch.setitem(TARGETS, "frames", Target(run))
+    for seed in (1, 1, 2):
+        with pytest.raises(KeyError):
+            engine.fuzz_plain("frames", 60, tmp_path, seed)
+    assert taken[:50] == taken[50:100] != taken[100:]
 
 
 def test_the_command_tells_of_a_finding(

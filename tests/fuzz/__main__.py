@@ -1,13 +1,15 @@
 """Fuzzes what reads what others made.
 
     python -m tests.fuzz --list
-    python -m tests.fuzz [TARGET...] [--seconds 60] [--jobs 2] [--out fuzz-findings]
+    python -m tests.fuzz [TARGET...] [--seconds 60] [--jobs 2] [--out fuzz-findings] [--seed 1]
 
 Each target (targets.py) is a function of bytes that must return, or raise an error that a user is told
 (bundler/errors.py but its root, which stands for a defect). Any other exception, a crash, more than 15 s for one input
 and more than 2 GiB of memory are findings. Each runs in a process of its own for so many seconds, guided by coverage
 of `bundler` where atheris is installed (`pip install -e '.[fuzz]'`), else, and where the code under test is not Python,
-by changes to the corpus alone. Prints the number of executions of each target; exit code 1 where there was a finding.
+by changes to the corpus alone. With a seed the same inputs come in the same order, as far as the time goes: so
+does .ci/run, where a finding is to be of the change and not of luck. Prints the number of executions of each target;
+exit code 1 where there was a finding.
 
 An input that fails is left in OUT/TARGET/findings, what was said of it in OUT/TARGET/log. To look at it again:
 
@@ -49,7 +51,7 @@ class Outcome:
     log: Path
 
 
-def fuzz(target: str, seconds: int, out: Path, *, plain: bool) -> Outcome:
+def fuzz(target: str, seconds: int, out: Path, *, plain: bool, seed: int | None = None) -> Outcome:
     """Fuzzes a target in a process of its own."""
     folder = out / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,11 +59,13 @@ def fuzz(target: str, seconds: int, out: Path, *, plain: bool) -> Outcome:
     before = set(findings.glob("*"))
     (folder / "executions").unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.fuzz.engine", target, str(seconds), str(folder)]
+    command += ["--plain"] * plain + (["--seed", str(seed)] if seed is not None else [])
+    fixed = {} if seed is None else {"PYTHONHASHSEED": "0"}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mbqa-fuzz-") as temporary, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--plain"] if plain else command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env={**os.environ, "TMPDIR": temporary}, start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, **fixed, "TMPDIR": temporary}, start_new_session=True,
         )  # fmt: skip
         try:
             code = process.wait(seconds + START_S)
@@ -91,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time (2)")
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="folder for findings (fuzz-findings)")
+    parser.add_argument("--seed", type=int, help="the same inputs each time (another seed each time)")
     parser.add_argument("--plain", action="store_true", help="without atheris, also where it is installed")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.targets if name not in TARGETS]
@@ -103,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("guided by coverage, by atheris" if guided else "without atheris: changes to the corpus alone")
 
     def run(name: str) -> Outcome:
-        return fuzz(name, arguments.seconds, arguments.out, plain=not (guided and TARGETS[name].guided))
+        plain = not (guided and TARGETS[name].guided)
+        return fuzz(name, arguments.seconds, arguments.out, plain=plain, seed=arguments.seed)
 
     failed = False
     with ThreadPoolExecutor(arguments.jobs) as threads:

@@ -1,8 +1,11 @@
-"""Fuzzes one target in this process: `python -m tests.fuzz.engine TARGET SECONDS FOLDER`, as __main__.py calls it.
+"""Fuzzes one target in this process, as __main__.py calls it:
+
+    python -m tests.fuzz.engine TARGET SECONDS FOLDER [--plain] [--seed N]
 
 FOLDER/corpus takes inputs that reach something new, FOLDER/findings those that fail, FOLDER/executions their number.
 """
 
+import argparse
 import faulthandler
 import os
 import resource
@@ -39,10 +42,11 @@ def watched(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def fuzz_guided(name: str, seconds: int, folder: Path) -> None:
+def fuzz_guided(name: str, seconds: int, folder: Path, seed: int) -> None:
     """Coverage-guided, by atheris; ends the process."""
     import atheris
 
+    _make(folder)
     with atheris.instrument_imports(include=["bundler"]):
         from tests.fuzz.targets import CORPUS, TARGETS, check
 
@@ -70,13 +74,13 @@ def fuzz_guided(name: str, seconds: int, folder: Path) -> None:
 
     options = [
         f"-max_total_time={seconds}", f"-timeout={20 * HANG_S}", f"-rss_limit_mb={MEMORY_BYTES >> 20}",
-        "-max_len=65536", f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1",
+        "-max_len=65536", f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", f"-seed={seed}",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(folder / "corpus"), str(CORPUS / name)], one, custom_mutator=mutated)
     atheris.Fuzz()
 
 
-def fuzz_plain(name: str, seconds: int, folder: Path) -> None:
+def fuzz_plain(name: str, seconds: int, folder: Path, seed: int) -> None:
     """By changes to the inputs at hand, with no look at what they reach; ends at the first finding.
 
     Raises:
@@ -84,7 +88,7 @@ def fuzz_plain(name: str, seconds: int, folder: Path) -> None:
     """
     from tests.fuzz.targets import TARGETS, check, corpus
 
-    seed = int.from_bytes(os.urandom(4))
+    _make(folder)
     random, count, deadline = Random(seed), 0, time.monotonic() + seconds
     pool = [path.read_bytes() for path in corpus(name)]
     current = folder / "findings" / "current"
@@ -107,17 +111,26 @@ def fuzz_plain(name: str, seconds: int, folder: Path) -> None:
     current.unlink()
 
 
+def _make(folder: Path) -> None:
+    for part in ("corpus", "findings"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+
+
 def _note(folder: Path, count: int) -> None:
     (folder / "executions").write_text(str(count), encoding="ascii")
 
 
-def main(name: str, seconds: str, given: str, *, plain: bool = False) -> None:
+def main() -> None:
     """What the process does."""
-    folder = Path(given)
-    for part in ("corpus", "findings"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    (fuzz_plain if plain else fuzz_guided)(name, int(seconds), folder)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("target")
+    parser.add_argument("seconds", type=int)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
+    asked = parser.parse_args()
+    (fuzz_plain if asked.plain else fuzz_guided)(asked.target, asked.seconds, asked.folder, asked.seed)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], plain="--plain" in sys.argv)
+    main()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -59,7 +60,7 @@ def mutate_json(data: bytes, random: Random) -> bytes:
 def _changed(value: Any, random: Random) -> Any:
     """The value with one change somewhere in it."""
     if not isinstance(value, dict | list) or not value or random.randrange(6) == 0:
-        return random.choice([*ODD_VALUES, [value], {"text": value}, str(value), [value] * 3])
+        return deepcopy(random.choice([*ODD_VALUES, [value], {"text": value}, str(value), [value] * 3]))
     keys: Sequence[Any] = list(value) if isinstance(value, dict) else range(len(value))
     key = random.choice(keys)
     kind = random.randrange(8)
