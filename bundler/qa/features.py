@@ -19,7 +19,7 @@ from bundler.types import Feature, Question
 
 __all__ = ["HINT", "Windower", "load_tokenizer", "read_settings"]
 
-BATCH = 256
+BATCH = 512
 Batch = tuple[Question, ...]
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
 MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
