@@ -30,6 +30,8 @@ from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.deploying import quiet
 from tests.test_deploy import logits_of
 
+pytestmark = pytest.mark.slow
+
 SOC = known_socs()["SM8650"]
 HASTY = Patience(answer_s=5.0, command_s=20.0, stall_s=5.0, return_s=3.0)
 TIMEOUT_S = 200.0
@@ -140,7 +142,6 @@ def test_phones_may_be_at_several_adb_servers(bundle: Bundle, tmp_path: Path, al
         assert all(part.chunks for part in run.parts)
 
 
-@pytest.mark.slow
 def test_two_phones_share_evenly(request_for: BuildRequest, tmp_path: Path) -> None:
     """By the phones' own clocks, whose runs sleep; benchmarks/phones.py has the time that a person waits."""
     bundle = build_bundle(replace(request_for, questions=questions(200)), tmp_path / "bundle", quiet)

@@ -15,6 +15,8 @@ from bundler.soc import known_socs
 from tests import styles
 from tests.conftest import quiet
 
+pytestmark = pytest.mark.slow
+
 FAMILIES: dict[str, dict[str, Any]] = {
     "mobilebert": {"mask": "optimum"},
     "bert": {"mask": "where_flipped", "norm": "layer"},

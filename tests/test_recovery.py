@@ -31,6 +31,8 @@ from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.deploying import quiet
 from tests.test_deploy import logits_of
 
+pytestmark = pytest.mark.slow
+
 SOC = known_socs()["SM8650"]
 HASTY = Patience(answer_s=5.0, command_s=10.0, stall_s=5.0, return_s=20.0)
 TIMEOUT_S = 100.0

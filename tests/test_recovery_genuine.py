@@ -31,7 +31,7 @@ from tests.phones import SLOW_LINK, TIMED_NET_RUN, cable, genuine_phone, why_no_
 from tests.test_crew import questions
 from tests.test_deploy import logits_of
 
-pytestmark = pytest.mark.genuine
+pytestmark = [pytest.mark.genuine, pytest.mark.slow]
 HASTY = Patience(answer_s=4.0, command_s=4.0, stall_s=2.0, return_s=30.0)
 IMPATIENT = replace(HASTY, return_s=1.0)
 TIMEOUT_S = 120.0

@@ -35,6 +35,8 @@ from tests.hostile import LONG, names
 from tests.phones import TIMED_NET_RUN, genuine_phone, virtual_phone, why_no_genuine_phone
 from tests.test_outputs import CHUNK, SPECS, announced, archive, good
 
+pytestmark = pytest.mark.slow
+
 CANARY = PurePosixPath("/data/local/tmp/mbqa-canary")
 NAMES = names(CANARY)
 
