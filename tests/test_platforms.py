@@ -60,14 +60,8 @@ class SocketOfWindows(socket.socket):
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty current folder, a state folder of its own, no variables that would choose a phone or an SDK."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "250")
-    for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT", "ANDROID_SERIAL"):
-        monkeypatch.delenv(name, raising=False)
+def first(isolated: None) -> None:
+    """Isolation comes before any fixture that writes into the current folder."""
 
 
 def ours(*, besides: tuple[str, ...] = ()) -> list[str]:
