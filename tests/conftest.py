@@ -17,7 +17,7 @@ from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
 from tests.models import qa_model, write_vocabulary
-from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
+from tests.phones import WORKER, genuine_phone, virtual_phone, why_no_genuine_phone
 
 settings.register_profile(  # a busy machine is no defect; .ci/run's failures are of the change, not of luck
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
@@ -39,6 +39,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     onnx.save(qa_model(), folder / "model.onnx")
     write_vocabulary(folder)
+    with (folder / "vocab.txt").open("a") as vocabulary:  # phones of genuine parts see one another's processes, and
+        vocabulary.write(f"[worker{WORKER}]\n")  # job.sh ends what its bundle left running: so each worker has its own
     return folder
 
 

@@ -174,6 +174,7 @@ def peak_of(bundle: Bundle, run: Run) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_many_more_questions_take_no_more_memory(tmp_path: Path) -> None:
     few, many = (finished_bundle(tmp_path / f"{count}", count, size=100) for count in (FEW, MANY))
     peak_of(*few)  # what is made once is made

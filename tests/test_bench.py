@@ -24,6 +24,7 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
         yield made
 
 
+@pytest.mark.slow
 def test_repeats_are_measured_and_warm_up_is_not(
     phone: Phone, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +46,7 @@ def test_repeats_are_measured_and_warm_up_is_not(
     assert [row[0] for row in rows(document)] == ["1", "2", "all"]
 
 
+@pytest.mark.slow
 def test_the_bundles_runs_are_left_alone(phone: Phone, bundle: Bundle) -> None:
     run = deploy(phone, bundle)
     before = fetch(phone, bundle).answers

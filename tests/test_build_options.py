@@ -95,6 +95,7 @@ def test_a_calibration_file_its_count_and_its_seed(capfd: pytest.CaptureFixture[
     assert dlc("other") != dlc()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["entropy", "percentile"])
 def test_another_method(method: str, capfd: pytest.CaptureFixture[str]) -> None:
     build(capfd, "--precision", "w8a8", out="plain")
@@ -126,6 +127,7 @@ def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> Non
 # The vendor's SDK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "w8a8", "w8a16", "w16a16"])
 @pytest.mark.parametrize("release", RELEASES)
 def test_an_sdks_tools_make_the_dlc(

@@ -143,6 +143,7 @@ def test_deploy_without_a_usable_phone(capfd: pytest.CaptureFixture[str], adb: t
     refused(capfd, 4, "no adb server at 127.0.0.2:9", "deploy", *NO_ADB)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("state", ["unauthorized", "offline"])
 def test_deploy_to_a_phone_that_is_not_ready(
@@ -155,6 +156,7 @@ def test_deploy_to_a_phone_that_is_not_ready(
         stop_phone(phone)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built")
 def test_several_phones_need_a_choice_one_does_not(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     phones: list[VirtualPhone] = []

@@ -89,6 +89,7 @@ def test_a_second_deploy_pushes_nothing_and_says_the_same(phone: Phone, bundle: 
     assert fetch(phone, bundle).answers == first
 
 
+@pytest.mark.slow
 def test_new_questions_push_only_themselves(phone: Phone, bundle: Bundle, request_for: BuildRequest) -> None:
     deploy(phone, bundle)
     asked = replace(request_for.questions, questions=request_for.questions.questions[:2])
@@ -104,6 +105,7 @@ def test_answers_that_were_fetched_once_need_no_phone(bundle: Bundle, tmp_path: 
     assert len(fetch(phone, bundle).answers) == 3
 
 
+@pytest.mark.slow
 def test_a_detached_run_is_waited_for(phone: Phone, bundle: Bundle) -> None:
     expected = (deploy(phone, bundle), fetch(phone, bundle).answers)[1]
     run = deploy(phone, bundle, detach=True, chunk=1, restart=True)
@@ -115,6 +117,7 @@ def test_a_detached_run_is_waited_for(phone: Phone, bundle: Bundle) -> None:
     assert (finished.finished, finished.parts[0].chunks, finished.settings) == (True, 4, run.settings)
 
 
+@pytest.mark.slow
 def test_another_computer_with_the_bundle_finds_the_run(
     phone: Phone, bundle: Bundle, request_for: BuildRequest, tmp_path: Path
 ) -> None:
@@ -132,6 +135,7 @@ def test_another_computer_with_the_bundle_finds_the_run(
     assert fetch(phone, bundle).answers == answers  # what the other one took away is computed again
 
 
+@pytest.mark.slow
 def test_a_run_that_was_not_finished_goes_on(phone: Phone, bundle: Bundle) -> None:
     expected = (deploy(phone, bundle), fetch(phone, bundle).answers)[1]
     run = deploy(phone, bundle, detach=True, chunk=1, restart=True)
@@ -148,6 +152,7 @@ def test_a_run_that_was_not_finished_goes_on(phone: Phone, bundle: Bundle) -> No
     assert fetch(phone, bundle).answers == expected
 
 
+@pytest.mark.slow
 def test_time_is_up_for_us_and_the_phone_goes_on(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-time:2000"]) as phone:
         with pytest.raises(TimeUp, match=r"4 s are over .*, while ") as caught:
@@ -160,6 +165,7 @@ def test_time_is_up_for_us_and_the_phone_goes_on(bundle: Bundle, tmp_path: Path)
         assert newest_run(bundle) != run
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_on_request_and_another_one_waits_for_that(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-time:2000"]) as phone:
         deploy(phone, bundle, detach=True)
@@ -188,6 +194,7 @@ def test_a_bundle_with_odd_file_names_is_refused(name: str, phone: Phone, bundle
         deploy(phone, bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a b", "$(id) 'x\"", "new\nline", "é👩‍🚀"])
 def test_a_bundle_may_lie_in_a_folder_of_any_name(
     name: str, phone: Phone, request_for: BuildRequest, tmp_path: Path
@@ -206,6 +213,7 @@ def test_a_folder_that_is_a_file_is_said(phone: Phone, bundle: Bundle) -> None:
         sh(phone, f"rm -f {layout.REMOTE_ROOT}")
 
 
+@pytest.mark.slow
 def test_a_failing_run_shows_the_tools_own_line_and_leaves_no_answers(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-fail:5"]) as phone:
         deploy(phone, bundle)
@@ -253,6 +261,7 @@ def test_a_record_that_is_none_is_said(phone: Phone, bundle: Bundle) -> None:
         fetch(phone, bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("soc", "said"), [("SM8350", "does not compute float16"), ("SM8250", "has no HTP")])
 def test_a_chip_that_cannot_is_refused_before_anything_is_pushed(
     soc: str, said: str, bundle: Bundle, tmp_path: Path

@@ -56,6 +56,7 @@ def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
 # The torch models that the tests of graphs start from
 
 
+@pytest.mark.slow
 def test_the_demo_model_comes_back_to_torch() -> None:
     assert largest_difference(families.demo_model(), resources.DEMO_MODEL) < CLOSE
 
@@ -80,6 +81,7 @@ def test_newest_styles_give_the_logits_of_torch(style: str, tmp_path: Path) -> N
 # What export_model writes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_is_exported(family: str, folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"

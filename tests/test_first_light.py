@@ -52,6 +52,7 @@ def left_behind(folder: Path) -> list[str]:
     return [line.replace(b"\0", b" ").decode() for line in lines if str(folder).encode() in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(here)}
@@ -93,6 +94,7 @@ def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], 
     check_logits(bundle, newest, DEMO_MODEL)
 
 
+@pytest.mark.slow
 def test_real_text(capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
     if not XQUAD.exists():
         pytest.skip(f"{XQUAD} is not there")

@@ -134,6 +134,7 @@ def test_the_files_that_count_are_fetched_and_kept(hub: str, tmp_path: Path) -> 
     assert offline["files"] == found["files"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "exit_code", "said"),
     [

@@ -98,6 +98,7 @@ def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: Phon
     assert on_phone.status().queued == CHUNKS[:1]
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_after_its_last_whole_chunk(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
     mark = layout.remote_bundle(bundle.id) / "mark"
     wait = f"while [ -e {mark} ]; do sleep 0.1; done"
@@ -119,6 +120,7 @@ def test_a_killed_job_goes_on_after_its_last_whole_chunk(phone: Phone, bundle: B
     assert until(on_phone, lambda status: status.state == "finished").done == CHUNKS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner", ["BYSTANDER:other-boot:cpu", "99999999:BOOT:cpu", "nonsense", "BYSTANDER:BOOT:cpu"])
 def test_a_stale_lock_is_broken_and_nobody_else_is_hurt(
     owner: str, phone: Phone, bundle: Bundle, on_phone: PhoneJob
@@ -143,6 +145,7 @@ def test_a_failed_run_is_told_with_its_exit_code(phone: Phone, bundle: Bundle, o
     assert on_phone.log() == b"something is wrong\n"
 
 
+@pytest.mark.slow
 def test_a_fallback_does_what_the_runtime_cannot(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
     real = 'PATH=${PATH#*:} exec snpe-net-run "$@"'
     replace_net_run(phone, bundle, f'case "$*" in *--use_gpu*) echo no gpu; exit 1 ;; esac\n{real}')

@@ -196,6 +196,7 @@ def test_snpes_log_is_taken_out_of_the_archive(tmp_path: Path) -> None:
         keep_diagnostics(io.BytesIO(packed.getvalue()[:80]), told, tmp_path, Chunk(2, 3))
 
 
+@pytest.mark.slow
 def test_a_phone_tells_when_its_inferences_ended(phone: Phone, bundle: Bundle, request: pytest.FixtureRequest) -> None:
     is_genuine = request.node.callspec.params["phone"] == "genuine"
     run = deploy(phone, bundle, chunk=3)

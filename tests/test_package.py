@@ -58,6 +58,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory, hatchling: Path) -> Path:
     return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"), hatchling)
 
 
+@pytest.mark.slow
 def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bundler").rglob("*.py")}
@@ -78,6 +79,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
     assert names == code | data
 
 
+@pytest.mark.slow
 def test_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
     """Only the wheel is new there; its dependencies are lent by this environment."""
     venv.create(tmp_path / "env", with_pip=False)

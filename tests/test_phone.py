@@ -29,6 +29,7 @@ def test_arguments_reach_the_phone_as_they_are(phone: Phone) -> None:
     assert done.stdout.decode().split("\0")[:-1] == hostile
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_being_made_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several clients of one adb server come upon a phone that one of them has just begun to connect to."""
     monkeypatch.setattr("bundler.device.phone.COMING_S", 30.0)

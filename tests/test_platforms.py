@@ -194,6 +194,7 @@ def answered(bundle: Path, phone: Phone, capfd: pytest.CaptureFixture[str]) -> t
     return json.dumps(document["answers"]).encode(), run["agreement"]
 
 
+@pytest.mark.slow
 @OTHERS
 def test_a_bundle_from_linux_is_deployed_fetched_and_evaluated(
     other: tuple[str, str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, bundle: Bundle,

@@ -42,6 +42,7 @@ def logs(*folders: Path) -> bytes:
     return b"".join(path.read_bytes() for folder in folders for path in folder.rglob("*log*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "w8a16"])
 def test_a_prepared_bundle_runs_from_its_cache(
     precision: str, here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -58,6 +59,7 @@ def test_a_prepared_bundle_runs_from_its_cache(
         assert SAID + caches[0].encode() in logs(here, tmp_path / "phone")
 
 
+@pytest.mark.slow
 def test_on_another_chip_the_cache_is_left_at_home(
     here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_file_is_read_once_where_its_ids_differ(tmp_path: Path) -> None:
     assert len(readings) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.csv"])
 def test_a_large_file_takes_little_memory(name: str, tmp_path: Path) -> None:
     """20,000 questions in 20 MB; one article."""

@@ -70,6 +70,7 @@ def test_fits_a_narrow_phone(chromium: Browser, pages: Callable[[str], Path], na
         chromium.size(1280, 900)
 
 
+@pytest.mark.slow
 def test_of_ten_thousand_questions_only_a_window_is_drawn(chromium: Browser, pages: Callable[[str], Path]) -> None:
     chromium.open(pages("large"))
     until(lambda: chromium.count() == "10,000 of 10,000 questions")

@@ -58,6 +58,7 @@ def test_schemas_are_sound(name: str) -> None:
     assert f"## {name}.json" in DOCS.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_evaluation(evaluated: tuple[Phone, Bundle]) -> None:
     runs = evaluated[1].path / layout.RUNS
     document = json.loads((runs / layout.EVALUATION).read_text())
@@ -66,6 +67,7 @@ def test_evaluation(evaluated: tuple[Phone, Bundle]) -> None:
     assert (runs / layout.REPORT).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["cpu", "gpu"])
 def test_answers_and_predictions(evaluated: tuple[Phone, Bundle], runtime: str) -> None:
     phone, bundle = evaluated

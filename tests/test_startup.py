@@ -75,6 +75,7 @@ def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["demo", "tokenizer.json", "vocab.txt"])
 def test_build_without_a_hub_model_needs_neither_torch_nor_transformers(
     tokenizer: str, tmp_path: Path, model_folder: Path

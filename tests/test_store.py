@@ -199,6 +199,7 @@ def test_each_way_of_a_large_blob(phone: Phone, tmp_path: Path, monkeypatch: pyt
         phone.send("/proc/no/such/folder", [b"1"], doing="x", stall_s=5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("careful", [False, True])
 @pytest.mark.parametrize("large", [False, True], ids=["tar", "alone"])
 def test_a_cut_leaves_what_is_of_use_only(
@@ -214,6 +215,7 @@ def test_a_cut_leaves_what_is_of_use_only(
         assert there(again) == sorted(blob.sha256 for blob in made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [False, True], ids=["tar", "alone"])
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("genuine", marks=pytest.mark.genuine)])
 def test_a_disk_that_fills_up(kind: str, large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,7 @@ def test_one_wrong_window_is_enough(phone: Phone, bundle: Bundle) -> None:
     assert not verified.passed
 
 
+@pytest.mark.slow
 def test_what_padding_holds_does_not_count(phone: Phone, bundle: Bundle) -> None:
     run = deploy(phone, bundle, chunk=1)
     folder, chunk = run.folder(bundle.path), Chunk(0, 1)

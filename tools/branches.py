@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TOGETHER = 6  # test files
+TOGETHER = 34  # test files
 COVERAGE = (sys.executable, "-m", "coverage")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
 NO_TESTS = 5  # pytest's exit code

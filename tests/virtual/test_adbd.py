@@ -215,6 +215,7 @@ class TestEnds:
         client.communicate()
         wait_for(lambda: not alive(pid))
 
+    @pytest.mark.slow
     def test_a_detached_job_outlives_session_client_and_daemon(self, any_adb: Adb, start_daemon: StartDaemon) -> None:
         daemon = start_daemon()
         adb = any_adb.connect(daemon)

@@ -29,6 +29,7 @@ def genuine() -> Iterator[Phone]:
         yield phone
 
 
+@pytest.mark.slow
 @pytest.mark.genuine
 @pytest.mark.parametrize("case", RECORDED, ids=[case["name"] for case in RECORDED])
 def test_the_genuine_phone_does_as_recorded(genuine: Phone, case: dict[str, Any]) -> None:
