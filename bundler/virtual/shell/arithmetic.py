@@ -194,8 +194,6 @@ class _Evaluation:
 
     def variable(self, name: str) -> int:
         text = self.state.get(name)
-        if text is None and "nounset" in self.state.options and self.live:
-            raise ShellError(f"{name}: parameter not set")
         if not text:
             return 0
         try:

@@ -1,6 +1,7 @@
 """The commands that are part of the shell, because they change it."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def _continue(shell: "Interpreter", argv: list[str]) -> int:
 
 
 def _shift(shell: "Interpreter", argv: list[str]) -> int:
-    count = _number(argv, 1)
+    count = evaluate(argv[1], shell.state) if len(argv) > 1 else 1
     if count > len(shell.state.positional):
         raise ShellError("shift: nothing to shift")
     shell.state.positional = shell.state.positional[count:]
@@ -98,14 +99,22 @@ def _show_options(shell: "Interpreter") -> None:
 
 def _unset(shell: "Interpreter", argv: list[str]) -> int:
     functions = argv[1:2] == ["-f"]
+    status = 0
     for name in argv[1:]:
         if name in ("-f", "-v"):
             continue
         if functions:
             shell.state.functions.pop(name, None)
-        else:
+        elif _is_identifier(name):
             shell.state.unset(name)
-    return 0
+        else:
+            shell.complain(f"{name}: read-only")
+            status = 1
+    return status
+
+
+def _is_identifier(name: str) -> bool:
+    return re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) is not None
 
 
 def _declared(shell: "Interpreter", argv: list[str]) -> Iterator[str]:
@@ -114,8 +123,8 @@ def _declared(shell: "Interpreter", argv: list[str]) -> Iterator[str]:
         if argument.startswith("-"):
             continue
         name, equals, value = argument.partition("=")
-        if not name.replace("_", "a").isalnum() or name[0].isdigit():
-            raise ShellError(f"{argv[0]}: {argument}: is not an identifier")
+        if not _is_identifier(name):
+            raise ShellError(f"{argv[0]}: {argument}: not an identifier")
         if argv[0] in ("local", "typeset"):
             shell.state.declare_local(name)
         if equals:
@@ -127,17 +136,22 @@ def _declared(shell: "Interpreter", argv: list[str]) -> Iterator[str]:
 
 def _export(shell: "Interpreter", argv: list[str]) -> int:
     if len(argv) == 1 or argv[1:] == ["-p"]:
-        for name, value in shell.state.environment().items():
-            os.write(1, os.fsencode(f"{'export ' * (len(argv) > 1)}{name}={quoted(value)}\n"))
+        for name, value in sorted(shell.state.environment().items()):
+            _show_declared(argv, name, value)
     for name in _declared(shell, argv):
         shell.state.exported.add(name)
     return 0
 
 
+def _show_declared(argv: list[str], name: str, value: str) -> None:
+    """The name alone, and with -p the command that declares it so."""
+    os.write(1, os.fsencode(f"{argv[0]} {name}={quoted(value)}\n" if argv[1:] else f"{name}\n"))
+
+
 def _readonly(shell: "Interpreter", argv: list[str]) -> int:
-    if len(argv) == 1:
+    if len(argv) == 1 or argv[1:] == ["-p"]:
         for name in sorted(shell.state.readonly):
-            os.write(1, os.fsencode(f"{name}={quoted(shell.state.variables.get(name, ''))}\n"))
+            _show_declared(argv, name, shell.state.variables.get(name, ""))
     for name in list(_declared(shell, argv)):
         shell.state.readonly.add(name)
     return 0
@@ -235,17 +249,39 @@ def _pwd(shell: "Interpreter", argv: list[str]) -> int:
 
 
 def _umask(shell: "Interpreter", argv: list[str]) -> int:
-    if len(argv) > 1:
-        try:
-            os.umask(int(argv[1], 8))
-        except (ValueError, OverflowError):
-            shell.complain(f"umask: bad mask: {argv[1]}")
-            return 1
-        return 0
     mask = os.umask(0)
     os.umask(mask)
-    os.write(1, f"{mask:03o}\n".encode())
+    if argv[1:] == ["-S"]:
+        kept = [(who, "".join(letter for letter, bit in BITS if ~mask >> shift & bit)) for who, shift in CLASSES]
+        os.write(1, (",".join(f"{who}={letters}" for who, letters in kept) + "\n").encode())
+    elif len(argv) == 1:
+        os.write(1, f"0{mask:02o}\n".encode() if mask > 0o77 else f"{mask:03o}\n".encode())
+    elif re.fullmatch("[0-7]+", argv[1]):
+        os.umask(int(argv[1], 8) & 0o777)
+    elif re.fullmatch("[ugoa]*[-+=][rwx]*(,[ugoa]*[-+=][rwx]*)*", argv[1]):
+        os.umask(_symbolic(mask, argv[1]))
+    else:
+        shell.complain(f"umask: bad mask: {argv[1]}")
+        return 1
     return 0
+
+
+CLASSES = (("u", 6), ("g", 3), ("o", 0))
+BITS = (("r", 4), ("w", 2), ("x", 1))
+
+
+def _symbolic(mask: int, text: str) -> int:
+    """The mask after changes such as g+w,o=."""
+    for change in text.split(","):
+        who, operator, letters = re.fullmatch("([ugoa]*)([-+=])([rwx]*)", change).groups()  # type: ignore[union-attr]
+        bits = sum(bit for letter, bit in BITS if letter in letters)
+        for name, shift in CLASSES:
+            if who and name not in who and "a" not in who:
+                continue
+            old = ~mask >> shift & 7
+            new = {"+": old | bits, "-": old & ~bits, "=": bits}[operator]
+            mask = mask & ~(7 << shift) | (~new & 7) << shift
+    return mask
 
 
 def _read(shell: "Interpreter", argv: list[str]) -> int:

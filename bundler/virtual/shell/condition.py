@@ -28,7 +28,7 @@ def holds(condition: Condition, expander: Expander, state: State) -> bool:
         if evaluation.words:
             raise Failure("unexpected operator/operand", 2)
     except Failure as error:
-        raise ShellError(f"[[: {error.message}", 2) from None
+        raise ShellError(f"syntax error: {error.message}") from None
     return result
 
 

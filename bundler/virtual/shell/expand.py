@@ -148,21 +148,16 @@ class Expander:
         elif part.name in ("@", "*") and part.operator != "length" and value is not None:
             self._add_all(part, fields)
         elif part.quoted:
-            if part.name != "@":
+            if part.name != "@" or part.operator == "length":
                 fields.add(value or "", quoted=True)
         else:
             fields.split(value or "")
 
     def _add_all(self, part: Parameter, fields: Fields) -> None:
-        """Adds `$@` or `$*`, each parameter first cut where the operator says so."""
+        """Adds `$@` or `$*`, which take no operator."""
         values = self.state.positional
-        if part.operator in ("#", "##", "%", "%%"):
-            pattern = self.pattern(part.argument)
-            values = [patterns.remove(value, pattern, part.operator) for value in values]
-        elif part.operator == ":":
-            offset, length = self._slice(part.argument)
-            everything = [self.state.name, *values]
-            values = everything[offset:] if length is None else everything[offset : offset + length]
+        if part.operator in ("#", "##", "%", "%%", ":", "/", "//"):
+            raise ShellError(f"${{{part.name}{part.operator}...}}: bad substitution")
         if part.name == "*" and part.quoted:
             fields.add(self._star(values), quoted=True)
             return

@@ -14,6 +14,7 @@ from bundler.virtual.shell.tools.base import Context, Failure, NotRunnable, Outp
 
 SHELLS = ("sh", "mksh")
 BIN = "/system/bin"
+BINS = (BIN, "/bin", "/vendor/bin")  # where an interpreter may be: the same folder, or its shells
 SHELL = f"{BIN}/sh"
 ELF = b"\x7fELF"
 INTERNAL_ERROR = 125
@@ -104,11 +105,11 @@ def _kind(head: bytes, path: str, machine: Machine) -> Found:
         raise NotRunnable("Exec format error", f"{path}: not executable: {bits}-bit ELF file", 126)
     if head.startswith(b"#!"):
         words = os.fsdecode(head[2:].split(b"\n", 1)[0]).split()
-        interpreter = (words or [""])[0].rpartition("/")[2]
+        folder, _, interpreter = (words or [""])[0].rpartition("/")
         if interpreter == "env":
             interpreter = (words[1:] or [""])[0]
-        if interpreter not in SHELLS:
-            raise NotRunnable(MISSING, f"{path}: inaccessible or not found", 127)
+        if interpreter not in SHELLS or folder not in BINS:
+            raise NotRunnable(MISSING, f"{path}: no file to execute", 126)
     elif b"\0" in head:
         raise NotRunnable("Exec format error", f"{path}: not executable: unknown format", 126)
     return Script(path)

@@ -43,7 +43,7 @@ def _options(argv: list[str]) -> tuple[bool, int, bytes, list[str]]:
                 delimiter = os.fsencode(value[:1]) or b"\0" if letter == "d" else delimiter
                 break
             else:
-                raise ShellError(f"read: -{letter}: unknown option")
+                raise ShellError(f"read: -{letter}: unknown option", 2)
     return raw, fd, delimiter, arguments or ["REPLY"]
 
 

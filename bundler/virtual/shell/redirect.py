@@ -133,8 +133,6 @@ class Descriptors:
     def _open(self, redirection: Redirection) -> int:
         operator = redirection.operator.removeprefix("&")
         path = self.expander.text(redirection.target)
-        if len(fields := self.expander.fields([redirection.target])) == 1:
-            path = fields[0]
         flags = FLAGS[operator]
         if operator == ">" and "noclobber" in self.state.options and self._is_file(path):
             raise RedirectionError(f"can't create {path}: File exists")

@@ -214,7 +214,7 @@ def _read(archive: str, options: Options, context: Context) -> int:
         host = context.host(path, write=True)
         host.chmod(member.mode & 0o777)
         os.utime(host, (member.mtime, member.mtime))
-    for path in wanted:
+    for path in wanted if seen else ():  # toybox misses none where there was nothing at all
         if path not in seen:
             context.complain(f"'{path}' not in archive")
     if context.failed:
@@ -278,6 +278,13 @@ def _inside(path: str, context: Context) -> bool:
     return parent.startswith(context.cwd.rstrip("/") + "/")
 
 
+def _remove_empty(name: str, folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        raise Failure(f"can't remove: {name}: Is a directory") from None
+
+
 def _extract(member: tarfile.TarInfo, name: str, reader: tarfile.TarFile, context: Context, *, keep: bool) -> None:
     name = re.sub("/+", "/", name).rstrip("/")
     if not _inside(name, context):
@@ -293,8 +300,9 @@ def _extract(member: tarfile.TarInfo, name: str, reader: tarfile.TarFile, contex
         if keep:
             return
         if place.is_dir() and not place.is_symlink():
-            raise IsADirectoryError(21, "Is a directory")
-        place.unlink()
+            _remove_empty(name, place)
+        else:
+            place.unlink()
     if member.issym():
         place.symlink_to(member.linkname)
     elif member.islnk():

@@ -1,4 +1,4 @@
-"""Numbers: expr, seq, factor."""
+"""Numbers: expr, seq."""
 
 import re
 from collections.abc import Sequence
@@ -15,8 +15,6 @@ NULL = ("", "0")
 def expr(argv: Sequence[str], context: Context) -> int:
     """`expr` with | & = != < <= > >= + - * / % : and parentheses, on 64 bits."""
     words = list(argv[1:])
-    if words[:1] == ["--"]:
-        del words[0]
     if not words:
         raise Failure('Needs 1 argument (see "expr --help")', 2)
     value = _value(words, 0)
@@ -91,7 +89,7 @@ def seq(argv: Sequence[str], context: Context) -> int:
     step = numbers[1] if len(numbers) > 2 else 1.0
     last = numbers[-1]
     if step == 0:
-        raise Failure("increment is 0")
+        return 0
     digits = max((len(text.partition(".")[2]) for text in texts), default=0)
     count = int((last - first) / step + 1 + 1e-9)
     values = [f"{first + step * index:.{digits}f}" for index in range(max(count, 0))]
@@ -105,21 +103,4 @@ def seq(argv: Sequence[str], context: Context) -> int:
     return 0
 
 
-def factor(argv: Sequence[str], context: Context) -> int:
-    """`factor number...`."""
-    for text in parse(argv, minimum=1).operands:
-        if not text.isdigit():
-            context.complain(f"{text}: not integer")
-            continue
-        rest, divisor, factors = int(text), 2, list[int]()
-        while divisor * divisor <= rest:
-            while rest % divisor == 0:
-                factors.append(divisor)
-                rest //= divisor
-            divisor += 1
-        factors += [rest] if rest > 1 else []
-        context.out.line(f"{text}:" + "".join(f" {each}" for each in factors))
-    return context.status()
-
-
-TOOLS: dict[str, Tool] = {"expr": expr, "factor": factor, "seq": seq}
+TOOLS: dict[str, Tool] = {"expr": expr, "seq": seq}

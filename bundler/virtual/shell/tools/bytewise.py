@@ -78,7 +78,10 @@ def _address(base: str, value: int) -> str:
 
 
 def _cell(kind: str, size: int) -> int:
-    return 4 if kind in "ac" else size * (3 if kind == "x" else 4)
+    if kind in "ac":
+        return 4
+    width = WIDTHS[kind][size]
+    return -(-(width + 1) // size) * size  # so that columns of several types stand below one another
 
 
 def _cells(block: bytes, kind: str, size: int) -> str:

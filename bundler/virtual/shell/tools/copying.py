@@ -57,6 +57,8 @@ def _copy(source: str, target: str, options: Options, context: Context, *, top: 
         return
     if "n" in options and context.exists(target):
         return
+    if "v" in options:
+        context.out.line(f"cp '{source}'")
     if stat.S_ISDIR(status.st_mode):
         if not recursive:
             context.complain(f"Skipped dir '{target}': No such file or directory")

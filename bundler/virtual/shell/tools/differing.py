@@ -2,10 +2,12 @@
 
 import difflib
 import os
+import re
 import stat
 from collections.abc import Sequence
 
 from bundler.virtual.shell.tools.base import Context, Options, Tool, parse
+from bundler.virtual.shell.tools.listing import date
 
 
 def diff(argv: Sequence[str], context: Context) -> int:
@@ -15,8 +17,9 @@ def diff(argv: Sequence[str], context: Context) -> int:
     try:
         one_folder, two_folder = (path != "-" and stat.S_ISDIR(context.stat(path).st_mode) for path in (one, two))
         if one_folder != two_folder:
-            one, two = (f"{one}/{_name(two)}", two) if one_folder else (one, f"{two}/{_name(one)}")
-        elif one_folder:
+            context.complain("can't compare directory to non-directory")
+            return 2
+        if one_folder:
             return _folders(one, two, options, context)
         return _files(one, two, options, context)
     except OSError as error:
@@ -25,23 +28,19 @@ def diff(argv: Sequence[str], context: Context) -> int:
         return 2
 
 
-def _name(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
-
-
-def _content(path: str, options: Options, context: Context) -> bytes:
-    if "N" in options and path != "-" and not context.exists(path):
+def _content(path: str, options: Options, context: Context, *, below: bool) -> bytes:
+    if below and "N" in options and not context.exists(path):
         return b""
     with context.reading(path) as file:
         return file.read()
 
 
-def _files(one: str, two: str, options: Options, context: Context, *, told: bool = False) -> int:
-    first, second = _content(one, options, context), _content(two, options, context)
-    same = first == second
-    if not same and any(letter in options for letter in "biwB"):
-        same = _plain(first, options) == _plain(second, options)
-    if same:
+def _files(one: str, two: str, options: Options, context: Context, *, below: bool = False) -> int:
+    """`below`: both lie in folders that are compared, and with -N one of them need not be there."""
+    first, second = (_content(path, options, context, below=below) for path in (one, two))
+    left, right = _lines(first, options), _lines(second, options)
+    keys = [[_key(line, options) for line in lines] for lines in (left, right)]
+    if keys[0] == keys[1]:
         if "s" in options:
             context.out.line(f"Files {one} and {two} are identical")
         return 0
@@ -49,28 +48,44 @@ def _files(one: str, two: str, options: Options, context: Context, *, told: bool
         kind = "Files" if "q" in options else "Binary files"
         context.out.line(f"{kind} {one} and {two} differ")
         return 1
-    if told:
-        context.out.line(f"diff {one} {two}")
-    lines = options.number("U", 3)
-    for line in difflib.diff_bytes(
-        difflib.unified_diff, _lines(first), _lines(second), os.fsencode(one), os.fsencode(two), n=lines
-    ):
-        context.out.write(line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n")
+    for mark, path in (("---", one), ("+++", two)):
+        time = "" if path == "-" or not context.exists(path) else f"\t{date(context.stat(path).st_mtime_ns)}"
+        context.out.line(f"{mark} {path}{time}")
+    for group in difflib.SequenceMatcher(None, a=keys[0], b=keys[1]).get_grouped_opcodes(options.number("U", 3)):
+        (_, top, _, upper, _), (_, _, bottom, _, lower) = group[0], group[-1]
+        context.out.line(f"@@ -{_span(top, bottom)} +{_span(upper, lower)} @@")
+        for tag, begin, end, start, stop in group:
+            if tag == "equal":
+                _show(b" ", left[begin:end], context)
+            else:
+                _show(b"-", left[begin:end], context)
+                _show(b"+", right[start:stop], context)
     return 1
 
 
-def _lines(data: bytes) -> list[bytes]:
-    pieces = data.split(b"\n")
-    return [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
+def _show(mark: bytes, lines: Sequence[bytes], context: Context) -> None:
+    for line in lines:
+        context.out.write(mark + line + (b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"))
 
 
-def _plain(data: bytes, options: Options) -> list[bytes]:
-    lines = [line.lower() if "i" in options else line for line in _lines(data)]
+def _span(begin: int, end: int) -> str:
+    """Lines as a hunk's head counts them: the first and, unless it is 1, how many."""
+    count = end - begin
+    first = begin + 1 if count else begin
+    return str(first) if count == 1 else f"{first},{count}"
+
+
+def _lines(data: bytes, options: Options) -> list[bytes]:
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
+    return [line for line in lines if line.strip() or "B" not in options]
+
+
+def _key(line: bytes, options: Options) -> bytes:
+    """What of a line counts."""
+    line = line.lower() if "i" in options else line
     if "w" in options:
-        lines = [b"".join(line.split()) for line in lines]
-    elif "b" in options:
-        lines = [b" ".join(line.split()) for line in lines]
-    return [line for line in lines if line.strip()] if "B" in options else lines
+        return b"".join(line.split())
+    return b" ".join(line.split()) if "b" in options else line
 
 
 def _folders(one: str, two: str, options: Options, context: Context) -> int:
@@ -87,7 +102,7 @@ def _folders(one: str, two: str, options: Options, context: Context) -> int:
             else:
                 context.out.line(f"Common subdirectories: {first} and {second}")
         else:
-            status = max(status, _files(first, second, options, context, told=True))
+            status = max(status, _files(first, second, options, context, below=True))
     return status
 
 

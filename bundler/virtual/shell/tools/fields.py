@@ -63,9 +63,10 @@ class _Key:
 
     def __init__(self, text: str, letters: str, separator: bytes | None) -> None:
         match = re.fullmatch(r"([0-9]+)(?:\.([0-9]+))?([bdfgnriV]*)(?:,([0-9]+)(?:\.([0-9]+))?([bdfgnriV]*))?", text)
-        if not match:
-            raise Failure(f"bad key '{text}'")
-        self.first, self.last = int(match.group(1)), int(match.group(4) or WHOLE)
+        if not match:  # toybox reads as far as it understands
+            match = re.match(r"([0-9]*)()()()()()", text)
+            assert match
+        self.first, self.last = int(match.group(1) or 1), int(match.group(4) or WHOLE)
         self.begin, self.end = int(match.group(2) or 1), int(match.group(5) or 0)
         self.letters = (match.group(3) + (match.group(6) or "")) or letters
         self.reverse = "r" in self.letters
@@ -240,7 +241,9 @@ def _set(text: str) -> bytes:
     for match in UNIT.finditer(os.fsencode(text).decode("latin-1")):
         name, same, octal, escape, plain = match.groups()
         if name and name not in CLASSES:
-            raise Failure(f"bad [:{name}:]")
+            units.extend(match.group())
+            single.extend([False] * len(match.group()))
+            continue
         unit = CLASSES[name] if name else same or (chr(int(octal, 8) & 255) if octal else "")
         units.append(unit or (ESCAPES.get(escape, escape) if escape else plain))
         single.append(plain == "-")

@@ -15,7 +15,7 @@ KINDS: dict[str, Callable[[int], bool]] = {"f": stat.S_ISREG, "d": stat.S_ISDIR,
 KINDS |= {"b": stat.S_ISBLK, "p": stat.S_ISFIFO, "s": stat.S_ISSOCK}
 ARGUMENT_SPACE = 100_000
 SECONDS = {"-mtime": 86400, "-atime": 86400, "-ctime": 86400, "-mmin": 60, "-amin": 60, "-cmin": 60}
-FIELD = re.compile(r"%([-0-9.]*)(T@|[a-zA-Z%])|\\([abfnrtv0\\])")
+FIELD = re.compile(r"%([-0-9.]*)(T@|.?)|\\([abfnrtv0\\])")
 ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0", "\\": "\\"}
 ALWAYS = ("-depth", "-xdev", "-follow", "-true", "-noleaf")
 
@@ -101,8 +101,8 @@ class _Search:
         word = self.words.pop(0)
         if word == "(":
             inner = self._either()
-            if not self.words or self.words.pop(0) != ")":
-                raise Failure("bad arg '('")
+            if self.words:
+                self.words.pop(0)  # its ")", which toybox does not miss
             return inner
         if word in ("!", "-not"):
             if not self.words:
@@ -161,12 +161,14 @@ class _Search:
         self.acts = True
 
         def show(path: str, entry: os.stat_result) -> bool:
-            def piece(match: re.Match[str]) -> str:
-                if match.group(3):
-                    return ESCAPES[match.group(3)]
-                return f"%{match.group(1)}s" % self._field(match.group(2), path, entry)
-
-            self.context.out.write(os.fsencode(FIELD.sub(piece, template)))
+            position = 0
+            for match in FIELD.finditer(template):
+                self.context.out.write(os.fsencode(template[position : match.start()]))
+                position = match.end()
+                width, letter, escape = match.groups()
+                text = ESCAPES[escape] if escape else f"%{width}s" % self._field(letter, path, entry)
+                self.context.out.write(os.fsencode(text))
+            self.context.out.write(os.fsencode(template[position:]))
             return True
 
         return show
@@ -179,14 +181,11 @@ class _Search:
             "%": "%",
             "p": path,
             "f": _name(path),
-            "h": path.rpartition("/")[0] or ".",
             "P": path.partition("/")[2],
             "s": entry.st_size,
             "m": f"{stat.S_IMODE(entry.st_mode):o}",
             "M": stat.filemode(entry.st_mode),
-            "n": entry.st_nlink,
             "i": entry.st_ino,
-            "y": next((kind for kind, test in KINDS.items() if test(entry.st_mode)), "?"),
             "u": "shell",
             "g": "shell",
             "T@": f"{entry.st_mtime_ns // 10**9}.{entry.st_mtime_ns % 10**9}",  # toybox pads with no zeros

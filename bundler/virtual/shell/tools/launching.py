@@ -67,8 +67,9 @@ def timeout(argv: Sequence[str], context: Context) -> int:
     number = signal_number(options.value("s", "TERM"))
     if number is None:
         raise Failure(f"bad -s: '{options.value('s')}'")
+    limit_s = seconds(limit)
     pid = context.spawn(command)
-    status = _wait_until(pid, seconds(limit))
+    status = _wait_until(pid, limit_s)
     if status is not None:
         return status
     os.kill(pid, number)
@@ -163,19 +164,20 @@ def xargs(argv: Sequence[str], context: Context) -> int:
             os.write(2, os.fsencode(" ".join(batch) + " \n"))
         running.append(context.spawn(batch))
         if len(running) >= limit:
-            worst = max(worst, _told(wait(running.pop(0))))
+            worst = max(worst, _told(wait(running.pop(0)), command, context))
         if worst >= 124:
             break
     for pid in running:
-        worst = max(worst, _told(wait(pid)))
+        worst = max(worst, _told(wait(pid), command, context))
     return worst
 
 
-def _told(status: int) -> int:
+def _told(status: int, command: Sequence[str], context: Context) -> int:
     """What xargs makes of a command's exit code."""
     if status in (126, 127, 0):
         return status
     if status == 255:
+        context.complain(f"{command[0]}: exited with status 255; aborting")
         return 124
     return 125 if status > 128 else 123
 

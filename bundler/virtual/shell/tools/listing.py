@@ -30,7 +30,7 @@ def human(size: int) -> str:
         unit = letter
         if value < 1024:
             break
-    return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
+    return f"{int(value * 10) / 10}{unit}" if value < 10 else f"{value:.0f}{unit}"
 
 
 def ls(argv: Sequence[str], context: Context) -> int:
@@ -88,10 +88,12 @@ def _ordered(names: list[str], folder: str, options: Options, context: Context) 
 
 def _show(names: list[str], folder: str, options: Options, context: Context, *, total: bool) -> None:
     if not any(letter in options for letter in "lngo"):
-        for name in names:
-            context.out.line(
-                f"{_prefix(folder + name, options, context)}{name}{_suffix(folder + name, options, context)}"
-            )
+        shown = [
+            f"{_prefix(folder + name, options, context)}{name}{_suffix(folder + name, options, context)}"
+            for name in names
+        ]
+        for line in [", ".join(shown)] if "m" in options and shown else shown:
+            context.out.line(line)
         return
     statuses = [context.lstat(folder + name) for name in names]
     if total:
@@ -181,7 +183,7 @@ def _show_file_system(path: str, context: Context) -> None:
 def _show_status(path: str, status: os.stat_result, context: Context) -> None:
     field = {letter: _field(letter, path, status, context) for letter in "NsbBFihaAxyz"}
     context.out.line(f"  File: {field['N']}")
-    context.out.line(f"  Size: {field['s']}\t Blocks: {field['b']}\t IO Blocks: {field['B']}\t{field['F']}")
+    context.out.line(f"  Size: {field['s']}\t Blocks: {field['b']}\t IO Blocks: {field['B']}\t {field['F']}")
     context.out.line(f"Device: {status.st_dev:x}h/{status.st_dev}d\t Inode: {field['i']}\t Links: {field['h']}")
     context.out.line(f"Access: (0{field['a']}/{field['A']})\tUid: (2000/   shell)\tGid: (2000/   shell)")
     context.out.line(f"Access: {field['x']}\nModify: {field['y']}\nChange: {field['z']}")
@@ -213,18 +215,19 @@ def _field(letter: str, path: str, status: os.stat_result, context: Context) -> 
         "s": status.st_size,
         "u": USER_ID,
         "U": OWNER,
-        "x": _date(status.st_atime_ns),
+        "x": date(status.st_atime_ns),
         "X": int(status.st_atime),
-        "y": _date(status.st_mtime_ns),
+        "y": date(status.st_mtime_ns),
         "Y": int(status.st_mtime),
-        "z": _date(status.st_ctime_ns),
+        "z": date(status.st_ctime_ns),
         "Z": int(status.st_ctime),
         "%": "%",
     }
     return str(values.get(letter, letter))
 
 
-def _date(nanoseconds: int) -> str:
+def date(nanoseconds: int) -> str:
+    """A time as stat and diff print it."""
     local = time.localtime(nanoseconds // 10**9)
     return time.strftime("%Y-%m-%d %H:%M:%S", local) + f".{nanoseconds % 10**9:09} " + time.strftime("%z", local)
 

@@ -1,6 +1,7 @@
 """Names of files: basename, dirname, readlink, realpath, which, pwd."""
 
 import os
+import posixpath
 from collections.abc import Sequence
 
 from bundler.virtual.shell.tools.base import Context, Failure, NotRunnable, Tool, parse
@@ -46,9 +47,12 @@ def readlink(argv: Sequence[str], context: Context) -> int:
 
 def _canonical(path: str, context: Context, *, all_exists: bool, any_path: bool) -> str:
     """The path without links; its last part need not exist, or (`any_path`) no part at all."""
-    if not path:
-        raise FileNotFoundError(2, "No such file or directory")
-    resolved = context.resolve(path)
+    try:
+        resolved = context.resolve(path or ".")
+    except OSError:
+        if not any_path:
+            raise
+        return posixpath.normpath(posixpath.join(context.cwd, path))
     if all_exists:
         context.stat(resolved)
     elif not any_path and not context.is_folder(resolved.rpartition("/")[0] or "/"):

@@ -67,8 +67,10 @@ def kill(argv: Sequence[str], context: Context) -> int:
     if words[:1] == ["-l"]:
         _list(words[1:], context)
         return 0
+    if words[:1] == ["-n"]:
+        raise Failure("-n: unknown option")
     number: int | None = signal.SIGTERM
-    if words[:1] in (["-s"], ["-n"]) and len(words) > 1:
+    if words[:1] == ["-s"] and len(words) > 1:
         name, words = words[1], words[2:]
         number = signal_number(name)
     elif words and re.fullmatch("-[A-Za-z0-9]+", words[0]):
@@ -95,7 +97,7 @@ def _list(words: list[str], context: Context) -> None:
         if word.isdigit():
             context.out.line(signal_name(int(word) & 127))
         else:
-            context.out.line(str(signal_number(word) or 0))
+            raise Failure(f"bad number: {word}")
     if not words:
         context.out.line(" ".join(SIGNALS))
 

@@ -65,10 +65,13 @@ def free(argv: Sequence[str], context: Context) -> int:
     page = os.sysconf("SC_PAGE_SIZE")
     total, available = os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
     context.out.line("\t\ttotal        used        free      shared     buffers")
-    values = [total, total - available, available, 0, 0]
+    used = total - available
+    values = [total, used, available, 0, 0]
     context.out.line(
         "Mem:" + "".join(f"{value // unit:>17}" if not i else f"{value // unit:>12}" for i, value in enumerate(values))
     )
+    context.out.line(f"-/+ buffers/cache:{used // unit:>16}{available // unit:>12}")
+    context.out.line(f"Swap:{0:>16}{0:>12}{0:>12}")
     return 0
 
 

@@ -121,7 +121,7 @@ def binary_test(left: str, operator: str, right: str, context: Context) -> bool:
             return os.fsencode(left) > os.fsencode(right)
         case "-nt" | "-ot" | "-ef":
             return _compare_files(left, operator, right, context)
-    first, second = _integer(left), _integer(right)
+    first, second = _integer(left, context), _integer(right, context)
     return {
         "-eq": first == second,
         "-ne": first != second,
@@ -132,12 +132,14 @@ def binary_test(left: str, operator: str, right: str, context: Context) -> bool:
     }[operator]
 
 
-def _integer(text: str) -> int:
-    try:
-        stripped = text.strip()
-        return wrap(int(stripped, 16 if stripped[:2] in ("0x", "0X") else 10) if stripped else 0)
-    except ValueError:
-        return 0  # mksh takes it for the name of a variable that is not set
+def _integer(text: str, context: Context) -> int:
+    """A number, or the value of the variable of that name, as mksh takes it."""
+    stripped = text.strip()
+    if re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", stripped):
+        stripped = context.env.get(stripped, "").strip()
+    if not re.fullmatch("([-+]?[0-9]+)?", stripped):
+        raise Failure(f"{text}: bad number: Invalid argument", 2)
+    return wrap(int(stripped or "0"))
 
 
 def _compare_files(left: str, operator: str, right: str, context: Context) -> bool:
@@ -168,7 +170,7 @@ def false(_argv: Sequence[str], _context: Context) -> int:
 
 
 SIMPLE = {"a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
-ESCAPE = re.compile(rb"\\(?:(0[0-7]{0,3})|x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{1,4})|([1-7][0-7]{0,2})|(.))", re.DOTALL)
+ESCAPE = re.compile(rb"\\(?:(0[0-7]{0,3})|x([0-9a-fA-F]{1,2})|([1-7][0-7]{0,2})|(.))", re.DOTALL)
 
 
 def unescaped(text: str, *, octal: bool) -> tuple[bytes, bool]:
@@ -178,7 +180,7 @@ def unescaped(text: str, *, octal: bool) -> tuple[bytes, bool]:
     for match in ESCAPE.finditer(data):
         result += data[position : match.start()]
         position = match.end()
-        zero, hexadecimal, code, number, letter = match.groups()
+        zero, hexadecimal, number, letter = match.groups()
         if letter == b"c":
             return result, True
         if zero is not None or (number is not None and octal):
@@ -189,8 +191,6 @@ def unescaped(text: str, *, octal: bool) -> tuple[bytes, bool]:
             result += bytes([int(digits, 8) & 0xFF])
         elif hexadecimal:
             result += bytes([int(hexadecimal, 16)])
-        elif code:
-            result += chr(int(code, 16)).encode(errors="surrogatepass")
         elif letter and letter.decode("latin-1") in SIMPLE:
             result += SIMPLE[letter.decode("latin-1")].encode()
         else:
@@ -249,7 +249,7 @@ def _formatted(template: bytes, arguments: list[str], context: Context) -> bytes
             continue
         flags, kind = match.group(2), match.group(5)
         if not kind or kind not in b"diouxXcsbeEfFgGaA":
-            raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 1}")
+            raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 2}")
         width, precision = (_number_in(match, group, arguments, context) for group in (3, 4))
         if precision is not None and precision.startswith(b"-"):
             precision = None  # as in C
@@ -269,7 +269,7 @@ def _formatted(template: bytes, arguments: list[str], context: Context) -> bytes
             if kind == b"b":
                 text, stop = unescaped(os.fsdecode(text), octal=False)
             if kind == b"c":
-                text, precision = text[:1], None
+                text, precision = text[:1] or b"\0", None
             result += (specification + b"s") % text
             if stop:
                 raise _Stop(result)
@@ -282,7 +282,7 @@ def _number_in(match: re.Match[bytes], group: int, arguments: list[str], context
     if text == b"*":
         text = str(_value(arguments, context)).encode()
     if len(text or b"") > WIDEST:
-        raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 1}")
+        raise Failure(f"bad {os.fsdecode(match.group())}@{match.start() + 2}")
     return text
 
 
@@ -293,15 +293,13 @@ def _value(arguments: list[str], context: Context) -> int:
     stripped = text.strip()
     if not stripped:
         return 0
-    try:
-        digits = stripped.lstrip("+-")
-        octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
-        value = int(digits, 8 if octal else 0)
-    except ValueError:
-        context.complain(f"not integer: {text}")
-        match = re.match(r"[+-]?[0-9]+", stripped)
-        return int(match.group()) if match else 0
-    return -value if stripped.startswith("-") else value
+    match = re.match("([-+]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))?", stripped)
+    assert match
+    sign, hexadecimal, octal, decimal = match.groups()
+    if match.end() < len(stripped):
+        context.complain(f"bad %d {text}")
+    value = int(hexadecimal, 16) if hexadecimal else int(octal, 8) if octal else int(decimal or 0)
+    return -value if sign == "-" else value
 
 
 def _real(arguments: list[str], context: Context) -> float:
