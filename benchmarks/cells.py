@@ -19,10 +19,10 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is first imported
 
 from bundler import layout, resources
-from bundler.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.dlc.execute import CpuNetwork, GpuNetwork
 from bundler.model.make import Recipe
 from bundler.model.simulate import run_on_simulator
+from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
 from bundler.soc import DEFAULT, known_socs
@@ -99,8 +99,14 @@ def make_dlc(model: Path, recipe: Recipe, out: Path, tokenizer: Path = resources
     """The DLC that `mbqa-bundle build` makes of the model; calibrated on questions that no exam asks."""
     calibration = draw_questions(CALIBRATION_WINDOWS, seed=CALIBRATION_SEED, held_out=False)
     asked = QuestionSet(calibration.questions[:1], may_be_unanswerable=True)
-    sample = CalibrationRequest(calibration, f"demo corpus, seed {CALIBRATION_SEED}", CALIBRATION_WINDOWS)
-    build_bundle(BuildRequest(asked, model, tokenizer, SOC, recipe=recipe, calibration=sample), out, quiet)
+    sample = CalibrationRequest(
+        questions=calibration, name=f"demo corpus, seed {CALIBRATION_SEED}", windows=CALIBRATION_WINDOWS
+    )
+    build_bundle(
+        BuildRequest(questions=asked, model=model, tokenizer=tokenizer, soc=SOC, recipe=recipe, calibration=sample),
+        out,
+        quiet,
+    )
     return out / layout.DEVICE / layout.MODEL
 
 

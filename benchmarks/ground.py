@@ -32,19 +32,28 @@ class Ground:
 
     def made(self, make: Callable[..., T], *arguments: Hashable) -> T:
         """make(ground, *arguments), made at the first call."""
-        key = (make, *arguments)
-        if key not in self._made:
-            self._made[key] = make(self, *arguments)
-        found: T = self._made[key]
-        return found
+        return self._once((make, *arguments), lambda: make(self, *arguments))
 
     def opened(self, make: Callable[..., AbstractContextManager[T]], *arguments: Hashable) -> T:
         """What the context manager make(ground, *arguments) yields, entered at the first call and left at the end."""
-        key = (make, *arguments)
+        return self._once((make, *arguments), lambda: self._open.enter_context(make(self, *arguments)))
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns at the first call; what is not here then is not tried again.
+
+        Raises:
+            NotHere
+        """
         if key not in self._made:
-            self._made[key] = self._open.enter_context(make(self, *arguments))
-        found: T = self._made[key]
-        return found
+            try:
+                self._made[key] = make()
+            except NotHere as error:
+                self._made[key] = error
+        found = self._made[key]
+        if isinstance(found, NotHere):
+            raise found
+        made: T = found
+        return made
 
     def __enter__(self) -> "Ground":
         return self

@@ -16,11 +16,11 @@ import onnx
 from benchmarks.ground import Ground
 from benchmarks.mobilebert import Size, random_mobilebert
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle, file_entries, read_bundle, write_manifest
 from bundler.device import tarball
 from bundler.device.chunks import chunks_of
 from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.qa.questions import open_questions
 from bundler.soc import DEFAULT, known_socs
 
@@ -81,7 +81,9 @@ def bundle_of(questions: Path, vocabulary: Path, folder: Path) -> Bundle:
     """A bundle of a file's questions."""
     onnx.save(random_mobilebert(Size(layers=1)), folder / "model.onnx")
     chip, recipe = known_socs()[DEFAULT], Recipe("fp16", converter="built-in")
-    asked = BuildRequest(open_questions(questions), folder / "model.onnx", vocabulary, chip, recipe=recipe)
+    asked = BuildRequest(
+        questions=open_questions(questions), model=folder / "model.onnx", tokenizer=vocabulary, soc=chip, recipe=recipe
+    )
     return build_bundle(asked, folder / "bundle", quiet)
 
 

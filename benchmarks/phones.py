@@ -7,11 +7,11 @@ from pathlib import Path
 from benchmarks.ground import Ground
 from benchmarks.loads import quiet
 from benchmarks.race import Side, Sides
-from bundler.build import BuildRequest, build_bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.phone import AdbServer
 from bundler.device.server import private_adb_server
 from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 from bundler.resources import DEMO_MODEL, DEMO_TOKENIZER
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
@@ -26,7 +26,7 @@ def two_beside_one(ground: Ground) -> Sides:
     bundle = ground.made(_bundle)
 
     def deployed(count: int) -> Side:
-        request = DeployRequest("cpu", serials[:count], restart=True)
+        request = DeployRequest(runtime="cpu", devices=serials[:count], restart=True)
         return lambda: deploy_bundle(bundle, server, request, quiet).seconds
 
     deployed(2)()  # from here on all is on both phones
@@ -38,7 +38,7 @@ def _bundle(ground: Ground) -> Path:
     asked = (Question(f"q{n}", f"When was it built, {n}?", f"Bridge {n} was built in {n}.") for n in range(count))
     chip, recipe = known_socs()[DEFAULT], Recipe("fp32", converter="built-in")
     questions = QuestionSet(tuple(asked), may_be_unanswerable=False)
-    request = BuildRequest(questions, DEMO_MODEL, DEMO_TOKENIZER, chip, recipe=recipe)
+    request = BuildRequest(questions=questions, model=DEMO_MODEL, tokenizer=DEMO_TOKENIZER, soc=chip, recipe=recipe)
     return build_bundle(request, ground.folder / "bundle", quiet).path
 
 

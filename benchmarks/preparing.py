@@ -14,9 +14,9 @@ from benchmarks.loads import made_up, quiet, xquad
 from benchmarks.race import Sides, timed
 from benchmarks.watched import OURS, run
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
-from bundler.inputs import kept_questions, write_windows
 from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.inputs import kept_questions, write_windows
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.questions import open_questions, read_squad
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
@@ -130,5 +130,7 @@ def _peak_megabytes(ground: Ground, count: int) -> float:
 
 def _small_dlc(ground: Ground) -> Path:
     recipe = Recipe("fp16", converter="built-in")
-    request = BuildRequest(read_squad(DEMO_QUESTIONS, 1), DEMO_MODEL, DEMO_TOKENIZER, CHIP, recipe=recipe)
+    request = BuildRequest(
+        questions=read_squad(DEMO_QUESTIONS, 1), model=DEMO_MODEL, tokenizer=DEMO_TOKENIZER, soc=CHIP, recipe=recipe
+    )
     return build_bundle(request, ground.folder / "demo", quiet).path / layout.DEVICE / layout.MODEL

@@ -171,9 +171,7 @@ GENUINE = _carrying(
 VIRTUAL = _carrying(
     "virtual",
     "To the virtual phone and back",
-    """\
-The same with the virtual phone, whose daemon, shell and tools are Python: slower than a phone's at commands, faster at
-many small files.""",
+    "The same with the virtual phone, whose daemon is Python and whose shell and tools are this computer's.",
 )
 PHONES = Topic(
     "phones",

@@ -25,8 +25,9 @@ app()
 ONE_QUESTION = """\
 import sys
 from functools import partial
-from bundler import cli, tour
-tour.read_squad = partial(tour.read_squad, limit=1)
+from bundler import cli
+from bundler.commands import demo_run
+demo_run.read_squad = partial(demo_run.read_squad, limit=1)
 sys.exit(cli.main())
 """
 LIMIT_S = 600

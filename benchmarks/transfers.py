@@ -21,13 +21,13 @@ from benchmarks.loads import bundle_of, plain_inputs, quiet, random_file, with_s
 from benchmarks.race import Side, Sides
 from bundler import layout
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Archiver, Chunk, chunks_of
 from bundler.device.job import PhoneJob
 from bundler.device.outputs import keep, most_bytes, read_outputs
 from bundler.device.phone import Phone
 from bundler.device.store import CHECKING, PUSHING, Store
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 from bundler.types import RUNTIMES
 from tests.phones import genuine_phone, virtual_phone, why_no_genuine_phone
 
@@ -217,7 +217,9 @@ class Track:
 
     def finish(self) -> None:
         """Has a job run whose outputs stay on the phone."""
-        request = DeployRequest(RUNTIMES[0], [self.phone.serial], chunk=CHUNK, detach=True, restart=True)
+        request = DeployRequest(
+            runtime=RUNTIMES[0], devices=[self.phone.serial], chunk=CHUNK, detach=True, restart=True
+        )
         deploy_bundle(self.bundle.path, self.phone.server, request, quiet)
         job, deadline = PhoneJob(self.phone, self.bundle.id, RUNTIMES[0]), time.monotonic() + WAIT_S
         while (status := job.status()).done != self._chunks:

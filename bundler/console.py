@@ -50,7 +50,7 @@ class Console:
         if self._as_json:
             import json
 
-            _print_json(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+            _print_json(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def document_file(self, path: Path) -> None:
         """The same from a file, which may be too large for memory."""

@@ -47,6 +47,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 +- Interrupted                130  by Ctrl-C
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -84,10 +85,22 @@ class FileUnreadable(InputError):
         super().__init__(f"{path}: cannot be read: {reason}", "Check the path and its permissions.")
 
 
+_LINES = "JSON lines are one object a line: id, question, context, answers (a list of texts)."
+_TABLE = "A table has a line of names (id, question, context, answers), then a question a line."
+QUESTION_HINTS = {
+    ".json": "Questions are SQuAD JSON (v1.1 or v2.0): data[].paragraphs[].qas[].",
+    ".jsonl": _LINES,
+    ".ndjson": _LINES,
+    ".csv": _TABLE,
+    ".tsv": _TABLE,
+}
+"""What a file of questions is to hold, by the end of its name."""
+
+
 class QuestionsInvalid(InputError):
     def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
         super().__init__(
-            f"{path}: {what}", hint or "Questions are SQuAD JSON (v1.1 or v2.0): data[].paragraphs[].qas[]."
+            f"{path}: {what}", hint or QUESTION_HINTS.get(Path(path).suffix.lower(), QUESTION_HINTS[".json"])
         )
 
 
@@ -115,6 +128,14 @@ class OperatorUnsupported(InputError):
         super().__init__(
             f"{path}: the HTP does not take operator {shown}{more}",
             "Export the model without it; a DLC must hold the whole graph.",
+        )
+
+
+class NoBundle(InputError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: there is no bundle here",
+            "Make one with `mbqa-bundle build`, or name the folder of one with --bundle.",
         )
 
 
@@ -222,6 +243,14 @@ class NoAdb(MissingHere):
         )
 
 
+class NoAdbKey(MissingHere):
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: adb has no key there, and none can be made: {reason}",
+            f"Make {path.parent} writable, or run `adb keygen FILE` and set ADB_VENDOR_KEYS=FILE.",
+        )
+
+
 class HostStorageFailed(MissingHere):
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: cannot be written: {reason}", "Make room or choose another folder with --out.")
@@ -248,11 +277,16 @@ class SeveralPhones(PhoneError):
 
 
 class UnknownPhone(PhoneError):
-    def __init__(self, serial: str, known: Sequence[str]) -> None:
-        super().__init__(
-            f"no phone with serial {serial!r} is attached (attached: {', '.join(known) or 'none'})",
-            "Check the cable and the serial with `mbqa-bundle doctor`.",
-        )
+    """`variable` is the environment variable that names the phone, or empty."""
+
+    def __init__(self, serial: str, known: Sequence[str], variable: str = "") -> None:
+        self.serial, self.known = serial, tuple(known)
+        hint = "Check the cable and the serial with `mbqa-bundle doctor`."
+        if re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", serial):
+            hint = f"A phone on the network has a port too: {serial}:5555, once `adb tcpip 5555` was run by cable."
+        if variable:
+            hint = f"The variable {variable} names it: unset it, or give --device. {hint}"
+        super().__init__(f"no phone with serial {serial!r} is attached (attached: {', '.join(known) or 'none'})", hint)
 
 
 class PhoneNotReady(PhoneError):

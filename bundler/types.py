@@ -21,6 +21,10 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int | None, /) -> None: ...
 
 
+def silent(stage: str, done: int, total: int | None, /) -> None:
+    """Progress that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One question about one context.

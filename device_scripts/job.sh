@@ -19,10 +19,15 @@ job=$here/jobs/$runtime
 lock=$here/lock
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 
+# runs PID TEXT: whether the text is in the process's command line (null bytes end a line for busybox's grep)
+runs() {
+  tr '\000' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -q -F "$2"
+}
+
 # owner_lives OWNER, which is PID:BOOT:RUNTIME
 owner_lives() {
   rest=${1#*:}
-  [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && grep -q -F "$here/job.sh" "/proc/${1%%:*}/cmdline" 2>/dev/null
+  [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && runs "${1%%:*}" "$here/job.sh"
 }
 
 # holder: the owner that lives, if any
@@ -41,9 +46,8 @@ break_stale_lock() {
     return 0
   fi
   rm -f "$lock.$$"
-  grep -l -F "$here/model.dlc" /proc/[0-9]*/cmdline 2>/dev/null | while read -r process; do
-    process=${process#/proc/}
-    kill -9 "${process%/cmdline}" 2>/dev/null
+  for process in /proc/[0-9]*; do
+    runs "${process#/proc/}" "$here/model.dlc" && kill -9 "${process#/proc/}" 2>/dev/null
   done
 }
 
@@ -105,10 +109,13 @@ watch() {
 infer() {
   rm -f work/pid work/peak
   watch 2>/dev/null &
+  watcher=$!
   # shellcheck disable=SC2154,SC2016  # the settings file sets them; the number is that of the shell inside
   sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
     "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >work/log 2>&1
   code=$?
+  kill "$watcher" 2>/dev/null # else it writes into `work` while that is removed
+  wait "$watcher" 2>/dev/null
   cat work/log >>log.txt
   return "$code"
 }

@@ -42,7 +42,7 @@ try_tools() {
   scratch=$folder/.probe.$$
   trap 'cd / && rm -rf "$scratch"' EXIT
   trap 'exit 1' HUP INT TERM
-  mkdir -p "$scratch/out" && cd "$scratch" && echo mbqa >a && echo '#!/system/bin/sh' >run && chmod 700 run || return
+  mkdir -p "$scratch/out" && cd "$scratch" && echo mbqa >a && echo "#!$(command -v sh)" >run && chmod 700 run || return
   try runs_programs ./run
   tar -c -z -f - a | tar -x -z -f - -C out
   try tar_gzip grep -q -x mbqa out/a

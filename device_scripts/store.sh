@@ -37,7 +37,7 @@ used_kb() {
 
 # is_coming FOLDER: whether the `receive` that it belongs to, by its process's number, is still at it
 is_coming() {
-  kill -0 "${1##*.}" 2>/dev/null && grep -q -F 'is_coming()' "/proc/${1##*.}/cmdline" 2>/dev/null
+  kill -0 "${1##*.}" 2>/dev/null && tr '\000' '\n' 2>/dev/null <"/proc/${1##*.}/cmdline" | grep -q -F 'is_coming()'
 }
 
 # sort_out FOLDER: names what came whole in a tar, removes the rest and the folder; fails if there was any

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle, read_bundle
 from bundler.device.phone import Phone
 from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
@@ -47,10 +47,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def request_for(model_folder: Path) -> BuildRequest:
     return BuildRequest(
-        QuestionSet(QUESTIONS, may_be_unanswerable=False),
-        model_folder / "model.onnx",
-        model_folder / "vocab.txt",
-        known_socs()[DEFAULT],
+        questions=QuestionSet(QUESTIONS, may_be_unanswerable=False),
+        model=model_folder / "model.onnx",
+        tokenizer=model_folder / "vocab.txt",
+        soc=known_socs()[DEFAULT],
         recipe=Recipe("fp32", converter="built-in"),
     )
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.phone import Phone
-from bundler.fetch import FetchRequest, fetch_answers
-from bundler.run import Run
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.runs.record import Run
 from bundler.types import Answer, Progress, Runtime
 
 RUN_S = 120.0
@@ -19,7 +19,7 @@ def quiet(stage: str, done: int, total: int | None, /) -> None:
 
 
 def deploy(phone: Phone, bundle: Bundle, runtime: Runtime = "cpu", progress: Progress = quiet, **options: Any) -> Run:
-    request = DeployRequest(runtime, **{"devices": [phone.serial], "timeout_s": RUN_S, **options})
+    request = DeployRequest(runtime=runtime, **{"devices": [phone.serial], "timeout_s": RUN_S, **options})
     return deploy_bundle(bundle.path, phone.server, request, progress)
 
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def fetch(phone: Phone, bundle: Bundle, runtime: Runtime | None = None, **options: Any) -> Outcome:
-    request = FetchRequest([phone.serial], runtime, **{"timeout_s": RUN_S, **options})
+    request = FetchRequest(devices=[phone.serial], runtime=runtime, **{"timeout_s": RUN_S, **options})
     fetched = fetch_answers(bundle.path, phone.server, request, quiet)
     return Outcome(fetched.run, fetched.path, tuple(answer for _, answer in fetched.answered()))
 

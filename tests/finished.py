@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
 from bundler.device.chunks import chunks_of
 from bundler.device.job import Settings
 from bundler.device.outputs import keep
 from bundler.model.make import Recipe
-from bundler.run import Part, Run
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.runs.record import Part, Run
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question
 from tests.deploying import quiet
@@ -53,7 +53,8 @@ def finished_bundle(
         model = Path(folder) / "model.onnx"
         onnx.save(qa_model(length=LENGTH), model)
         request = BuildRequest(
-            MadeUp(count, may_be_unanswerable), model, write_vocabulary(model.parent), known_socs()[DEFAULT],
+            questions=MadeUp(count, may_be_unanswerable),
+            model=model, tokenizer=write_vocabulary(model.parent), soc=known_socs()[DEFAULT],
             recipe=Recipe("fp32", converter="built-in"),
         )  # fmt: skip
         bundle = build_bundle(request, out, quiet)

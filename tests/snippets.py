@@ -17,7 +17,7 @@ from pathlib import Path
 import adbutils
 
 from bundler.cli import main
-from bundler.device.server import private_adb_server
+from bundler.device.server import private_adb_server, user_key
 from bundler.soc import known_socs
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.fake_sdk import HOST, make_sdk
@@ -28,7 +28,9 @@ BLOCK = re.compile(
 )
 NOTE = re.compile(r"<!-- tested with: ((?:(?!-->).)*) -->(?:\s*<!-- [\w ]+ -->)?\s*$", flags=re.DOTALL)
 LIMIT_S = 600
-OWN_NET_RUN = '#!/system/bin/sh\nexec /system/bin/snpe-net-run "$@"\n'
+ARM_PROGRAM = b"\x7fELF\2\1\1" + bytes(11) + b"\xb7\0"
+"""The beginning of a program for 64-bit Arm, in whose place the virtual phone runs its own snpe-net-run."""
+
 QUICK = "run-time:20"
 """A virtual phone with this fault takes a fixed time an inference, and computes nothing."""
 
@@ -108,6 +110,7 @@ def shell(folder: Path) -> Iterator[Shell]:
             "TMPDIR": str(home),
             "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "ANDROID_ADB_SERVER_PORT": str(server.port),
+            "ADB_VENDOR_KEYS": str(user_key()),
             "COLUMNS": "110",
             "HF_ENDPOINT": "http://127.0.0.1:9",
         }
@@ -128,5 +131,5 @@ def sdk_for_virtual_phones(parent: Path) -> Path:
     """A folder laid out as an SDK without host tools, whose snpe-net-run is the virtual phone's own."""
     root = make_sdk(parent, "2.35")
     shutil.rmtree(root / "bin" / HOST)
-    (root / "bin/aarch64-android/snpe-net-run").write_text(OWN_NET_RUN, encoding="utf-8")
+    (root / "bin/aarch64-android/snpe-net-run").write_bytes(ARM_PROGRAM)
     return root

@@ -54,7 +54,7 @@ def test_without_a_word_it_is_loopback(tmp_path: Path) -> None:
 def test_others_are_kept_out(address: str, phones_root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["phone", "start", "--port", "0", "--listen", address]) == 2
     said = capfd.readouterr().err.splitlines()
-    assert said[0] == f"error: {address}: others could reach the virtual phone there, and it asks nobody who he is"
+    assert said[0] == f"error: {address}: others could reach the virtual phone there"
     assert said[1].startswith("hint: Listen on 127.0.0.1")
     assert "--allow-remote" in said[1]
     assert not phones_root.exists()
@@ -69,17 +69,23 @@ def test_what_is_no_address(address: str, phones_root: Path, capfd: pytest.Captu
     assert not phones_root.exists()
 
 
-def test_everybody_is_let_in_with_a_warning(capfd: pytest.CaptureFixture[str], phones_root: Path) -> None:
+def test_other_computers_are_let_in_with_a_warning(capfd: pytest.CaptureFixture[str], phones_root: Path) -> None:
     assert main(["phone", "start", "--port", "0", "--listen", "0.0.0.0", "--allow-remote", "--json"]) == 0
     said = capfd.readouterr()
     told = json.loads(said.out)
-    assert f"warning: whoever reaches 0.0.0.0:{told['port']} can run commands on the virtual phone" in said.err
+    assert f"warning: 0.0.0.0:{told['port']} can be reached from other computers" in said.err
     (phone,) = list_phones(phones_root)
     assert heard_at(phone.port) == {"0.0.0.0"}
     assert (told["address"], told["serial"]) == ("0.0.0.0", f"127.0.0.1:{phone.port}")
     with private_adb_server() as server:
         found = server.find(phone.serial)
         assert found.run(["getprop", "ro.soc.model"], doing="asking").stdout == b"SM8650\n"
+
+
+def test_no_phone_is_open_to_other_computers(capfd: pytest.CaptureFixture[str], phones_root: Path) -> None:
+    assert main(["phone", "start", "--port", "0", "--listen", "0.0.0.0", "--allow-remote", "--open"]) == 2
+    assert "error: 0.0.0.0: --open is for 127.0.0.1 only" in capfd.readouterr().err
+    assert not list_phones(phones_root)
 
 
 def test_another_loopback_address(capfd: pytest.CaptureFixture[str], phones_root: Path) -> None:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from bundler import layout
 from bundler.bundle import Bundle
 from bundler.cli import main
-from bundler.entries import list_file, object_file
 from bundler.errors import OutputsInvalid
-from bundler.fetch import Fetched
-from bundler.predictions import write_answers
+from bundler.pipeline.fetch import Fetched
 from bundler.qa.spans import USUAL, Decoding
-from bundler.run import Run, Verified
+from bundler.runs.json_writer import list_file, object_file
+from bundler.runs.predictions import write_answers
+from bundler.runs.record import Run, Verified
 from bundler.types import Answer, Question
 from tests.finished import finished_bundle
 from tests.test_schemas import check

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bundler.asked import Asked, columns_of
 from bundler.cli import main
+from bundler.commands.question_options import Asked, columns_of
 from bundler.errors import QuestionsInvalid, UsageError
-from bundler.qa.notes import Notes
+from bundler.qa.warnings import Notes
 
 
 def ids(asked: Asked) -> list[str]:

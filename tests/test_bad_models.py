@@ -17,9 +17,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bundler.cli import main
+from bundler.model.sources import embedding_rows, open_model
+from bundler.model.tokenizers import tokenizer_of
+from bundler.qa.features import load_tokenizer, tokenizer_text
 from bundler.resources import DEMO_TOKENIZER
+from tests.deploying import quiet
 from tests.fake_sdk import write
-from tests.models import LENGTH, qa_model, write_vocabulary
+from tests.models import LENGTH, VOCABULARY, qa_model, write_vocabulary
 from tests.refusals import Refusal, build, isolate, refusal
 
 Change = Callable[[onnx.ModelProto], None]
@@ -135,10 +139,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "holds operators of com.microsoft",
     ),
     "control flow": (add_branch, "holds control flow (If)"),
-    "a table with too few words": (
-        lambda m: m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((9, 16), np.float32), "words")),
-        f"does not run with {LENGTH} tokens",
-    ),
     "a weight beyond float16": (lambda m: set_weight(m, 1e6), "weight words does not fit float16"),
 }
 
@@ -166,6 +166,35 @@ def test_operators_are_checked_before_the_long_part(refused: Refusal, monkeypatc
 def test_a_file_that_is_no_onnx(content: bytes, refused: Refusal) -> None:
     Path("model.onnx").write_bytes(content)
     refused(3, "model.onnx: ", *build("model.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html></html>", "is an HTML page", "/resolve/"),
+        (b"<html>Sign in</html>", "is an HTML page", "/resolve/"),
+        (b"\x1f\x8b\x08\0\0\0", "is packed with gzip", "gunzip"),
+        (b"PK\x03\x04\x14\0", "is a zip archive", "config.json"),
+        (b"\x1c\0\0\0TFL3\0", "is a TensorFlow Lite model", "optimum-cli"),
+        (b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "is a safetensors file", "config.json"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(content: bytes, said: str, remedy: str, refused: Refusal) -> None:
+    Path("model.onnx").write_bytes(content)
+    assert remedy in refused(3, f"model.onnx: {said}", *build("model.onnx"))
+
+
+def test_a_vocabulary_larger_than_the_embedding(here: Path, refused: Refusal) -> None:
+    onnx.save(qa_model(), "model.onnx")
+    rows = len((here / "vocab.txt").read_text(encoding="utf-8").splitlines())
+    assert embedding_rows(here / "model.onnx") == rows
+    with (here / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("bridge\n" if "bridge" not in VOCABULARY else "quizzical\n")
+    word = "bridge" if "bridge" not in VOCABULARY else "quizzical"
+    asked = ("build", "--model", "model.onnx", "--question", f"A {word}?", "--context", "The bridge was built in 1808.")
+    said = f"vocab.txt: gives the token id {rows}, and the model model.onnx has ids below {rows} only"
+    assert "--tokenizer" in refused(3, said, *asked)
 
 
 def test_an_onnx_for_another_number_of_tokens(refused: Refusal) -> None:
@@ -251,6 +280,40 @@ def transformers_folder(folder: Path, **config: Any) -> Path:
     write(folder / "config.json", json.dumps(told))
     write(folder / "model.safetensors", "weights")
     return folder
+
+
+def test_an_adapter_is_no_model(here: Path, refused: Refusal) -> None:
+    write(here / "lora" / "adapter_config.json", "{}")
+    write(here / "lora" / "adapter_model.safetensors", "")
+    assert "merge_and_unload" in refused(3, "lora: is an adapter", *build("lora/"))
+
+
+def test_an_address_of_the_hub_is_the_model_s_name(refused: Refusal) -> None:
+    for text in ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name/", "owner/name/"):
+        refused(4, "owner/name: there is no such folder here", *build(text))
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_tokenizer_s_configuration_prevails(lowercase: bool, here: Path) -> None:
+    """transformers sets BERT's normalizer by it."""
+    made = json.loads(load_tokenizer(here / "vocab.txt").to_str())
+    made["normalizer"]["lowercase"] = not lowercase
+    write(here / "tokenizer.json", json.dumps(made))
+    assert tokenizer_text(here / "tokenizer.json") == (here / "tokenizer.json").read_text(encoding="utf-8")
+    write(here / "tokenizer_config.json", json.dumps({"do_lower_case": lowercase}))
+    normalizer = load_tokenizer(here / "tokenizer.json").normalizer
+    assert normalizer.normalize_str("Built") == ("built" if lowercase else "Built")
+    kept = tokenizer_of(here, here / "out", quiet)
+    assert json.loads(kept.read_text(encoding="utf-8"))["normalizer"]["lowercase"] is lowercase
+
+
+def test_a_folder_with_its_onnx_one_below(here: Path) -> None:
+    (here / "xenova" / "onnx").mkdir(parents=True)
+    onnx.save(qa_model(), here / "xenova" / "onnx" / "model.onnx")
+    shutil.copy(here / "vocab.txt", here / "xenova")
+    source = open_model(here / "xenova", None, None, here, quiet)
+    assert source.path == here / "xenova" / "onnx" / "model.onnx"
+    assert source.tokenizer == here / "xenova" / "vocab.txt"
 
 
 def test_a_folder_that_holds_no_model(here: Path, refused: Refusal) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bundler.errors import FileUnreadable
+from bundler.errors import QUESTION_HINTS, FileUnreadable
 from bundler.qa.questions import formats, open_questions, read_squad, text
-from tests.question_files import LINE, QA, SQUAD_HINT, file_of, json_lines, refused, squad, without, written
+from tests.question_files import LINE, QA, file_of, json_lines, refused, squad, without, written
 
-LINES_HINT = "JSON lines are one object a line: id, question, context, answers (a list of texts)."
+LINES_HINT, TABLE_HINT = QUESTION_HINTS[".jsonl"], QUESTION_HINTS[".csv"]
 COLUMNS_HINT = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
 QUOTES_HINT = "Put cells with quotes or line ends in quotes, and double the quotes in them."
 TEXTS_HINT = "Give every question a text and a context."
@@ -20,7 +20,10 @@ QAS = r"data\[0\]\.paragraphs\[0\]\.qas"
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ([1, 2], "is not SQuAD JSON: there is no list `data` at the top"),
+        ([1, 2], r"\[0\] is not an object"),
+        ([{"context": "x"}], r"\[0\]\.question is missing"),
+        (7, "is not SQuAD JSON: there is no list `data` at the top"),
+        ([{"id": 1, "annotations": 7, "data": {"question": "Who?"}}], r"\[0\]\.data\.context is missing"),
         ({"data": {}}, "is not SQuAD JSON: there is no list `data` at the top"),
         ({"version": "1.1"}, "is not SQuAD JSON: there is no list `data` at the top"),
         ({"data": []}, "holds no questions"),
@@ -33,8 +36,7 @@ QAS = r"data\[0\]\.paragraphs\[0\]\.qas"
         ({"data": [{"paragraphs": [{"context": "x"}]}]}, r"data\[0\]\.paragraphs\[0\]\.qas is missing"),
         (squad(QA, context=7), r"data\[0\]\.paragraphs\[0\]\.context is of the wrong kind"),
         (squad(QA, without({**QA, "id": "q2"}, "question")), QAS + r"\[1\]\.question is missing"),
-        (squad(without(QA, "id")), QAS + r"\[0\]\.id is missing"),
-        (squad({**QA, "answers": 1808}), QAS + r"\[0\]\.answers is not a list"),
+        (squad({**QA, "answers": True}), QAS + r"\[0\]\.answers is not a list"),
         (squad("q"), QAS + r"\[0\] is not an object"),
     ],
 )
@@ -145,19 +147,19 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ('{"id": 1', "line 1 is not JSON: Expecting ',' delimiter at column 9", LINES_HINT),
         ("[" * 100_000, "line 1 is nested too deeply", LINES_HINT),
         ("1" * 5000, "line 1: a number has too many digits", LINES_HINT),
-        (json.dumps(LINE) + "\n[]\n", "line 2 is not an object", SQUAD_HINT),
-        (json.dumps(without(LINE, "context")), "line 1: context is missing", SQUAD_HINT),
+        (json.dumps(LINE) + "\n[]\n", "line 2 is not an object", LINES_HINT),
+        (json.dumps(without(LINE, "context")), "line 1: context is missing", LINES_HINT),
         (json.dumps({**LINE, "context": " "}), "line 1: context is empty", TEXTS_HINT),
-        (json.dumps({**LINE, "question": None}), "line 1: question is missing", SQUAD_HINT),
-        (json.dumps({**LINE, "question": 7}), "line 1: question is of the wrong kind", SQUAD_HINT),
-        (json.dumps({**LINE, "id": 7.5}), "line 1: id is of the wrong kind", SQUAD_HINT),
+        (json.dumps({**LINE, "question": None}), "line 1: question is missing", LINES_HINT),
+        (json.dumps({**LINE, "question": 7}), "line 1: question is of the wrong kind", LINES_HINT),
+        (json.dumps({**LINE, "id": 7.5}), "line 1: id is of the wrong kind", LINES_HINT),
         (
-            json.dumps({**LINE, "answers": ["a", 1808]}),
+            json.dumps({**LINE, "answers": ["a", True]}),
             r"line 1: answers\[1\] is neither a text nor an object with `text`",
-            SQUAD_HINT,
+            LINES_HINT,
         ),
         *(
-            (json.dumps({**LINE, "answers": told}), "line 1: answers has not as many answer_start as text", SQUAD_HINT)
+            (json.dumps({**LINE, "answers": told}), "line 1: answers has not as many answer_start as text", LINES_HINT)
             for told in (
                 {"text": ["a"], "answer_start": [1, 2]},
                 {"text": "a", "answer_start": [1]},
@@ -168,13 +170,17 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
             (
                 json.dumps({**LINE, "answers": [{"text": "1808", "answer_start": start}]}),
                 r"line 1: answers\[0\]\.answer_start is no whole number",
-                SQUAD_HINT,
+                LINES_HINT,
             )
-            for start in ("9", 9.5, True)
+            for start in ("nine", 9.5, True)
         ),
-        (json.dumps({**LINE, "is_impossible": "no"}), "line 1: is_impossible is neither true nor false", SQUAD_HINT),
+        (
+            json.dumps({**LINE, "is_impossible": "perhaps"}),
+            "line 1: is_impossible is neither true nor false",
+            LINES_HINT,
+        ),
         (b'{"id": "\xe9"}', "is not UTF-8 at byte 8", "Save it as UTF-8."),
-        ("\n\n", "holds no questions", SQUAD_HINT),
+        ("\n\n", "holds no questions", LINES_HINT),
     ],
 )
 def test_bad_json_lines_are_refused(content: str | bytes, said: str, hint: str, tmp_path: Path) -> None:
@@ -236,8 +242,20 @@ def test_an_id_that_occurs_twice_is_refused(name: str, content: str, tmp_path: P
         ),
         ("question,context,question\n", {}, "has 2 columns 'question'", "Give each a name of its own."),
         ("question,context,Nr,Nr\n", {"id": "Nr"}, "has 2 columns 'Nr'", "Give each a name of its own."),
-        ("question,context\n", {}, "holds no questions", SQUAD_HINT),
-        ("question,con\rtext\n", {}, "its first line is no line of a table: new-line character .*", COLUMNS_HINT),
+        ("question,context\n", {}, "holds no questions", TABLE_HINT),
+        (
+            "question,con\rtext\n",
+            {},
+            "has no column 'context': its columns, separated by commas, are 'question', 'con'",
+            COLUMNS_HINT,
+        ),
+        (
+            "sep=;\nquestion,context\n",
+            {},
+            "has no column 'question': its first line is 'question,context', in which nothing separates columns",
+            COLUMNS_HINT,
+        ),
+        ("sep=;\nquestion;context\nWhen?;\n", {}, "line 3: context is empty", TEXTS_HINT),
         (
             "question,context\nWhen?,Built, in 1808.\n",
             {},
@@ -263,7 +281,7 @@ def test_an_id_that_occurs_twice_is_refused(name: str, content: str, tmp_path: P
             'question,context,answers\nWhen?,Built.,"[""a"""\n',
             {},
             "line 2: answers is no JSON: Expecting ',' delimiter: .*",
-            SQUAD_HINT,
+            TABLE_HINT,
         ),
         *(
             (
@@ -278,7 +296,7 @@ def test_an_id_that_occurs_twice_is_refused(name: str, content: str, tmp_path: P
             "question,context,is_impossible\nWhen?,Built.,maybe\n",
             {},
             "line 2: is_impossible is neither true nor false",
-            SQUAD_HINT,
+            TABLE_HINT,
         ),
         (b"question,context\nWhen?,Caf\xe9.\n", {}, "is not UTF-8 at byte 26", "Save it as UTF-8."),
     ],
@@ -318,7 +336,7 @@ def test_a_text_beyond_all_measure_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "q.xlsx", b"PK")
+    path = file_of(tmp_path, "q.docx", b"PK")
     kinds = (
         r"\.json \(SQuAD JSON\), \.jsonl \(JSON lines\), \.ndjson \(JSON lines\), \.csv \(a table\), \.tsv \(a table\)"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bundler import layout
-from bundler.bench import BenchRequest, bench, rows
 from bundler.bundle import Bundle
 from bundler.cli import main
 from bundler.device.phone import Phone
 from bundler.errors import UsageError
-from bundler.run import newest_run
+from bundler.pipeline.bench import BenchRequest, bench, rows
+from bundler.runs.record import newest_run
 from tests.deploying import deploy, fetch, quiet
 from tests.phones import virtual_phone
 from tests.test_schemas import check

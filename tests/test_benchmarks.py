@@ -130,6 +130,19 @@ def test_ground_makes_once_and_opens_until_the_end(tmp_path: Path) -> None:
     assert Ground(tmp_path, quick=True).size("full", "tiny") == "tiny"
 
 
+def test_what_is_not_here_is_not_tried_again(tmp_path: Path) -> None:
+    """A second try would find the folder of the first."""
+
+    def missing(ground: Ground) -> None:
+        ground.place("moon")
+        raise NotHere("the moon is not here")
+
+    with Ground(tmp_path) as ground:
+        for _ in range(2):
+            with pytest.raises(NotHere, match="the moon"):
+                ground.made(missing)
+
+
 MET = Result(race(at_least(1.5)), [1.0, 1.0, 1.0], [2.0, 3.0, 1.0], "a note")
 MISSED = Result(replace(race(at_most(2), ""), name="slow", unit="GB"), [3.0, 1.0, 2.5])
 FREE = Result(replace(race(None), name="free"), [0.04], [5000.0])

@@ -5,9 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundler.board import Board
 from bundler.bundle import Window
 from bundler.device.chunks import Chunk, chunks_of
+from bundler.scheduler.queue import Board
 
 
 def windows(*counts: int) -> list[Window]:
@@ -31,6 +31,17 @@ def test_one_phone_takes_all_several_take_turns() -> None:
     several.finish(Chunk(0, 2))
     assert several.take("a", 2) == [Chunk(8, 10)]
     assert several.held("a") == [Chunk(2, 4), Chunk(8, 10)]
+
+
+def test_what_a_phone_has_computed_is_not_given_to_another() -> None:
+    shared = board(1, 1, 1, 1, done=(Chunk(0, 1),))
+    shared.claim("b", [Chunk(2, 3), Chunk(0, 1), Chunk(7, 9)])
+    assert shared.held("b") == [Chunk(2, 3)]
+    assert shared.take("a", None) == [Chunk(1, 2)]
+    shared.claim("b", [Chunk(1, 2)])
+    assert shared.held("b") == [Chunk(2, 3)]
+    shared.put_back("b")
+    assert shared.take("a", None) == [Chunk(2, 3)]
 
 
 def test_what_a_lost_phone_held_goes_to_the_others_in_order() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
-from bundler.bundle import Bundle, FileEntry, Manifest, read_bundle, seal, sha256_of, write_manifest
-from bundler.errors import BundleInvalid, FileUnreadable, HostStorageFailed, QuestionsInvalid, UsageError
+from bundler.bundle import Bundle, FileEntry, Manifest, drafting, read_bundle, seal, sha256_of, write_manifest
+from bundler.errors import BundleInvalid, HostStorageFailed, NoBundle, QuestionsInvalid, UsageError
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.types import Question, QuestionSet
 from bundler.virtual.net_run import read_input_list
 from tests.conftest import QUESTIONS, quiet
@@ -179,9 +179,7 @@ def test_a_folder_of_a_bundle_is_no_link_elsewhere(bundle: Bundle, tmp_path: Pat
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileUnreadable, match=r"manifest\.json: cannot be read: No such file .* \(is .*/bundle a bundle\?\)$"
-    ):
+    with pytest.raises(NoBundle, match=r"/bundle: there is no bundle here$"):
         read_bundle(tmp_path / "bundle")
 
 
@@ -209,6 +207,58 @@ def test_a_new_build_replaces_an_older_bundle_and_keeps_its_runs(bundle: Bundle,
     assert rebuilt.id != bundle.id
     assert len(rebuilt.manifest.windows) == 1
     assert note.read_text() == "kept"
+
+
+def bundle_with_runs(folder: Path) -> Path:
+    out = folder / "bundle"
+    (out / layout.RUNS).mkdir(parents=True)
+    (out / layout.RUNS / "answers.json").write_text("kept")
+    (out / layout.MANIFEST).write_text("old")
+    return out
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), PermissionError(13, "Permission denied")], ids=repr)
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", range(3))
+def test_a_replacement_that_fails_brings_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, done: bool, failure: BaseException
+) -> None:
+    out, renamed, rename = bundle_with_runs(tmp_path), [], Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) != step + 1:
+            return rename(path, target)
+        if done:
+            rename(path, target)
+        raise failure
+
+    def rebuild() -> None:
+        with drafting(out) as draft:
+            (draft / layout.MANIFEST).write_text("new")
+            monkeypatch.setattr(Path, "rename", failing)
+
+    with pytest.raises((KeyboardInterrupt, HostStorageFailed)):
+        rebuild()
+    assert len(renamed) > step
+    assert (out / layout.MANIFEST).read_text() == "old"
+    assert (out / layout.RUNS / "answers.json").read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_old_bundle_that_cannot_be_removed_costs_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, remove = bundle_with_runs(tmp_path), os.rmdir
+
+    def refusing(path: str | Path, **options: int) -> None:
+        if ".old-" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", refusing)
+    with drafting(out) as draft:
+        (draft / layout.MANIFEST).write_text("new")
+    assert (out / layout.MANIFEST).read_text() == "new"
+    assert (out / layout.RUNS / "answers.json").read_text() == "kept"
 
 
 def test_what_is_no_bundle_is_not_replaced(request_for: BuildRequest, tmp_path: Path) -> None:

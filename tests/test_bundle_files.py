@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bundler import layout
-from bundler.bundle import drafting, file_entries, lines, sha256_of, writing
-from bundler.bundle.lines import JsonLines
+from bundler.bundle import drafting, file_entries, json_lines, sha256_of, writing
+from bundler.bundle.json_lines import JsonLines
 from bundler.errors import BundleInvalid, HostStorageFailed, UsageError
 
 # drafts
@@ -131,7 +131,7 @@ def numbered(number: int, value: Any) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("piece", [1, 3, 1 << 20])
 def test_lines_are_a_sequence(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "PIECE", piece)
+    monkeypatch.setattr(json_lines, "PIECE", piece)
     values = ["a", "caf\u00e9", {"x": [1]}, "\u2028", None]
     path = tmp_path / "lines"
     path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from bundler.bundle.arrays import map_array, read_arrays
+from bundler.bundle import sha256_of
+from bundler.bundle.arrays import map_array, read_arrays, write_arrays
+from bundler.bundle.parsing import typed
 from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
-from bundler.bundle.typed import typed
 from bundler.types import TensorSpec
 
 # arrays
@@ -68,6 +69,13 @@ def test_what_is_no_such_array_is_not_mapped(content: bytes, said: str, tmp_path
     path.write_bytes(content)
     with pytest.raises(ValueError, match=said):
         map_array(path, KIND)
+
+
+def test_written_arrays_have_the_same_bytes_with_every_python(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    write_arrays(path, {"one": VALUES, "lines": np.arange(3)})
+    assert read_arrays(path, {"one": KIND})["one"].tolist() == VALUES.tolist()
+    assert sha256_of(path) == "d9c015da2969a8546ebd3fb555430c6aaa5defdf8b274abb947560cd83a4366c"
 
 
 def test_an_empty_array_is_not_mapped(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import adbutils
 import pytest
 
 from bundler.device.server import private_adb_server
-from bundler.device.targets import choose_targets
-from bundler.errors import DlcInvalid, ModelInvalid, NoAdb, NoConverter, NoPhone, UsageError, VirtualPhoneFailed
+from bundler.errors import DlcInvalid, ModelInvalid, NoAdb, NoConverter, VirtualPhoneFailed
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.simulate import prepare_context, run_on_simulator
 from bundler.soc import DEFAULT, known_socs
@@ -121,13 +120,3 @@ def test_a_virtual_phone_that_does_not_start(
     monkeypatch.setattr(sys, "executable", program(tmp_path, f"#!/bin/sh\n{script}\n"))
     with pytest.raises(VirtualPhoneFailed, match=said):
         start_phone(SOC, 0, tmp_path / "phone")
-
-
-def test_phones_that_cannot_be_meant() -> None:
-    with private_adb_server() as server:
-        with pytest.raises(NoPhone):
-            choose_targets([], server, everything=True)
-        with pytest.raises(UsageError, match="--device: the same phone is given twice"):
-            choose_targets(["a", "b", "a"], server)
-        with pytest.raises(UsageError, match="65536 is no port"):
-            choose_targets(["host:65536/a"], server)

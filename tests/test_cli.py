@@ -76,7 +76,7 @@ def test_build_refuses_bad_questions(capfd: pytest.CaptureFixture[str]) -> None:
     refused(capfd, 3, "nowhere.json", "build", "--questions", "nowhere.json")
     refused(capfd, 3, "is not JSON", "build", "--questions", write("a.json", "{"))
     refused(capfd, 3, "holds no questions", "build", "--questions", write("b.json", '{"data": []}'))
-    refused(capfd, 3, "no list `data`", "build", "--questions", write("c.json", "[]"))
+    refused(capfd, 3, "holds no questions", "build", "--questions", write("c.json", "[]"))
     refused(capfd, 3, "--context is empty", "build", "--question", "When?", "--context", " ")
     refused(capfd, 3, "takes for a word", "build", "--question", "When?", "--context", "\u200d")
     assert sorted(path.name for path in Path().iterdir()) == ["a.json", "b.json", "c.json"]
@@ -118,7 +118,7 @@ def test_build_answers_in_json(capfd: pytest.CaptureFixture[str], model_folder: 
 
 
 def test_deploy_refuses_what_is_no_bundle(capfd: pytest.CaptureFixture[str], adb: tuple[str, ...]) -> None:
-    refused(capfd, 3, "is bundle a bundle?", "deploy", *adb)
+    refused(capfd, 3, "bundle: there is no bundle here", "deploy", *adb)
     Path("bundle").mkdir()
     write("bundle/manifest.json", "{}")
     refused(capfd, 3, "no manifest", "deploy", *adb)
@@ -222,7 +222,7 @@ def test_a_defect_is_one_line_too(capfd: pytest.CaptureFixture[str], monkeypatch
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("bundler.asked.open_questions", broken)
+    monkeypatch.setattr("bundler.commands.question_options.open_questions", broken)
     refused(capfd, 1, "internal error: ZeroDivisionError: oops", "build")
     monkeypatch.setenv("MBQA_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):

@@ -14,21 +14,23 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
-from bundler.device.limits import Patience
+from bundler.device.job import PhoneJob
+from bundler.device.limits import Limit, Patience
 from bundler.device.phone import AdbServer
 from bundler.device.server import private_adb_server
 from bundler.device.targets import choose_targets
 from bundler.errors import NoPhone, PhoneNotReady, RunFailed, UnknownPhone, UsageError
-from bundler.fetch import FetchRequest, fetch_answers
-from bundler.run import Run, newest_run
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.runs.record import Run, newest_run
 from bundler.soc import known_socs
 from bundler.types import Question, QuestionSet
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.deploying import quiet
 from tests.test_deploy import logits_of
+from tests.virtual.conftest import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +69,7 @@ def phones(folder: Path, *faults: list[str]) -> Iterator[tuple[list[VirtualPhone
 
 
 def deploy(bundle: Bundle, server: AdbServer, devices: list[str], **options: object) -> Run:
-    request = DeployRequest("cpu", devices, timeout_s=TIMEOUT_S, **options)  # type: ignore[arg-type]
+    request = DeployRequest(runtime="cpu", devices=devices, timeout_s=TIMEOUT_S, **options)  # type: ignore[arg-type]
     return deploy_bundle(bundle.path, server, request, quiet)
 
 
@@ -122,12 +124,16 @@ def test_where_all_fail_the_failure_is_told_and_what_was_done_is_kept(bundle: Bu
 def test_a_detached_run_of_several_phones_comes_together(
     bundle: Bundle, tmp_path: Path, alone: dict[str, np.ndarray]
 ) -> None:
-    with phones(tmp_path, ["run-time:5"], ["run-time:5"]) as (started, server):
+    with phones(tmp_path, ["run-time:5"], ["run-time:5", "slow:20000000:60"]) as (started, server):
         serials = [phone.serial for phone in started]
         deploy(bundle, server, serials, detach=True, chunk=7)
+        for serial in serials:
+            job = PhoneJob(server.find(serial), bundle.id, "cpu")
+            wait_for(lambda job=job: job.status().state == "finished")
         run = fetch_answers(bundle.path, server, FetchRequest(), quiet).run
         assert same(bundle, run, alone)
         assert all(part.chunks == 3 for part in run.parts)
+        assert [part.windows["cpu"] for part in run.parts] == [21, 19], "nothing is computed twice"
 
 
 def test_phones_may_be_at_several_adb_servers(bundle: Bundle, tmp_path: Path, alone: dict[str, np.ndarray]) -> None:
@@ -163,6 +169,17 @@ def test_which_phones_are_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             server.find(refused)
         assert [target.name for target in choose_targets([], server)] == [serial]
         assert [target.name for target in choose_targets([], server, everything=True)] == [serial]
+        monkeypatch.setenv("ANDROID_SERIAL", "192.0.2.7")
+        (wrong,) = choose_targets([], server)
+        with pytest.raises(UnknownPhone, match=r"192\.0\.2\.7") as told:
+            wrong.find(Limit())
+        assert "The variable ANDROID_SERIAL names it: unset it, or give --device." in told.value.hint
+        assert "192.0.2.7:5555" in told.value.hint
+        (wrong,) = choose_targets(["gone"], server)
+        with pytest.raises(UnknownPhone, match="'gone'") as told:
+            wrong.find(Limit())
+        assert "ANDROID_SERIAL" not in told.value.hint
+        assert "5555" not in told.value.hint
         monkeypatch.setenv("ANDROID_SERIAL", refused)
         assert [target.name for target in choose_targets([], server)] == [refused]
         assert [target.name for target in choose_targets([serial], server)] == [serial]

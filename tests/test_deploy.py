@@ -10,7 +10,6 @@ import onnxruntime
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle, seal
 from bundler.device import outputs
 from bundler.device.chunks import chunks_of
@@ -26,8 +25,9 @@ from bundler.errors import (
     RuntimeUnsupported,
     TimeUp,
 )
-from bundler.run import Run, newest_run
-from bundler.stop import stop_runs
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.stop import stop_runs
+from bundler.runs.record import Run, newest_run
 from bundler.types import Runtime
 from tests.deploying import deploy, fetch, quiet, sh
 from tests.phones import virtual_phone

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from bundler.cli import main
+from bundler.commands.examination import examine
+from bundler.commands.phone_examination import ROWS, PhoneFinding, examine_phones, phone_rows
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts
-from bundler.doctor import examine
-from bundler.doctor_phones import ROWS, PhoneFinding, examine_phones, phone_rows
 from bundler.errors import PhoneNotReady
 
 FACTS = PhoneFacts(

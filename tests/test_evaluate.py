@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
 from bundler.cli import main
 from bundler.device.chunks import chunks_of
 from bundler.device.outputs import keep, load
 from bundler.device.phone import Phone
 from bundler.errors import NoRun, RunsDiffer
-from bundler.evaluate import EvaluateRequest, evaluate
 from bundler.evaluation.entrants import choose_entrants
 from bundler.evaluation.gates import Gates, checked
 from bundler.evaluation.layers import layers_of
 from bundler.model.make import Recipe
-from bundler.reference import CHUNK, reference_logits
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
-from bundler.run import Run, newest_run
+from bundler.runs.record import Run, newest_run
+from bundler.runs.reference import CHUNK, reference_logits
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.conftest import QUESTIONS
@@ -63,7 +63,7 @@ def copy_logits(bundle: Bundle, source: Path, run: Run) -> None:
 
 
 def document_of(*bundles: Bundle, **options: object) -> dict:  # type: ignore[type-arg]
-    return evaluate(EvaluateRequest([bundle.path for bundle in bundles], **options), quiet).document  # type: ignore[arg-type]
+    return evaluate_bundles(EvaluateRequest(bundles=[bundle.path for bundle in bundles], **options), quiet).document  # type: ignore[arg-type]
 
 
 def test_runs_side_by_side(finished: Bundle) -> None:
@@ -275,7 +275,8 @@ def test_the_demo_on_three_runtimes_at_three_precisions(tmp_path: Path, capsys: 
     with virtual_phone(tmp_path / "phone") as phone:
         for precision in ("fp16", "w8a16", "w8a8"):
             request = BuildRequest(
-                read_squad(DEMO_QUESTIONS, 6), DEMO_MODEL, DEMO_TOKENIZER, known_socs()[DEFAULT],
+                questions=read_squad(DEMO_QUESTIONS, 6),
+                model=DEMO_MODEL, tokenizer=DEMO_TOKENIZER, soc=known_socs()[DEFAULT],
                 recipe=Recipe(precision, converter="built-in"),  # type: ignore[arg-type]
             )  # fmt: skip
             bundles.append(build_bundle(request, tmp_path / precision, quiet))

@@ -18,8 +18,8 @@ from bundler.errors import FileUnreadable, ModelInvalid, QuestionsInvalid, Quest
 from bundler.model.tokenizers import tokenizer_of
 from bundler.qa import features
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
-from bundler.qa.frame import Frame
-from bundler.qa.notes import Notes
+from bundler.qa.special_tokens import Frame
+from bundler.qa.warnings import Notes
 from bundler.types import Feature, Question
 from tests.conftest import quiet
 from tests.models import VOCABULARY, write_vocabulary

@@ -19,7 +19,7 @@ from bundler.bundle import read_bundle
 from bundler.cli import main
 from bundler.device.phone import Phone
 from bundler.resources import DEMO_MODEL
-from bundler.run import newest_run
+from bundler.runs.record import newest_run
 from bundler.types import Runtime
 from tests.test_deploy import check_logits
 

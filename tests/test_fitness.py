@@ -11,7 +11,7 @@ from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts
 from bundler.errors import NoNetRun, PhoneRefused, RuntimeUnsupported
-from bundler.fitness import check_fitness, choose_runtime, files_for, why_not
+from bundler.scheduler.compatibility import check_fitness, choose_runtime, files_for, why_not
 from bundler.types import RUNTIMES, Runtime
 
 PHONE = Phone(AdbServer("127.0.0.1", 1), "R5CT", Limit())  # never asked anything here

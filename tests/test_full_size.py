@@ -12,8 +12,8 @@ import pytest
 from benchmarks.cells import OUTPUTS, SOC, Exam, dlc_logits, grade
 from benchmarks.mobilebert import random_mobilebert, write_questions, write_vocabulary
 from bundler import layout
-from bundler.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.model.make import PRECISIONS, Precision, Recipe
+from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.qa.questions import read_squad
 from tests.conftest import quiet
 from tests.inspection import check_inspect, float_elements
@@ -40,7 +40,14 @@ class Bench:
         if not out.exists():
             recipe = Recipe(precision, converter="built-in")
             sample = CalibrationRequest(windows=WINDOWS)
-            request = BuildRequest(self.questions, self.model, self.tokenizer, SOC, recipe=recipe, calibration=sample)
+            request = BuildRequest(
+                questions=self.questions,
+                model=self.model,
+                tokenizer=self.tokenizer,
+                soc=SOC,
+                recipe=recipe,
+                calibration=sample,
+            )
             build_bundle(request, out, quiet)
         return out / layout.DEVICE / layout.MODEL
 

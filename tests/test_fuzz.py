@@ -14,7 +14,7 @@ from tests.fuzz.targets import CORPUS, TARGETS, Target, check, corpus
 
 HANG_S = 60  # on a busy machine
 EXAMPLES = dict.fromkeys(TARGETS, 50) | {
-    "manifest": 20, "host_file": 15, "run_file": 15, "input_list": 30, "sync_service": 30, "script": 30,
+    "manifest": 20, "host_file": 15, "run_file": 15, "input_list": 30, "sync_service": 30,
     "tokenizer": 20, "onnx_graph": 3, "dlc": 10,
 }  # fmt: skip
 KEPT = [(name, path) for name in TARGETS for path in corpus(name)]

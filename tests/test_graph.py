@@ -13,7 +13,7 @@ from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import FitGraph, fit_for_htp, largest_difference
 from bundler.model.half import in_float16
 from bundler.model.mask import LARGEST_SIZE, SIZE, set_mask_size
-from bundler.model.net import Net
+from bundler.model.onnx_graph import Net
 from bundler.soc import DEFAULT, known_socs
 from tests import styles
 

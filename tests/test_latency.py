@@ -20,8 +20,8 @@ from bundler.device.timings import (
     kept_times,
 )
 from bundler.errors import OutputsInvalid, VendorToolFailed
-from bundler.evaluate import EvaluateRequest, evaluate
 from bundler.evaluation.latency import MOST_VALUES, latency_of, memory_of, read_diagview
+from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from tests.deploying import deploy, quiet
 
 BEGIN = 1_795_556_838_000_000_000
@@ -197,14 +197,13 @@ def test_snpes_log_is_taken_out_of_the_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_phone_tells_when_its_inferences_ended(phone: Phone, bundle: Bundle, request: pytest.FixtureRequest) -> None:
-    is_genuine = request.node.callspec.params["phone"] == "genuine"
+def test_a_phone_tells_when_its_inferences_ended(phone: Phone, bundle: Bundle) -> None:
     run = deploy(phone, bundle, chunk=3)
     first, last = kept_times(run.folder(bundle.path))
     assert (first.windows, len(first.results_s), len(last.results_s)) == (3, 3, 1)
     assert first.from_begin
     assert 0 < first.results_s[0] <= first.results_s[1] <= first.results_s[2] <= first.seconds + 0.05
-    (measured,) = evaluate(EvaluateRequest([bundle.path]), quiet).document["runs"]
+    (measured,) = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document["runs"]
     assert measured["latency"]["source"] == "times of the output files"
     assert measured["latency"]["inference_ms"]["count"] == 2
-    assert (measured["memory_mb"] is not None) == is_genuine  # the virtual phone's /proc does not tell
+    assert measured["memory_mb"] > 0

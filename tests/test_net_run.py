@@ -33,7 +33,7 @@ def device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
 def net_run(*arguments: str, soc: str = "SM8650") -> tuple[int, str]:
     """Runs it in this process; returns exit code and standard output."""
     out = io.StringIO()
-    code = run([NAME, *arguments], World(Path, Path, lambda: soc), out)
+    code = run([NAME, *arguments], World(lambda: soc), out)
     return code, out.getvalue()
 
 

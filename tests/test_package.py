@@ -6,9 +6,9 @@ tools/pythons.sh installs it with its dependencies from the registry, and runs t
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import venv
 import zipfile
@@ -66,6 +66,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         *(f"bundler/demo/{name}" for name in ("MODEL_CARD.md", "model.onnx", "questions.json", "tokenizer.json")),
         *(f"bundler/device_scripts/{name}.sh" for name in ("job", "probe", "store")),
         "bundler/device/known_errors.toml",
+        "bundler/__init__.pyi",
         "bundler/py.typed",
         *(f"bundler/schemas/{name}.json" for name in SCHEMAS),
         "bundler/socs.json",
@@ -107,8 +108,7 @@ def test_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
 def test_the_sdist_has_all_that_is_tracked_and_gives_the_same_wheel(
     wheel: Path, sdist: Path, hatchling: Path, tmp_path: Path
 ) -> None:
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(sdist, tmp_path)
     (project,) = tmp_path.iterdir()
     assert build("wheel", project, tmp_path / "again", hatchling).read_bytes() == wheel.read_bytes()
     for name in ("LICENSE", "README.md", "docs/licences.md", "tests/conftest.py", "tools/lower_bounds.sh"):

@@ -11,7 +11,8 @@ import pytest
 from bundler.device.limits import Halted, Limit, Patience
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.server import private_adb_server
-from bundler.errors import PhoneLost, PhoneRefused, PhoneTooSlow, TimeUp, UsageError
+from bundler.device.targets import choose_targets
+from bundler.errors import NoPhone, PhoneLost, PhoneRefused, PhoneTooSlow, TimeUp, UsageError
 from bundler.soc import known_socs
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.deploying import sh
@@ -171,3 +172,13 @@ def test_a_port_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_patience_is_the_servers(phone: Phone) -> None:
     hasty = AdbServer(phone.server.host, phone.server.port, Patience(answer_s=5.0, stall_s=0.2))
     assert hasty.find(phone.serial).server.patience.stall_s == 0.2
+
+
+def test_phones_that_cannot_be_meant() -> None:
+    with private_adb_server() as server:
+        with pytest.raises(NoPhone):
+            choose_targets([], server, everything=True)
+        with pytest.raises(UsageError, match="--device: the same phone is given twice"):
+            choose_targets(["a", "b", "a"], server)
+        with pytest.raises(UsageError, match="65536 is no port"):
+            choose_targets(["host:65536/a"], server)

@@ -316,3 +316,16 @@ def test_memory_is_limited_where_it_can_be() -> None:
         command = [sys.executable, "-c", code.format(system=system)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
         assert done.stdout == said
+
+
+@pytest.mark.parametrize("port", ["", "abc", "70000", "-1"])
+def test_a_port_of_adb_that_is_none_does_not_hinder_what_needs_no_adb(port: str) -> None:
+    """adbutils reads the variable when it is imported."""
+    code = (
+        "import os, bundler.device.server; from bundler.cli import main;"
+        f"assert os.environ['ANDROID_ADB_SERVER_PORT'] == {port!r}; raise SystemExit(main(['inspect', 'nowhere']))"
+    )
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": port}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: nowhere")

@@ -13,7 +13,7 @@ from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mask import set_mask_size
 from bundler.model.mixed import SHARE, Measure, choose_wide
-from bundler.model.net import Net
+from bundler.model.onnx_graph import Net
 from bundler.model.quantize import (
     HEADROOM,
     MOVES,

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from bundler.qa.notes import Notes
+from bundler.errors import QuestionsInvalid
 from bundler.qa.questions import open_questions, read_squad
+from bundler.qa.warnings import Notes
 from tests.question_files import LINE, QA, file_of, json_lines, squad, without, written
+
+CASES = Path(__file__).parents[1] / "../shared/cases"
 
 
 def test_reads_version_1_and_2(tmp_path: Path) -> None:
@@ -165,6 +168,77 @@ def test_json_lines(tmp_path: Path) -> None:
     assert found[1].title == "T"
 
 
+@pytest.mark.parametrize("name", ["answers", "answer", "answer_text"])
+@pytest.mark.parametrize("value", ["1808", ["1808"], {"text": "1808", "answer_start": 9}, {"text": ["1808"]}])
+def test_an_answer_by_other_names(name: str, value: Any, tmp_path: Path) -> None:
+    line = {**without(LINE, "answers"), name: value}
+    for path in (json_lines(tmp_path, line), written(tmp_path, squad({**without(QA, "answers"), name: value}))):
+        (found,) = read_squad(path)
+        assert found.answers == ("1808",)
+
+
+ROWS = [{**LINE, "answers": {"text": ["1808"], "answer_start": [9]}}, {**LINE, "id": "b", "question": "Who?"}]
+TASK = {"text": LINE["context"], "question": "When?"}
+MARK = {"result": [{"value": {"start": 9, "end": 13, "text": "1808", "labels": ["Answer"]}}]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(map(json.dumps, ROWS)),
+        "\n".join(json.dumps(row, indent=1) for row in ROWS),
+        json.dumps(ROWS),
+        json.dumps({"version": "1", "data": ROWS}),
+        json.dumps([{"context": LINE["context"], "qas": [{**QA, "id": key} for key in "ab"]}]),
+        json.dumps(squad(QA)["data"] + [{"context": "Built in 1808.", "qas": [QA]}]).replace('"id": "q1", ', ""),
+        json.dumps([{"id": 7, "annotations": [MARK], "data": TASK}, {"id": 8, "annotations": [MARK], "data": TASK}]),
+    ],
+    ids=["JSON lines", "objects", "rows", "rows in data", "simpletransformers", "without ids", "Label Studio"],
+)
+@pytest.mark.parametrize("limit", [None, 2])
+def test_json_as_programs_write_it(content: str, limit: int | None, tmp_path: Path) -> None:
+    found = open_questions(file_of(tmp_path, "q.json", content), limit=limit)
+    assert [(q.context, q.answers) for q in found] == [("Built in 1808.", ("1808",))] * 2
+    assert not found.may_be_unanswerable
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": float("nan"), "answers": [1808]},
+        {"id": 7.0, "answers": 1808},
+        {"answers": [{"text": "1808", "answer_start": 9.0}], "is_impossible": 0},
+        {"answers": [{"text": 1808.0, "answer_start": "9"}], "is_impossible": "False"},
+        {"answers": "1808", "title": float("nan")},
+    ],
+)
+def test_values_as_pandas_writes_them(fields: dict[str, Any], tmp_path: Path) -> None:
+    notes = Notes()
+    (found,) = open_questions(json_lines(tmp_path, {**LINE, **fields}), notes=notes)
+    assert (found.answers, found.impossible, found.title, notes.lines) == (("1808",), False, "", ())
+    assert found.id in ("a", "7", "line-1")
+
+
+def test_a_question_with_1_for_impossible(tmp_path: Path) -> None:
+    (found,) = read_squad(written(tmp_path, squad({**QA, "answers": [], "is_impossible": 1})))
+    assert found.impossible is True
+
+
+@pytest.mark.parametrize(("name", "reader"), [("q.parquet", "read_parquet"), ("q.XLSX", "read_excel")])
+def test_tables_that_only_pandas_reads(name: str, reader: str, tmp_path: Path) -> None:
+    with pytest.raises(QuestionsInvalid) as caught:
+        open_questions(file_of(tmp_path, name, b"PAR1"))
+    assert f"pandas.{reader}('{name}').to_json('q.jsonl'" in (caught.value.hint or "")
+
+
+def test_every_reported_file_is_read() -> None:
+    if not CASES.is_dir():
+        pytest.skip("../shared/cases is not here")
+    for path in (*CASES.glob("*.jsonl"), *CASES.glob("*.csv"), *CASES.glob("*.json")):
+        if path.name not in ("tokenizer.json", "vocab10.jsonl", "vocab_rare_token.jsonl"):
+            assert all('"' not in question.context for question in open_questions(path)), path
+
+
 def test_a_version_in_json_lines_means_nothing(tmp_path: Path) -> None:
     path = json_lines(tmp_path, {"version": "v2.0", **LINE})
     assert not open_questions(path).may_be_unanswerable
@@ -201,6 +275,31 @@ def test_a_table(tmp_path: Path) -> None:
 def test_other_separators(name: str, separator: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, name, f"context{separator}question\r\nBuilt, in 1808.{separator}When?\r\n")
     assert [(q.id, q.text, q.context) for q in open_questions(path)] == [("line-2", "When?", "Built, in 1808.")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id, question, context, answers\n1, "When?", "Built, in 1808.", "1808"\n',
+        "sep=;\r\nid;question;context;answers\r\n1;When?;Built, in 1808.;1808\r\n",
+        '"SEP=,"\nid,question,context,answers\n1,When?,"Built, in 1808.",1808\n',
+        " id |question | context| answers \n1|When?|Built, in 1808.|1808\n",
+        'id,question,context,answers\r1,When?,"Built, in 1808.",1808\r',
+        'id,question,context,answer\n1,When?,"Built, in 1808.",1808\n',
+    ],
+    ids=["blanks", "sep", "quoted sep", "blanks in the header", "carriage returns", "answer"],
+)
+def test_tables_as_programs_write_them(content: str, tmp_path: Path) -> None:
+    (found,) = open_questions(file_of(tmp_path, "q.csv", "\ufeff" + content))
+    assert (found.id, found.text, found.context, found.answers) == ("1", "When?", "Built, in 1808.", ("1808",))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_on_a_piece_s_edge(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file_of(tmp_path, "q.csv", end.join(["question,context", 'When?,"In', '1808."', "Who?,Krell."]))
+    for size in range(1, 12):
+        monkeypatch.setattr("bundler.qa.questions.text.PIECE", size)
+        assert [(q.id, q.context) for q in open_questions(path)] == [("line-2", f"In{end}1808."), ("line-4", "Krell.")]
 
 
 def test_mapped_columns(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bundler.bundle import read_bundle
 from bundler.cli import main
 from bundler.device.server import private_adb_server
 from bundler.resources import DEMO_MODEL, DEMO_TOKENIZER
-from bundler.run import newest_run
+from bundler.runs.record import newest_run
 from tests.snippets import QUICK, ROOT, Block, Shell, blocks, commands, phone, sdk_for_virtual_phones, shell
 from tests.test_deploy import check_logits
 from tests.test_first_light import left_behind

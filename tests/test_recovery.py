@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.limits import Patience
 from bundler.device.phone import AdbServer
 from bundler.device.server import private_adb_server
@@ -24,7 +22,9 @@ from bundler.errors import (
     PhoneTooSlow,
     RunFailed,
 )
-from bundler.run import Run
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.runs.record import Run
 from bundler.soc import known_socs
 from bundler.types import Question, QuestionSet
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
@@ -65,7 +65,7 @@ def phone_with(folder: Path, *faults: str, port: int = 0) -> Iterator[tuple[Virt
 
 
 def deploy(bundle: Bundle, phone: VirtualPhone, server: AdbServer) -> Run:
-    request = DeployRequest("cpu", [phone.serial], chunk=CHUNK, timeout_s=TIMEOUT_S)
+    request = DeployRequest(runtime="cpu", devices=[phone.serial], chunk=CHUNK, timeout_s=TIMEOUT_S)
     return deploy_bundle(bundle.path, server, request, quiet)
 
 

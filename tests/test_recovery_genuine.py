@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device import store as store_module
 from bundler.device.blobs import Blob
 from bundler.device.limits import Patience
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.store import Store
 from bundler.errors import PhoneError, PhoneFull, PhoneLost, PhoneTooSlow
-from bundler.run import Run
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.runs.record import Run
 from bundler.types import Progress
 from tests.deploying import quiet, sh
 from tests.phones import SLOW_LINK, TIMED_NET_RUN, cable, genuine_phone, why_no_genuine_phone
@@ -66,7 +66,7 @@ def deploy(
     bundle: Bundle, phone: Phone, progress: Progress = quiet, patience: Patience = HASTY, serial: str = ""
 ) -> Run:
     server = AdbServer(phone.server.host, phone.server.port, patience)
-    request = DeployRequest("cpu", [serial or phone.serial], chunk=10, timeout_s=TIMEOUT_S)
+    request = DeployRequest(runtime="cpu", devices=[serial or phone.serial], chunk=10, timeout_s=TIMEOUT_S)
     return deploy_bundle(bundle.path, server, request, progress)
 
 

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundler import layout, reference
-from bundler.build import BuildRequest, build_bundle
+from bundler import layout
 from bundler.bundle import Bundle, read_bundle
-from bundler.compare import MOST_DB, Comparison
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import kept_chunks, load
 from bundler.errors import BundleInvalid, DlcInvalid, ModelInvalid
 from bundler.model.make import Recipe
-from bundler.reference import real_tokens, reference_logits, reference_name, verify_logits
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.runs import reference
+from bundler.runs.comparison import MOST_DB, Comparison
+from bundler.runs.reference import real_tokens, reference_logits, reference_name, verify_logits
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
 
@@ -183,7 +184,7 @@ def test_a_tokenizer_of_another_model_is_refused(request_for: BuildRequest, mode
     larger.write_text(
         "\n".join([*words[:4], *(f"[unused{n}]" for n in range(500)), *words[4:]]) + "\n", encoding="utf-8"
     )
-    with pytest.raises(ModelInvalid, match="does not run") as caught:
+    with pytest.raises(ModelInvalid, match="has ids below") as caught:
         build_bundle(replace(request_for, tokenizer=larger), tmp_path / "bundle", quiet)
     assert caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]

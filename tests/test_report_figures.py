@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bundler.evaluation.rows import unscored
 from bundler.report.figures import change, figure, gate_limit, gate_value, is_simulated, percent
 from bundler.report.questions import embedded, utf16
 from bundler.report.statistics import gap, interval, quantiles, reliability
@@ -98,3 +99,14 @@ def test_colours_have_the_contrast_that_wcag_asks_for(theme: int) -> None:
         ("edge", "surface"),
     ]
     assert [pair for pair in marks if contrast(*pair) < 3] == []
+
+
+def test_scores_of_a_part_of_the_questions_are_called_so() -> None:
+    made = evaluations.document()
+    assert unscored(made) == []
+    made["questions_count"] += 2
+    (line,) = unscored(made)
+    total = made["reference"]["scores"]["total"]
+    assert line.startswith(f"EM and F1 are of {total} of {total + 2} questions: the others have no known answer")
+    made["reference"]["scores"] = None
+    assert unscored(made) == []

@@ -12,10 +12,10 @@ from jsonschema.exceptions import ValidationError
 
 import bundler
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
 from bundler.cli import main
 from bundler.device.phone import Phone
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.types import QuestionSet
 from tests import evaluations
 from tests.conftest import QUESTIONS

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.errors import NoConverter, NotAnSdk, SdkIncomplete, SdkTooOld, VendorToolFailed
 from bundler.model.make import Recipe
 from bundler.model.sdk import device_parts, hexagon_of_part, hexagons_in, open_sdk, sdk_from_environment
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.soc import known_socs
 from tests.conftest import quiet
 from tests.fake_sdk import HELP, RELEASES, make_sdk, write

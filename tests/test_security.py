@@ -23,8 +23,8 @@ from bundler.errors import BundleInvalid, InputError, PhoneRefused, VendorToolFa
 from bundler.evaluation.latency import latency_of
 from bundler.model.sdk import open_sdk
 from bundler.model.vendor import VendorJob, convert_with_sdk
-from bundler.reference import OnnxNetwork, reference_logits, verify_logits
-from bundler.run import Run
+from bundler.runs.record import Run
+from bundler.runs.reference import OnnxNetwork, reference_logits, verify_logits
 from bundler.types import TensorSpec
 from tests.deploying import quiet
 from tests.fake_sdk import make_sdk

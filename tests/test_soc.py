@@ -177,7 +177,7 @@ def run_on(soc: str, dlc: Path, folder: Path, capfd: pytest.CaptureFixture[str])
     """The exit code and what it said on standard error, with --use_dsp on the chip."""
     (folder / "list.txt").write_text("")
     files = ("--container", str(dlc), "--input_list", str(folder / "list.txt"))
-    code = run([NAME, *files, "--use_dsp"], World(Path, Path, lambda: soc), io.StringIO())
+    code = run([NAME, *files, "--use_dsp"], World(lambda: soc), io.StringIO())
     return code, capfd.readouterr().err
 
 

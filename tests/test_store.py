@@ -145,7 +145,7 @@ def test_links_lead_to_blobs(phone: Phone, tmp_path: Path) -> None:
     program = Blob(first.path, first.sha256, first.size, "755")
     store.link("bundle", {"bin/program": program, "a/b/c": second, "top": second})
     folder = layout.remote_bundle("bundle")
-    assert sh(phone, f"cd {folder} && readlink bin/program").strip() == f"{STORE}/{first.sha256}"
+    assert sh(phone, f"cd {folder} && readlink bin/program").strip().endswith(f"{STORE}/{first.sha256}")
     assert sh(phone, f"cd {folder} && wc -c <a/b/c && [ -x bin/program ] && echo runs").split() == ["200", "runs"]
     store.link("bundle", {"top": first})
     assert sh(phone, f"wc -c <{folder}/top").strip() == "100"

@@ -7,8 +7,15 @@ import pytest
 
 from tools import transcripts
 
-FIGURES = ((r"\b[0-9a-f]{16}\b", "ID"), (r"\d+(?:\.\d+)+\S*", "N"), (r"━[━╇]*", "━"), (r" +", " "))
-"""What differs from run to run and from machine to machine: ids, what has a decimal point, widths of columns."""
+FIGURES = (
+    (r"\b[0-9a-f]{16}\b", "ID"),
+    (r"\d+(?:\.\d+)+\S*", "N"),
+    (r"━[━╇]*", "━"),
+    (r" +", " "),
+    (r"(?m)(temperature │).*", r"\1"),
+    (r"(?m)│ \d+ │ (yes|-)$", r"│ N │ \1"),
+)
+"""What differs between runs and machines: ids, what has a decimal point, columns' widths, temperature, memory (MB)."""
 
 
 def without_figures(page: str) -> list[str]:

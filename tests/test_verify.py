@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,8 +14,11 @@ from bundler.device.chunks import Chunk
 from bundler.device.outputs import keep, load
 from bundler.device.phone import Phone
 from bundler.errors import UsageError
-from bundler.run import Run, newest_run
-from bundler.verify import default_threshold, verify_run
+from bundler.pipeline.check import compare_logits
+from bundler.pipeline.verify import default_threshold, verify_run
+from bundler.runs.comparison import Comparison, known
+from bundler.runs.record import Run, newest_run
+from bundler.types import Feature
 from tests.deploying import deploy, fetch
 from tests.phones import virtual_phone
 
@@ -126,3 +129,17 @@ def test_thresholds() -> None:
     assert [default_threshold(name) for name in ("fp32", "fp16", "w8a16", "w8a8", "")] == [
         0.999, 0.999, 0.99, 0.99, 0.99,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan, np.inf, 3e38])
+def test_logits_without_information_give_no_number_and_no_warning(value: float) -> None:
+    rows = np.full((2, 8), value, np.float32)
+    comparison = Comparison()
+    comparison.add(np.arange(16, dtype=np.float32).reshape(2, 8), rows, np.ones((2, 8), bool))
+    told = [known(each, 7) for each in asdict(comparison.likeness()).values()]
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    feature = Feature("w", "q", {"attention_mask": np.ones(8, np.int32)}, np.zeros((8, 2), np.int32))
+    exact = {"start_logits": np.arange(8, dtype=np.float32)[None]}
+    correlation, ratio = compare_logits([feature], [exact], [{"start_logits": rows[:1]}])
+    assert correlation is None
+    assert (ratio is None) is not bool(np.isfinite(value))

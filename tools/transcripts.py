@@ -28,12 +28,12 @@ BLOCK = re.compile(
     flags=re.MULTILINE | re.DOTALL,
 )
 SDK, SERIAL = "/opt/qcom/qairt/2.35.0.250530", "127.0.0.1:5555"
-REFUSING = """#!/system/bin/sh
+REFUSING = """#!/bin/sh
 case " $* " in *" --use_dsp "*)
   echo 'DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP' >&2
   exit 1 ;;
 esac
-exec /system/bin/snpe-net-run "$@"
+PATH=${PATH#*:} exec snpe-net-run "$@"
 """
 """A program that ends on the DSP as snpe-net-run did in https://github.com/qualcomm/qidk/issues/68."""
 
@@ -59,6 +59,7 @@ class Stage:
         done = self.shell.run(typed)
         errors = [said for said in done.stderr.splitlines(keepends=True) if said.startswith(("error: ", "hint: "))]
         shown = "".join([done.stdout, *errors])
+        shown = re.sub(r"/\S+/storage(?=/system/)", "", shown)  # the virtual phone's folder is a new one each time
         for ours, readers in ((str(self.sdk), SDK), (self.serial, SERIAL), (f"_{self.port}", "_5555")):
             shown = shown.replace(ours, readers)
         return "".join(f"{said.rstrip()}\n" for said in shown.splitlines() if said.strip())
@@ -116,12 +117,12 @@ def unauthorized(on: Stage) -> Iterator[None]:
 def no_unsigned_pd(on: Stage) -> Iterator[None]:
     """The bundle's snpe-net-run is one that the DSP refuses."""
     program = on.sdk / "bin/aarch64-android/snpe-net-run"
-    own = program.read_text(encoding="utf-8")
+    own = program.read_bytes()
     with bundle_kept(on):
         program.write_text(REFUSING, encoding="utf-8")
         with redirect_stdout(StringIO()):
             on.shell.build("--sdk", str(on.sdk), "--soc", "SM8650", "--limit", "1")
-        program.write_text(own, encoding="utf-8")
+        program.write_bytes(own)
         yield
 
 

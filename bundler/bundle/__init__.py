@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from bundler import layout
 from bundler.bundle.arrays import map_array
-from bundler.bundle.drafts import drafting, writing
-from bundler.bundle.lines import JsonLines
+from bundler.bundle.atomic import drafting, writing
+from bundler.bundle.json_lines import JsonLines
+from bundler.bundle.parsing import typed
 from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
-from bundler.bundle.typed import typed
-from bundler.errors import BundleInvalid, FileUnreadable
+from bundler.errors import BundleInvalid, FileUnreadable, NoBundle
 from bundler.types import Question
 
 __all__ = [
@@ -123,13 +123,15 @@ def read_bundle(path: Path) -> Bundle:
     """The bundle at `path`, every file checked against the manifest, and the manifest against its own checksum.
 
     Raises:
-        FileUnreadable: there is none; BundleInvalid: the file named is missing, changed, or no manifest.
+        NoBundle; FileUnreadable; BundleInvalid: the file named is missing, changed, or no manifest.
     """
     manifest_path = path / layout.MANIFEST
     try:
         raw = manifest_path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoBundle(path) from error
     except OSError as error:
-        raise FileUnreadable(manifest_path, f"{error.strerror} (is {path} a bundle?)") from error
+        raise FileUnreadable(manifest_path, error.strerror or str(error)) from error
     try:
         manifest = Manifest.from_json(raw.decode())
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """numpy's files of arrays that are known beforehand: another header is refused before any memory is taken."""
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,19 @@ def map_array(path: Path, kind: Kind) -> npt.NDArray[Any]:
         if file.seek(0, 2) != begin + _size(kind) or not _size(kind):
             raise ValueError("it was cut short, or is too long, or empty")
     return np.memmap(path, np.dtype(dtype).newbyteorder("<"), "r", begin, shape)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes a .npz file. numpy's own differs between releases of Python, and a bundle's checksums with it.
+
+    Raises:
+        OSError
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getbuffer())
 
 
 def read_arrays(path: Path, kinds: Mapping[str, Kind]) -> dict[str, npt.NDArray[Any]]:
@@ -57,14 +71,12 @@ def _size(kind: Kind) -> int:
 
 def _check_header(file: IO[bytes], kind: Kind) -> None:
     dtype, shape = np.dtype(kind[0]).newbyteorder("<"), kind[1]
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"its format is {version}")
     try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"its format is {version}")
         found, fortran, held = np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        raise
-    except Exception as error:  # numpy takes the header for Python: what is none makes the tokenizer raise
+    except Exception as error:  # numpy takes the header for Python: what is none raises much, by Python's release
         raise ValueError(f"its header is damaged: {error}") from error
     if (held, tuple(found)) != (dtype, shape) or fortran:
         raise ValueError(f"it is {held} {found}, not {dtype} {shape}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bundler.bundle.typed import typed
+from bundler.bundle.parsing import typed
 from bundler.types import OUTPUTS, TensorSpec
 
 SCHEMA = 3
@@ -38,8 +38,8 @@ class Check:
 
     windows: int
     equal_answers: int
-    correlation: float
-    sqnr_db: float
+    correlation: float | None
+    sqnr_db: float | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Manifest:
     def to_json(self) -> str:
         told = asdict(replace(self, windows=()))
         del told["windows"]
-        return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":

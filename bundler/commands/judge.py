@@ -53,11 +53,10 @@ def evaluate(
     import json
 
     from bundler.bundle import writing
-    from bundler.evaluate import EvaluateRequest
-    from bundler.evaluate import evaluate as evaluate_runs
     from bundler.evaluation.gates import Gates, raise_failed
-    from bundler.evaluation.rows import COLUMNS, rows
+    from bundler.evaluation.rows import COLUMNS, rows, unscored
     from bundler.model.sdk import sdk_from_environment
+    from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
     from bundler.report import write_report
 
     console = Console(as_json=as_json)
@@ -65,18 +64,29 @@ def evaluate(
     gates = Gates(min_f1, min_agreement, max_p90_ms)
     with console.progress() as progress:
         tools = sdk or sdk_from_environment()
-        request = EvaluateRequest(paths, [runtime] if runtime else [], device or (), gates, tools, layers)
-        evaluation = evaluate_runs(request, progress)
+        request = EvaluateRequest(
+            bundles=paths,
+            runtimes=[runtime] if runtime else [],
+            devices=device or (),
+            gates=gates,
+            sdk=tools,
+            layers=layers,
+        )
+        evaluation = evaluate_bundles(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
     with writing(path) as draft:
         draft.write_text(
-            json.dumps(evaluation.document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n"
+            json.dumps(evaluation.document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
+            encoding="utf-8",
+            newline="\n",
         )
     page = report or path.with_name(layout.REPORT)
     write_report(evaluation.document, page)
     for line in evaluation.passed_over:
         console.say(f"passed over: {line}")
     console.table(COLUMNS, rows(evaluation.document))
+    for line in unscored(evaluation.document):
+        console.say(line)
     console.say(f"written to {path}; the page to read is {page}")
     console.document(evaluation.document)
     raise_failed(evaluation.document["gates"])
@@ -105,10 +115,10 @@ def bench(
     """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
     import json
 
-    from bundler.bench import COLUMNS, BenchRequest, rows
-    from bundler.bench import bench as measure
     from bundler.bundle import writing
     from bundler.model.sdk import sdk_from_environment
+    from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
+    from bundler.pipeline.bench import bench as measure
 
     console, tools = Console(as_json=as_json), sdk or sdk_from_environment()
     request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
@@ -116,7 +126,9 @@ def bench(
         document = measure(bundle, adb_server(adb_host, adb_port), request, progress)
     path = out or layout.bench_file(bundle, runtime, document["phone"]["name"])
     with writing(path) as draft:
-        draft.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
+        draft.write_text(
+            json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n"
+        )
     console.table(COLUMNS, rows(document))
     console.say(f"written to {path}")
     console.document(document)

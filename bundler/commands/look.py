@@ -1,10 +1,15 @@
 """What is here, and the whole of it shown: doctor, demo."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from bundler import soc
 from bundler.commands.options import AdbHost, AdbPort, Json, SocOption, adb_server, app, chip_named, shown
 from bundler.console import Console
+
+if TYPE_CHECKING:
+    from bundler.commands.examination import Finding
 
 
 @app.command()
@@ -12,11 +17,11 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
     """Say what is here and what is missing, with a remedy for each lack."""
     from dataclasses import asdict
 
-    from bundler.doctor import examine
-    from bundler.doctor_phones import examine_phones, phone_rows
+    from bundler.commands.examination import examine
+    from bundler.commands.phone_examination import examine_phones, phone_rows
 
     console, server = Console(as_json=as_json), adb_server(adb_host, adb_port)
-    findings, phones = examine(server), examine_phones(server)
+    findings, phones = [*examine(server), *_confinement()], examine_phones(server)
     rows = [("ok" if f.ok else "missing" if f.needed else "-", f.what, f.found, f.remedy) for f in findings]
     console.table(("", "what", "found", "remedy"), rows)
     if phones:
@@ -29,10 +34,25 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
         raise typer.Exit(4)
 
 
+def _confinement() -> "list[Finding]":
+    """Whether the kernel confines what runs on a virtual phone."""
+    from bundler.commands.examination import Finding
+    from bundler.platforms import this_platform
+    from bundler.virtual import landlock
+
+    what = "Landlock (confines virtual phones)"
+    if not this_platform().runs_virtual_phones:
+        return []
+    if abi := landlock.version():
+        return [Finding(what, True, f"ABI {abi}", needed=False)]
+    remedy = "Use Linux 5.13 or later with Landlock on. Without it, what runs on a virtual phone can reach your files."
+    return [Finding(what, False, "this kernel has none", remedy, needed=False)]
+
+
 @app.command()
 def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
     """Build, deploy to a virtual phone, and show the answers of its DSP and its CPU side by side."""
-    from bundler.tour import take_tour
+    from bundler.commands.demo_run import take_tour
 
     console = Console(as_json=as_json)
     with console.progress() as progress:

@@ -15,7 +15,7 @@ from bundler.errors import UsageError
 def build(
     questions: Annotated[
         Path | None,
-        typer.Option(help="SQuAD JSON (v1.1, v2.0), JSON lines, CSV or TSV. Default: the demo's questions."),
+        typer.Option(help="SQuAD JSON (v1.1, v2.0), rows, JSON lines, CSV or TSV. Default: the demo's questions."),
     ] = None,
     columns: Annotated[
         str | None,
@@ -85,14 +85,14 @@ def build(
     """Make a bundle: DLC, raw inputs, input list and runner script."""
     from dataclasses import asdict, replace
 
-    from bundler.asked import Asked
-    from bundler.build import BuildRequest, CalibrationRequest, build_bundle
+    from bundler.commands.model_view import model_lines
+    from bundler.commands.question_options import Asked
     from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
-    from bundler.qa.notes import Notes
+    from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
     from bundler.qa.questions import open_questions
+    from bundler.qa.warnings import Notes
     from bundler.resources import DEMO_MODEL
-    from bundler.show import model_lines
 
     if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
         asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
@@ -146,8 +146,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what is in a DLC: inputs, outputs, encodings, operators, weights, the tools that made it."""
+    from bundler.commands.model_view import operator_rows, report_rows, tensor_rows
     from bundler.dlc.inspect import inspect_dlc
-    from bundler.show import operator_rows, report_rows, tensor_rows
 
     dlc = path / layout.DEVICE / layout.MODEL if path.is_dir() else path
     report = inspect_dlc(dlc)

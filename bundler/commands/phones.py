@@ -26,7 +26,10 @@ def phone_start(
     ] = "127.0.0.1",
     allow_remote: Annotated[
         bool,
-        typer.Option("--allow-remote", help="Let --listen be an address that others reach: it asks nobody who he is."),
+        typer.Option("--allow-remote", help="Let --listen be an address that other computers reach."),
+    ] = False,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", help="Take every adb client, not only those with this user's key.")
     ] = False,
     fault: Annotated[
         list[str] | None, typer.Option(metavar="SPEC", help="Let it misbehave; repeatable. The faults are below.")
@@ -36,6 +39,8 @@ def phone_start(
     """Start a virtual phone in the background."""
     import tempfile
 
+    from bundler.device.server import user_key
+    from bundler.virtual import landlock
     from bundler.virtual.phones import HOST, default_state_root, is_remote, start_phone
 
     console, root = Console(as_json=as_json), default_state_root()
@@ -43,10 +48,18 @@ def phone_start(
     root.mkdir(parents=True, exist_ok=True)
     name = str(port) if listen == HOST else f"{listen}-{port}"
     state = root / name if port else Path(tempfile.mkdtemp(prefix="free-", dir=root))
-    phone = start_phone(chip_named(chip), port, state, faults=fault or (), address=listen, allow_remote=allow_remote)
+    if not open_to_all:
+        user_key()
+    phone = start_phone(
+        chip_named(chip), port, state,
+        faults=fault or (), address=listen, allow_remote=allow_remote, open_to_all=open_to_all,
+    )  # fmt: skip
+    if not landlock.version():
+        console.warn("this kernel has no Landlock: what runs on the virtual phone can reach your files")
     if remote:
-        console.warn(f"whoever reaches {listen}:{phone.port} can run commands on the virtual phone and fill its disk,")
-        console.warn("which is this computer's, and have Qualcomm's libraries here open a file of his making")
+        console.warn(
+            f"{listen}:{phone.port} can be reached from other computers; it takes adb clients with your key only"
+        )
     console.say(f"virtual {phone.soc} is up: mbqa-bundle deploy --device {phone.serial}")
     console.document(_phone_json(phone))
 

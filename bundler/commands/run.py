@@ -63,25 +63,25 @@ def deploy(
     """Push the bundle to a phone, or several, and run it there."""
     from dataclasses import asdict
 
-    from bundler.deploy import DeployRequest, deploy_bundle
-    from bundler.show import run_lines
+    from bundler.commands.model_view import run_lines
+    from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 
     console = Console(as_json=as_json)
     options = f"unsignedPD:{unsigned_pd.upper()}" if unsigned_pd else ""
     request = DeployRequest(
-        runtime,
-        device or (),
-        everywhere,
-        fallback,
-        perf_profile,
-        options,
-        chunk,
-        restart,
-        detach,
-        timeout,
-        on_interrupt,
-        verify or verify_threshold is not None,
-        verify_threshold,
+        runtime=runtime,
+        devices=device or (),
+        everywhere=everywhere,
+        fallback=fallback,
+        perf_profile=perf_profile,
+        platform_options=options,
+        chunk=chunk,
+        restart=restart,
+        detach=detach,
+        timeout_s=timeout,
+        when_interrupted=on_interrupt,
+        verify=verify or verify_threshold is not None,
+        verify_threshold=verify_threshold,
     )
     with console.progress() as progress:
         run = deploy_bundle(bundle, adb_server(adb_host, adb_port), request, progress)
@@ -111,12 +111,14 @@ def fetch_answers_command(
     as_json: Json = False,
 ) -> None:
     """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
-    from bundler.fetch import FetchRequest, fetch_answers
+    from bundler.pipeline.fetch import FetchRequest, fetch_answers
     from bundler.qa.spans import Decoding
 
     console = Console(as_json=as_json)
     decoding = Decoding(n_best, null_threshold, max_answer_tokens)
-    request = FetchRequest(device or (), runtime, timeout, on_interrupt, decoding)
+    request = FetchRequest(
+        devices=device or (), runtime=runtime, timeout_s=timeout, when_interrupted=on_interrupt, decoding=decoding
+    )
     with console.progress() as progress:
         fetched = fetch_answers(bundle, adb_server(adb_host, adb_port), request, progress)
     rows = [(q.text, shown(a), f"{a.confidence:.3f}") for q, a in islice(fetched.answered(), MOST_SHOWN)]
@@ -135,7 +137,7 @@ def stop(
     as_json: Json = False,
 ) -> None:
     """End the bundle's run on its phones; the same deploy goes on where it was stopped."""
-    from bundler.stop import stop_runs
+    from bundler.pipeline.stop import stop_runs
 
     console = Console(as_json=as_json)
     stopped = stop_runs(bundle, device or (), adb_server(adb_host, adb_port))

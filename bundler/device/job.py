@@ -7,8 +7,8 @@ from typing import BinaryIO, Literal
 
 from bundler import layout
 from bundler.device.chunks import Chunk
+from bundler.device.numbers import whole
 from bundler.device.phone import Completed, Phone
-from bundler.device.said import whole
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
@@ -17,7 +17,8 @@ FULL_KB = 64  # a disk with no more than this is full
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
 SETTING = re.compile(r"[A-Za-z0-9_:;.,=+-]*")  # job.sh takes no others
-TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9}) (?:\./)?(.+)$", re.ASCII)  # nanoseconds without leading zeros
+TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9})0? (?:\./)?(.+)$", re.ASCII)
+# nanoseconds: toybox's find leaves their leading zeros out, GNU's find adds a tenth digit, 0
 
 
 @dataclass(frozen=True)

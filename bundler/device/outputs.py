@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bundler import layout
 from bundler.bundle import writing
-from bundler.bundle.arrays import read_arrays
+from bundler.bundle.arrays import read_arrays, write_arrays
 from bundler.device.chunks import CHUNK_NAME, Chunk
 from bundler.device.job import Announced
 from bundler.device.tarball import BrokenTar, Entry, Reader, TooLarge
@@ -107,8 +107,8 @@ def keep(logits: Mapping[str, npt.NDArray[np.float32]], run_folder: Path, chunk:
     Raises:
         HostStorageFailed
     """
-    with writing(_kept(run_folder, chunk)) as draft, draft.open("wb") as file:
-        np.savez(file, **logits)  # type: ignore[arg-type]  # numpy's stub takes a name for an option
+    with writing(_kept(run_folder, chunk)) as draft:
+        write_arrays(draft, logits)
 
 
 def kept_chunks(run_folder: Path) -> set[Chunk]:

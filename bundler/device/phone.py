@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import adbutils
-
 from bundler.device.limits import Halted, Limit, Patience
 from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
 from bundler.device.sync_stream import Refused, send_file
@@ -31,13 +29,29 @@ from bundler.errors import (
     UsageError,
 )
 
+PORT_VARIABLE = "ANDROID_ADB_SERVER_PORT"
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
+
+
+_PORT = os.environ.get(PORT_VARIABLE)
+if _PORT is not None and not _is_port(
+    _PORT
+):  # adbutils reads it when it is imported, and fails; AdbServer.at refuses it
+    del os.environ[PORT_VARIABLE]
+import adbutils  # noqa: E402
+
+if _PORT is not None:
+    os.environ[PORT_VARIABLE] = _PORT
+
 READY = "device"
 COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
 COMING_S, LOOK_S = 1.0, 0.05
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
-PORT_VARIABLE = "ANDROID_ADB_SERVER_PORT"
 FOREIGN = (adbutils.AdbError, EOFError, AssertionError, ValueError, OSError)  # what adbutils raises
 LARGEST_OUTPUT = 64 << 20  # bytes that a command may say where nobody takes them as they come
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
@@ -64,6 +78,18 @@ class Completed:
         """The last line that it said on stderr, or on stdout."""
         lines = (self.stderr or self.stdout).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.exit_code}"
+
+
+def adb_program() -> str:
+    """Where the adb program lies.
+
+    Raises:
+        FileNotFoundError: nowhere.
+    """
+    try:
+        return str(adbutils.adb_path())
+    except adbutils.AdbError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def without_twins(phones: Sequence[Attached]) -> list[Attached]:
@@ -96,7 +122,7 @@ class AdbServer:
         given_host, _, given_port = socket_spec.rpartition(":")
         host = host or given_host or next((os.environ[name] for name in HOST_VARIABLES if os.environ.get(name)), "")
         text = given_port or os.environ.get(PORT_VARIABLE) or str(DEFAULT_PORT)
-        if port is None and not (text.isdigit() and 0 < int(text) < 65536):
+        if port is None and not _is_port(text):
             raise UsageError(f"{PORT_VARIABLE} or ADB_SERVER_SOCKET: {text!r} is no port", "Give a port number.")
         return cls(host or LOCAL_HOSTS[0], port or int(text))
 

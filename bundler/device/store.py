@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bundler import layout
 from bundler.device.blobs import Blob, tar_of
+from bundler.device.numbers import whole as size_of
 from bundler.device.phone import Completed, Phone
-from bundler.device.said import whole as size_of
 from bundler.errors import PhoneFull, PhoneRefused, TransferDamaged
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.types import Progress

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bundler.device.limits import Limit
 from bundler.device.phone import READY, AdbServer, Phone
-from bundler.errors import NoPhone, UsageError
+from bundler.errors import NoPhone, UnknownPhone, UsageError
 
 ELSEWHERE = re.compile(r"(?P<host>[^/:\s]+):(?P<port>\d{1,5})/(?P<serial>.+)", re.DOTALL)
 SERIAL_VARIABLE = "ANDROID_SERIAL"
@@ -15,11 +15,15 @@ SERIAL_VARIABLE = "ANDROID_SERIAL"
 
 @dataclass(frozen=True)
 class Target:
-    """A phone by its serial at an adb server; `name` is what --device takes for it."""
+    """A phone by its serial at an adb server; `name` is what --device takes for it.
+
+    `variable` is the environment variable that names it, or empty.
+    """
 
     server: AdbServer
     serial: str
     name: str
+    variable: str = field(default="", compare=False)
 
     def find(self, limit: Limit) -> Phone:
         """The phone, ready for commands.
@@ -27,7 +31,10 @@ class Target:
         Raises:
             NoAdb, UnknownPhone, PhoneNotReady
         """
-        return self.server.find(self.serial, limit)
+        try:
+            return self.server.find(self.serial, limit)
+        except UnknownPhone as error:
+            raise UnknownPhone(error.serial, error.known, self.variable) from None
 
 
 def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: bool = False) -> tuple[Target, ...]:
@@ -47,7 +54,8 @@ def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: boo
         return (Target(server, serial, serial),)
     if len(set(named)) < len(named):
         raise UsageError("--device: the same phone is given twice", "Give each phone once.")
-    return tuple(target_of(name, server) for name in named)
+    targets = tuple(target_of(name, server) for name in named)
+    return targets if devices else tuple(replace(target, variable=SERIAL_VARIABLE) for target in targets)
 
 
 def target_of(name: str, server: AdbServer) -> Target:

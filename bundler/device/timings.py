@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from bundler import layout
 from bundler.bundle import writing
-from bundler.bundle.typed import typed
+from bundler.bundle.parsing import typed
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
-from bundler.device.said import whole
+from bundler.device.numbers import whole
 from bundler.device.tarball import BrokenTar, Reader, TooLarge
 from bundler.errors import OutputsInvalid
 
@@ -55,7 +55,7 @@ def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
 def keep_times(times: ChunkTimes, run_folder: Path, chunk: Chunk) -> None:
     """Raises: HostStorageFailed"""
     with writing(run_folder / layout.TIMES / f"{chunk.name}.json") as draft:
-        draft.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8", newline="\n")
+        draft.write_text(json.dumps(asdict(times), allow_nan=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def kept_times(run_folder: Path) -> list[ChunkTimes]:

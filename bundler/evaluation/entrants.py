@@ -8,7 +8,7 @@ from pathlib import Path
 from bundler import layout
 from bundler.bundle import Bundle, read_bundle
 from bundler.errors import NoRun, RunsDiffer
-from bundler.run import Run, runs_of
+from bundler.runs.record import Run, runs_of
 from bundler.types import RUNTIMES
 
 

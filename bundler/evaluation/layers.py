@@ -16,14 +16,14 @@ from onnx import helper, numpy_helper
 
 from bundler import layout
 from bundler.bundle import Bundle
-from bundler.compare import Comparison
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Operator, Tensor, read_graph
 from bundler.dlc.to_onnx import to_onnx
 from bundler.dlc.writer import MOVEMENT
 from bundler.model.graph import fit_for_htp, runner
 from bundler.model.sources import load_onnx
-from bundler.reference import real_tokens, verify_logits, window_inputs
+from bundler.runs.comparison import Comparison, known
+from bundler.runs.reference import real_tokens, verify_logits, window_inputs
 from bundler.types import Runtime
 
 WINDOWS = 2
@@ -151,7 +151,7 @@ def _layer(op: Operator, comparison: Comparison) -> Json:
     return {
         "name": _plain(op.outputs[0]).strip("_"),
         "type": op.type,
-        "cosine": round(likeness.cosine, 7),
-        "sqnr_db": round(likeness.sqnr_db, 3),
-        "largest_difference": round(likeness.largest_difference, 7),
+        "cosine": known(likeness.cosine, 7),
+        "sqnr_db": known(likeness.sqnr_db, 3),
+        "largest_difference": known(likeness.largest_difference, 7),
     }

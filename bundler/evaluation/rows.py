@@ -14,6 +14,17 @@ def rows(document: Json) -> list[tuple[str, ...]]:
     return [first, *(_row(run) for run in document["runs"])]
 
 
+def unscored(document: Json) -> list[str]:
+    """A sentence where the scores are of fewer questions than were asked."""
+    scores, asked = document["reference"]["scores"], document["questions_count"]
+    if scores is None or scores["total"] == asked:
+        return []
+    return [
+        f"EM and F1 are of {scores['total']} of {asked} questions: the others have no known answer,"
+        " and are not marked is_impossible"
+    ]
+
+
 def _row(run: Json) -> tuple[str, ...]:
     agreement, logits = run["agreement"], run["logits"]
     latency = (run["latency"] or {}).get("inference_ms") or {}
@@ -22,8 +33,8 @@ def _row(run: Json) -> tuple[str, ...]:
         run["name"],
         *_scores(run["scores"]),
         f"{agreement['equal']}/{agreement['questions']}",
-        f"{logits['smallest_cosine']:.6f}",
-        f"{logits['sqnr_db']:.1f}",
+        _number(logits["smallest_cosine"], ".6f"),
+        _number(logits["sqnr_db"], ".1f"),
         *(_number(latency.get(key), ".1f") for key in ("p50", "p90")),
         _number(run["memory_mb"], ".0f"),
         "-" if verified is None else "yes" if verified["passed"] else "no",

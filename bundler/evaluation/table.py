@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bundler.predictions import write_predictions
 from bundler.qa.metrics import Best, Metrics, Rules, Total, score
 from bundler.qa.spans import NULL_THRESHOLD
+from bundler.runs.predictions import write_predictions
 from bundler.types import Answer, Question
 
 N_BEST = 5  # of a question's best spans, in the document

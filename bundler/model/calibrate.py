@@ -10,7 +10,7 @@ import onnx
 
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.mask import mask_size
-from bundler.model.net import Array, Net
+from bundler.model.onnx_graph import Array, Net
 
 Method = Literal["min-max", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from bundler.model.net import Array, Net, attribute, node
+from bundler.model.onnx_graph import Array, Net, attribute, node
 
 Change = Callable[[], None]
 Combine = Callable[[Array, Array], Array]

@@ -15,7 +15,7 @@ import onnx
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
 from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
-from bundler.model.net import Array, Net, attribute, opset_of
+from bundler.model.onnx_graph import Array, Net, attribute, opset_of
 from bundler.model.sources import NEEDED, first_line, sizes
 from bundler.types import OUTPUTS, TensorSpec
 

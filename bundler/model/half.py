@@ -6,7 +6,7 @@ from onnx import helper
 
 from bundler.errors import ModelInvalid
 from bundler.model.graph import FitGraph
-from bundler.model.net import Net, attribute, node
+from bundler.model.onnx_graph import Net, attribute, node
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)

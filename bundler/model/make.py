@@ -17,7 +17,7 @@ from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
 from bundler.model.half import in_float16
 from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
-from bundler.model.net import Net
+from bundler.model.onnx_graph import Net
 from bundler.model.quantize import Scheme, quantize
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from bundler.model.net import Array, Net, node
+from bundler.model.onnx_graph import Array, Net, node
 
 MASK = "attention_mask"
 SIZE = "mask:size"

@@ -8,7 +8,7 @@ import onnx
 
 from bundler.model.calibrate import Calibration
 from bundler.model.graph import Feed, FitGraph, runner
-from bundler.model.net import Net
+from bundler.model.onnx_graph import Net
 from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 

@@ -14,7 +14,7 @@ from onnx import helper
 
 from bundler.model.calibrate import Calibration, float_tensors
 from bundler.model.graph import FitGraph
-from bundler.model.net import Array, Net, attribute
+from bundler.model.onnx_graph import Array, Net, attribute
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution

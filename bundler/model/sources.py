@@ -1,5 +1,6 @@
 """What `--model` may name: an ONNX file, a DLC, a transformers folder, a model on the hub. All end as a ModelSource."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,22 @@ KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DEFAULT_LENGTH = 384
 NEEDED = "A model takes input_ids, attention_mask and token_type_ids of (1, length), and gives start and end logits."
 LARGEST_LENGTH = 4096
+HUB_ADDRESS = re.compile(r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/")
+OTHER_KINDS = (
+    (0, b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Fetch the file: `git lfs pull`."),
+    (
+        0,
+        b"<!doctype",
+        "is an HTML page, not a model",
+        "Download the file itself: on huggingface.co, its /resolve/ link.",
+    ),
+    (0, b"<html", "is an HTML page, not a model", "Download the file itself: on huggingface.co, its /resolve/ link."),
+    (0, b"\x1f\x8b", "is packed with gzip", "Unpack it with gunzip, and give the .onnx file."),
+    (0, b"pk\x03\x04", "is a zip archive, or PyTorch's file", "Unpack it, or give the folder with config.json."),
+    (4, b"tfl3", "is a TensorFlow Lite model", "Export the model to ONNX, for example with optimum-cli."),
+    (8, b'{"', "is a safetensors file", "Give the folder that holds it, config.json and the tokenizer."),
+)
+"""Files of other kinds: where their mark stands, the mark in lower case, what the file is, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,13 @@ def open_model(
     """
     from bundler.model.hub import is_model_name
 
+    model = HUB_ADDRESS.sub("", str(model)).rstrip("/") or model
     path = Path(model)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ModelInvalid(path, "is an adapter, not a whole model", "Merge it into its base model (merge_and_unload).")
+    if path.is_dir() and not _has_weights(path) and (path / "onnx" / "model.onnx").is_file():
+        tokenizer = tokenizer or next((path / n for n in ("tokenizer.json", "vocab.txt") if (path / n).is_file()), None)
+        path = path / "onnx" / "model.onnx"  # as Xenova lays it out
     if path.is_dir() and not _has_weights(path) and (path / "model.onnx").is_file():
         path = path / "model.onnx"  # what optimum writes
     if path.is_dir() or is_model_name(str(model)):
@@ -85,6 +108,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """
     from google.protobuf.message import DecodeError
 
+    _check_first_bytes(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
@@ -100,6 +124,34 @@ def load_onnx(path: Path) -> onnx.ModelProto:
             path, f"its external data cannot be read: {first_line(error)}", "Keep its data files beside the ONNX file."
         ) from error
     return model
+
+
+def _check_first_bytes(path: Path) -> None:
+    """Refuses files of other kinds by their name, so that the remedy fits.
+
+    Raises:
+        FileUnreadable, ModelInvalid
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    for place, mark, what, hint in OTHER_KINDS:
+        if head[place:].lstrip().lower().startswith(mark):
+            raise ModelInvalid(path, what, hint)
+
+
+def embedding_rows(path: Path) -> int | None:
+    """How many token ids the ONNX file has an embedding for; None where its graph does not show it."""
+    graph = onnx.load(path, load_external_data=False).graph
+    rows, ids = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}, {"input_ids"}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Identity") and ids.intersection(node.input):
+            ids.update(node.output)
+        elif node.op_type == "Gather" and node.input[1] in ids and node.input[0] in rows:
+            return int(rows[node.input[0]])
+    return None
 
 
 def read_onnx(path: Path, length: int | None = None) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -255,12 +307,12 @@ def keep_tokenizer(source: ModelSource, out: Path) -> None:
     Raises:
         ModelInvalid, FileUnreadable, HostStorageFailed
     """
-    from bundler.qa.features import load_tokenizer
+    from bundler.qa.features import load_tokenizer, tokenizer_text
 
     tokenizer = load_tokenizer(source.tokenizer)
     try:
         if source.tokenizer.suffix == ".json":
-            out.write_bytes(source.tokenizer.read_bytes())
+            out.write_text(tokenizer_text(source.tokenizer), encoding="utf-8", newline="\n")
         else:
             out.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     except OSError as error:

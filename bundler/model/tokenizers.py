@@ -10,7 +10,7 @@ import tokenizers
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid
 from bundler.model.hub import local_folder
-from bundler.qa.features import HINT, load_tokenizer, read_settings
+from bundler.qa.features import HINT, load_tokenizer, read_settings, tokenizer_text
 from bundler.types import Progress
 
 TOKENIZER = "tokenizer.json"
@@ -29,7 +29,7 @@ def tokenizer_of(source: str | Path, out: Path, progress: Progress) -> Path:
     known = next((folder / name for name in (TOKENIZER, "vocab.txt") if (folder / name).is_file()), None)
     tokenizer = load_tokenizer(known) if known else _albert_tokenizer(folder)
     _check_size(folder, tokenizer)
-    whole = known.read_text(encoding="utf-8") if known and known.name == TOKENIZER else tokenizer.to_str(pretty=True)
+    whole = tokenizer_text(known) if known and known.name == TOKENIZER else tokenizer.to_str(pretty=True)
     path = out / TOKENIZER
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,18 @@ import numpy.typing as npt
 import tokenizers
 
 from bundler.errors import FileUnreadable, ModelInvalid, QuestionsInvalid, QuestionTooLong
-from bundler.qa.frame import HINT, Frame, Tokens
-from bundler.qa.notes import Notes
+from bundler.qa.special_tokens import HINT, Frame, Tokens
+from bundler.qa.warnings import Notes
 from bundler.types import Feature, Question
 
-__all__ = ["HINT", "Windower", "load_tokenizer", "read_settings"]
+__all__ = ["HINT", "Windower", "load_tokenizer", "read_settings", "tokenizer_text"]
 
 BATCH = 512
+BERT_SETTINGS = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
+}
 Batch = tuple[Question, ...]
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
 MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
@@ -34,7 +39,7 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
     Raises:
         FileUnreadable, ModelInvalid
     """
-    text = _read(path)
+    text = tokenizer_text(path)
     settings = read_settings(path.with_name("tokenizer_config.json")) if path.suffix == ".txt" else {}
     try:
         if path.suffix == ".txt":
@@ -42,6 +47,28 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the Rust library raises bare Exception
         raise ModelInvalid(path, f"is no tokenizer: {error}", HINT) from error
+
+
+def tokenizer_text(path: Path) -> str:
+    """The text of a tokenizer file; the tokenizer_config.json beside it sets BERT's normalizer, as in transformers.
+
+    Raises:
+        FileUnreadable, ModelInvalid
+    """
+    text = _read(path)
+    settings = read_settings(path.with_name("tokenizer_config.json")) if path.suffix == ".json" else {}
+    wanted = {own: settings[name] for own, name in BERT_SETTINGS.items() if settings.get(name) is not None}
+    if not wanted:
+        return text
+    try:
+        made = json.loads(text)
+        normalizer = made["normalizer"]
+        if normalizer["type"] != "BertNormalizer" or wanted.items() <= normalizer.items():
+            return text
+    except (ValueError, RecursionError, KeyError, TypeError):  # it is no tokenizer, or has no normalizer
+        return text
+    normalizer.update(wanted)
+    return json.dumps(made, ensure_ascii=False, indent=2) + "\n"
 
 
 def _read(path: Path) -> str:

@@ -142,7 +142,8 @@ def _verified(runs: Sequence[Document]) -> Tile | None:
     if not known:
         return None
     passed = sum(bool(one["passed"]) for one in known)
-    note = f"smallest cosine {figure(min(one['smallest_cosine'] for one in known), 4)}"
+    cosines = [one["smallest_cosine"] for one in known if is_known(one["smallest_cosine"])]
+    note = f"smallest cosine {figure(min(cosines, default=None), 4)}"
     return Tile("Verified on the phone", f"{passed} of {len(known)}", "runs", note, _mood(passed == len(known)))
 
 

@@ -9,13 +9,15 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 
+from bundler.virtual import shell
 from bundler.virtual.children import Reaper, hold_standard_streams
 from bundler.virtual.connection import ClientStream, Connection
 from bundler.virtual.faults import Faults, State
+from bundler.virtual.keys import trusted_keys
 from bundler.virtual.life import CUT, RESTART
 from bundler.virtual.link import Link
 from bundler.virtual.machine import Machine
-from bundler.virtual.proc import end_all
+from bundler.virtual.processes import end_descendants
 from bundler.virtual.sessions import MuteSession, RunShell, Service, Session, start
 
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
@@ -27,8 +29,9 @@ log = logging.getLogger(__name__)
 class Daemon:
     """What all connections share: the phone, its link, its children, and the tasks that run for them."""
 
-    def __init__(self, machine: Machine, run_shell: RunShell, reaper: Reaper) -> None:
+    def __init__(self, machine: Machine, run_shell: RunShell, reaper: Reaper, *, open_to_all: bool) -> None:
         self.state: State = "device"
+        self.open = open_to_all
         self.link = Link(machine.faults, self.cut)
         self._machine = machine
         self._run_shell = run_shell
@@ -50,7 +53,11 @@ class Daemon:
     def _become_usable(self) -> None:
         self.state = "device"
         for connection in self._connections:
-            self.spawn(connection.greet())
+            self.spawn(connection.greet_again())
+
+    def trusts(self, token: bytes, signature: bytes) -> bool:
+        """Whether a key of this computer's user signed the token; keys that are made meanwhile count."""
+        return bool(token) and any(key.signed(token, signature) for key in trusted_keys())
 
     def banner(self) -> bytes:
         """How the phone introduces itself."""
@@ -118,7 +125,7 @@ class Daemon:
         """Ends all that runs on the phone, without a word to its clients."""
         log.info("the phone restarts")
         self.cut()
-        end_all(self._machine.storage.root)
+        end_descendants()
         await self.close()
 
     async def close(self) -> None:
@@ -141,20 +148,21 @@ async def serve(
     ready: Callable[[int], None],
     run_shell: RunShell | None = None,
     address: str = "127.0.0.1",
+    open_to_all: bool = False,
 ) -> None:
     """Serves `machine` as an adb device until cancelled; `ready` gets the port (0 asks for any free one).
+
+    It asks each client for a signature by a key of this computer's user, but not where it is `open_to_all`.
 
     Raises:
         OSError: the port is taken.
     """
     if run_shell is None:
-        from bundler.virtual import shell
-
         run_shell = shell.run
     hold_standard_streams()
     loop = asyncio.get_running_loop()
     reaper = Reaper(loop)
-    daemon = Daemon(machine, run_shell, reaper)
+    daemon = Daemon(machine, run_shell, reaper, open_to_all=open_to_all)
     loop.add_signal_handler(CUT, daemon.cut)
     loop.add_signal_handler(RESTART, daemon.restart)
     try:
@@ -166,7 +174,6 @@ async def serve(
                 await daemon.live(listener)
             await daemon.go_down()
             await asyncio.sleep(_away_s(machine.faults))
-            machine.storage.boot()
     finally:
         await daemon.close()
         reaper.close()

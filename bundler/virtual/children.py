@@ -40,14 +40,13 @@ class Reaper:
         self._loop.remove_signal_handler(signal.SIGCHLD)
 
     def _collect(self) -> None:
-        for pid, future in list(self._waiting.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if not ended:
-                continue
-            del self._waiting[pid]
-            code = os.waitstatus_to_exitcode(status)
-            if not future.done():
-                future.set_result(code if code >= 0 else 128 - code)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                pid, status = ended
+                code = os.waitstatus_to_exitcode(status)
+                future = self._waiting.pop(pid, None)  # none: an orphan that the daemon adopted
+                if future and not future.done():
+                    future.set_result(code if code >= 0 else 128 - code)
 
 
 @dataclass

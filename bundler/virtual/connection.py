@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from bundler.virtual.keys import TOKEN_BYTES
 from bundler.virtual.link import SLICE, Data, Way
 from bundler.virtual.sessions import MuteSession, Service, Session
 
@@ -107,6 +108,8 @@ class Connection:
         self._sending = asyncio.Lock()
         self._version = VERSION
         self._online = False
+        self._authorized = False
+        self._token = b""
         self._hello: tuple[int, int] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ahead: asyncio.Queue[tuple[float, Packet | Exception]] = asyncio.Queue()
@@ -225,14 +228,17 @@ class Connection:
     async def _handle(self, command: str, arg0: int, arg1: int, payload: bytearray) -> None:
         if command == "CNXN":
             self._hello = arg0, arg1
-            self._online = False
+            self._online = self._authorized = False
+            self._token = b""
             self._close_streams()
             await self.greet()
         elif self._daemon.state == "offline":
             return
         elif command == "AUTH":
             if arg0 == AUTH_SIGNATURE and not self._online:
-                await self._ask_for_key()  # no key is known: the client tries its next one, then offers one
+                # a client with several keys goes on with the next one while its owner has not allowed it
+                self._authorized = self._authorized or self._daemon.trusts(self._token, bytes(payload))
+                await self.greet()  # a client whose key is not trusted tries its next one, then offers one
         elif not self._online or not arg0:
             return
         elif command == "OPEN":
@@ -241,21 +247,25 @@ class Connection:
         else:
             await self._pass_to_stream(command, arg0, arg1, payload)
 
+    async def greet_again(self) -> None:
+        """Tells a client that the phone is usable now; one that has no trusted key is not asked for its keys again."""
+        if self._authorized or self._daemon.open or not self._token:
+            await self.greet()
+
     async def greet(self) -> None:
         """Answers a client that has introduced itself as the phone's state demands; again where that has changed."""
         if self._hello is None or self._online or self._daemon.state == "offline":
             return
-        if self._daemon.state == "unauthorized":
-            await self._ask_for_key()
+        if self._daemon.state == "unauthorized" or not (self._authorized or self._daemon.open):
+            self._version = min(self._hello[0], VERSION)
+            self._token = os.urandom(TOKEN_BYTES)
+            await self.send("AUTH", AUTH_TOKEN, 0, self._token)
             return
         version, max_payload = self._hello
         self.max_payload = max(64, min(max_payload, MAX_PAYLOAD))
         self._version = min(version, VERSION)
         self._online = True
         await self.send("CNXN", VERSION, MAX_PAYLOAD, self._daemon.banner())
-
-    async def _ask_for_key(self) -> None:
-        await self.send("AUTH", AUTH_TOKEN, 0, os.urandom(20))
 
     async def _open(self, remote: int, name: str) -> None:
         service = Service.parse(name)

@@ -1,4 +1,7 @@
-"""The process of one virtual phone: `python -m bundler.virtual.daemon STATE_FOLDER SOC ADDRESS PORT [FAULT...]`."""
+"""The process of one virtual phone.
+
+python -m bundler.virtual.daemon STATE_FOLDER SOC ADDRESS PORT [--open] [FAULT...]
+"""
 
 import asyncio
 import json
@@ -9,13 +12,13 @@ import sys
 from pathlib import Path
 
 from bundler.soc import Soc, known_socs
-from bundler.virtual import adbd, net_run, shell
-from bundler.virtual.disk import Disk
+from bundler.virtual import adbd, landlock, shell
+from bundler.virtual.disk import make_small
 from bundler.virtual.faults import Faults, parse_faults
 from bundler.virtual.life import Life
 from bundler.virtual.machine import Machine
 from bundler.virtual.phones import RECORD
-from bundler.virtual.proc import end_all
+from bundler.virtual.processes import adopt_orphans, end_descendants
 from bundler.virtual.storage import WRITABLE, Storage
 
 STORAGE = "storage"
@@ -42,14 +45,18 @@ def machine(soc: Soc, storage: Storage, serial: str, faults: Faults, life: Life)
         "ro.soc.model": soc.name,
         "sys.boot_completed": "1",
     }
-    disk = Disk.with_room(storage.host(WRITABLE), faults.number("disk"))
-    return Machine(storage, properties, {net_run.NAME: net_run.program}, faults, life, disk)
+    return Machine(storage, properties, faults, life)
 
 
-async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults) -> None:
+async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults, *, open_to_all: bool) -> None:
     storage = Storage(state / STORAGE)
-    phone = machine(soc, storage, f"virtual-{soc.name}", faults, Life(state / LIFE))
-    storage.create(shell.names(phone))
+    phone = machine(soc, storage, f"virtual-{soc.name}", faults, Life.begin(state / LIFE))
+    storage.create()
+    shell.install(phone)
+    if (room := faults.number("disk")) is not None:
+        make_small(storage.host(WRITABLE), room)
+    adopt_orphans()
+    landlock.scope_signals()
 
     def ready(port: int) -> None:
         record = {"pid": os.getpid(), "port": port, "soc": soc.name, "address": address}
@@ -57,7 +64,7 @@ async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults) 
         draft.write_text(json.dumps(record), encoding="utf-8")
         draft.rename(state / RECORD)
 
-    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, address=address))
+    serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, address=address, open_to_all=open_to_all))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -66,11 +73,14 @@ async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults) 
     except asyncio.CancelledError:
         pass
     finally:
-        end_all(storage.root)  # jobs that were detached end with the phone too
+        end_descendants()  # jobs that were detached end with the phone too
+        storage.close()
         (state / RECORD).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _, folder, chip, where, number, *specs = sys.argv
-    asyncio.run(_live(Path(folder), known_socs()[chip], where, int(number), parse_faults(specs)))
+    open_to_all = "--open" in specs
+    faults = parse_faults([spec for spec in specs if spec != "--open"])
+    asyncio.run(_live(Path(folder), known_socs()[chip], where, int(number), faults, open_to_all=open_to_all))

@@ -1,121 +1,41 @@
-"""The room on the virtual phone's disk, where a fault makes it small: every write to a file asks here.
+"""A small disk for a virtual phone: a tmpfs in a mount namespace of the daemon's own, which fills as a phone's does."""
 
-What is taken is measured: the sizes of all files below /data/local/tmp, as `ls` shows them. Removing files gives room
-back. A process of the phone uses one disk for all its life, so `write` needs no other word for it.
-"""
-
-import errno
+import ctypes
 import os
-import stat
-from dataclasses import dataclass
+import shutil
+import tempfile
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Disk:
-    """A disk for the files in `folder`; None for no limit but the host's."""
-
-    folder: Path
-    capacity: int | None = None
-
-    @classmethod
-    def with_room(cls, folder: Path, room: int | None) -> "Disk":
-        """A disk that takes so many bytes more than it holds now."""
-        return cls(folder, None if room is None else _taken(folder) + room)
-
-    def free(self) -> int:
-        """The bytes that it still takes."""
-        if self.capacity is None:
-            return _host_room(self.folder)[1]
-        return max(0, self.capacity - _taken(self.folder))
-
-    def room(self, path: Path) -> tuple[int, int, int]:
-        """The disk of `path`: all its bytes, those that are free, and those that a user may have of them."""
-        if self.capacity is None:
-            return _host_room(path)
-        free = self.free()
-        return self.capacity, free, free
+_NEW_MOUNTS, _NEW_USERS = 0x20000, 0x10000000
+_PRIVATE_BELOW = 0x4000 | 0x40000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _host_room(path: Path) -> tuple[int, int, int]:
-    system = os.statvfs(path)
-    unit = system.f_frsize
-    return system.f_blocks * unit, system.f_bfree * unit, system.f_bavail * unit
+def make_small(folder: Path, room: int) -> None:
+    """Puts a tmpfs in the folder's place, with room for so many more bytes than it holds.
 
+    Only this process and its children see it.
 
-def _taken(folder: Path) -> int:
-    """The bytes of all files below; of one with several names once."""
-    total, seen = 0, set()
-    pending = [os.fspath(folder)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(entry.path)
-                    elif status.st_nlink == 1:
-                        total += status.st_size
-                    elif status.st_ino not in seen:
-                        seen.add(status.st_ino)
-                        total += status.st_size
-        except OSError:
-            continue  # somebody removes it meanwhile
-    return total
-
-
-@dataclass
-class _Use:
-    """This process's disk, and how much it may write before it measures again."""
-
-    disk: Disk | None = None
-    credit: int = 0
-
-
-_use = _Use()
-
-
-def use(disk: Disk) -> None:
-    """Has this process write to `disk` from now on."""
-    _use.disk, _use.credit = disk if disk.capacity is not None else None, 0
-
-
-def write(fd: int, data: bytes | memoryview) -> int:
-    """os.write, but no more than the disk takes.
+    A tmpfs counts in pages of 4 KiB. What it holds is gone when the last of these processes ends.
 
     Raises:
-        OSError: ENOSPC if it takes nothing.
+        OSError: this computer lets no ordinary user do that.
     """
-    if _use.disk and data and stat.S_ISREG(os.fstat(fd).st_mode):
-        if len(data) > _use.credit:
-            free = _use.disk.free()
-            if not free:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            data = data[:free]
-            _use.credit = len(data) + (free - len(data)) // 2  # others write too
-        _use.credit -= len(data)
-    return os.write(fd, data)
+    user, group = os.geteuid(), os.getegid()
+    _checked(_libc.unshare(_NEW_MOUNTS | (_NEW_USERS if user else 0)))
+    if user:
+        for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            Path(f"/proc/self/{file}").write_text(text, encoding="ascii")
+    _checked(_libc.mount(None, b"/", None, _PRIVATE_BELOW, None))
+    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+        kept = shutil.copytree(folder, Path(aside) / "kept", symlinks=True)
+        taken = sum(-(-path.lstat().st_size // 4096) * 4096 for path in kept.rglob("*") if path.is_file())
+        options = f"size={taken + max(room, 1)},mode=0777"
+        _checked(_libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options.encode()))
+        shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Writes all of `data`.
-
-    Raises:
-        OSError: what there is room for has been written.
-    """
-    left = memoryview(data)
-    while left:
-        left = left[write(fd, left) :]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """A new file with this content, or as much of it as there is room for.
-
-    Raises:
-        OSError
-    """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        write_all(fd, data)
-    finally:
-        os.close(fd)
+def _checked(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -18,6 +18,24 @@ State = Literal["device", "unauthorized", "offline"]
 """What a phone looks like in `adb devices`: usable, its owner has not allowed this computer, it never answers."""
 
 
+TOOLS = frozenset(
+    "[ awk base64 basename bunzip2 bzcat cal cat chgrp chmod chown cksum clear cmp comm cp cpio cut date dd df "
+    "diff dirname dmesg dos2unix du echo egrep env expand expr false fgrep file find flock fmt free fsync getconf "
+    "grep groups gunzip gzip head hostname id install ionice kill killall ln log ls lsof md5sum mkdir mkfifo "
+    "mknod mktemp more mount mv nc nice nl nohup nproc nsenter od paste patch pgrep pidof pkill pmap printenv "
+    "printf ps pwd readelf readlink realpath renice rev rm rmdir sed seq setsid sh sha1sum sha224sum sha256sum "
+    "sha384sum sha512sum sleep sort split stat strings stty sync tac tail tar taskset tee test time timeout top "
+    "touch tr true truncate tty uname uniq unlink unshare uptime usleep uudecode uuencode vmstat watch wc which "
+    "whoami xargs xxd yes zcat".split()
+)
+"""The tools of an Android phone (toybox's); those of them that the host has are the virtual phone's too."""
+
+OF_THE_SHELL = frozenset("[ cd echo false kill printf pwd read test true ulimit umask wait".split())
+"""What sh does itself, so that no fault can take it away."""
+
+ANDROID = frozenset(("dumpsys", "getenforce", "getprop"))
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault. `form` is how it is written: words in capitals stand for values, those in [] may be missing."""
@@ -46,7 +64,10 @@ KINDS = (
     Kind("flip-in:BYTES", "one bit of the byte at this place of the data from the host is changed on the way"),
     Kind("flip-out:BYTES", "the same in the data to the host"),
     Kind("slow:BYTES_PER_S[:MS]", "a slow link: so many bytes a second and this delay, each way; always"),
-    Kind("disk:BYTES", "the disk of /data/local/tmp takes so many more bytes of files, then it is full; always"),
+    Kind(
+        "disk:BYTES",
+        "/data/local/tmp is a disk that takes so many more bytes, in pages of 4 KiB, then it is full; always",
+    ),
     Kind("kill-run:N", "SIGKILL for snpe-net-run and its whole session when inference N begins"),
     Kind("restart:N[:SECONDS]", "the phone restarts when inference N begins: its storage stays; away for 1 s"),
     Kind("run-fail:N[:always]", "snpe-net-run fails at inference N with an error line (always: and ever after)"),
@@ -139,10 +160,8 @@ def _parse(spec: str) -> Fault:
 def _fits(parameter: str, value: str) -> bool:
     match parameter:
         case "TOOL":
-            from bundler.virtual.shell.tools import IN_PROCESS, TOOLS
-
             tool, dash, option = value.partition("-")
-            return tool in TOOLS and (len(option) == 1 if dash else tool not in IN_PROCESS)
+            return tool in TOOLS | ANDROID and tool not in OF_THE_SHELL and len(option) == len(dash)
         case "SECONDS":
             return re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", value) is not None
         case "always":

@@ -4,36 +4,42 @@ import fcntl
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 CUT, RESTART = signal.SIGUSR1, signal.SIGUSR2
 
 
+@dataclass(frozen=True)
 class Life:
-    """Counters, and marks of what happened already, as files in `folder`; and the way to tell the daemon."""
+    """Counters, and marks of what happened already, as files in `folder`; `daemon` is the daemon's process id."""
 
-    def __init__(self, folder: Path) -> None:
+    folder: Path
+    daemon: int
+
+    @classmethod
+    def begin(cls, folder: Path) -> "Life":
+        """A new life, whose daemon is this process."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._folder = folder.resolve()
-        self._daemon = os.getpid()
+        return cls(folder.resolve(), os.getpid())
 
     def once(self, what: str) -> bool:
-        """Whether this is the first time that somebody asks."""
+        """Whether this is the first call with this name."""
         try:
-            os.close(os.open(self._folder / what, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.close(os.open(self.folder / what, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
             return False
         return True
 
     def count(self, what: str) -> int:
-        """How often this was asked before."""
-        with (self._folder / f"{what}.count").open("a+b") as file:
+        """How many calls with this name there were before."""
+        with (self.folder / f"{what}.count").open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             before = file.seek(0, os.SEEK_END)
             file.write(b".")
         return before
 
     def tell(self, request: signal.Signals) -> None:
-        """Asks the daemon to CUT all connections or to RESTART the phone."""
-        os.kill(self._daemon, request)
+        """Makes the daemon CUT all connections or RESTART the phone."""
+        os.kill(self.daemon, request)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.virtual import disk
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -29,10 +27,8 @@ def error_line(code: int, message: str, component: str) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """How the program reaches files, the chip it runs on, and what shall go wrong, if anything."""
+    """The chip that the program runs on, and what shall go wrong, if anything."""
 
-    read: Callable[[str], Path]
-    write: Callable[[str], Path]
     soc_model: Callable[[], str]
     faults: "RunFaults | None" = None
 
@@ -78,9 +74,9 @@ class Session:
         outputs = self._network.execute(feed)
         files = []
         for name in self._outputs:
-            target = self._world.write(f"{result}/{name}.raw")
+            target = Path(result, f"{name}.raw")
             target.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_file(target, self._stored(self._specs[name], outputs[name]).tobytes())
+            target.write_bytes(self._stored(self._specs[name], outputs[name]).tobytes())
             files.append(target)
         return files
 
@@ -92,7 +88,7 @@ class Session:
         if self._files.native_inputs:
             kept = native
         try:
-            raw = self._world.read(path).read_bytes()
+            raw = Path(path).read_bytes()
         except OSError as error:
             raise NetRunError(f"Failed to open input file: {path}") from error
         size = kept.itemsize * int(np.prod(spec.shape))

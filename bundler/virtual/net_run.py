@@ -1,10 +1,10 @@
 """A stand-in for Qualcomm's snpe-net-run: the real one's arguments, files and error lines, over the DLC it is given.
 
-On the virtual phone the shell calls `program`; on a phone made of genuine parts a wrapper script calls
-`python -m bundler.virtual.net_run`, which sees the file system as it is. The CPU runtime computes in float32, also a
-quantized DLC (whose weights may be quantized by axis: SNPE's own CPU runtime refuses those). `--use_gpu` computes in
-float16 in both of its modes: the real one's default keeps float16 and calculates in float32, which comes to nearly the
-same. `--use_dsp` runs on the HTP simulator of the phone's chip, quantized DLCs in their integers, others in float16.
+On the virtual phone, and on one made of genuine parts, a script calls `python -m bundler.virtual.net_run`. The CPU
+runtime computes in float32, also a quantized DLC (whose weights may be quantized by axis: SNPE's own CPU runtime
+refuses those). `--use_gpu` computes in float16 in both of its modes: the real one's default keeps float16 and
+calculates in float32, which comes to nearly the same. `--use_dsp` runs on the HTP simulator of the phone's chip,
+quantized DLCs in their integers, others in float16.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bundler.soc import Soc, find_soc
-from bundler.virtual.machine import Process
+from bundler.virtual.faults import parse_faults
+from bundler.virtual.life import Life
 from bundler.virtual.net_files import Files, NetRunError, Session, World, error_line
 from bundler.virtual.net_timed import TimedSession
 from bundler.virtual.run_faults import RunFaults
@@ -149,9 +150,12 @@ def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
             raise NetRunError(f"Missing option: --{option}")
     print(RULE, "Model String: N/A", VERSION, RULE, sep="\n", file=out, flush=True)
     try:
-        listing = read_input_list(world.read(arguments.input_list).read_text(encoding="utf-8"))
+        text = Path(arguments.input_list).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise NetRunError(f"Failed to open input list: {arguments.input_list}") from error
+    if "\0" in text:
+        raise NetRunError(f"Failed to open input list: {arguments.input_list} (a null byte)")
+    listing = read_input_list(text)
     session = _open(arguments, world, listing, out)
     for number, entries in enumerate(listing.inferences):
         print("Processing DNN input(s):", *(path for _, path in entries), sep="\n", file=out, flush=True)
@@ -166,7 +170,7 @@ def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: 
     from bundler.errors import DlcInvalid, NoConverter
 
     runtime, files = _runtime(arguments), _files(arguments)
-    if not world.read(arguments.container).is_file():
+    if not Path(arguments.container).is_file():
         raise NetRunError(f"Failed to open container: {arguments.container}")
     wanted = [name for name in arguments.set_output_tensors.split(",") if name] or list(listing.outputs)
     if world.faults and world.faults.time_s is not None:
@@ -192,14 +196,14 @@ def _network(runtime: str, container: str, world: World, out: IO[str]) -> "Netwo
     from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, context_name
     from bundler.errors import BundlerError
 
-    path = world.read(container)
+    path = Path(container)
     if runtime == "cpu":
         return CpuNetwork(path)
     if runtime == "gpu":
         return GpuNetwork(path)
     soc = _htp(world.soc_model())
     name = context_name(soc.name, _sha256(path))
-    prepared = world.read(str(PurePosixPath(container).parent / name))
+    prepared = path.parent / name
     if prepared.is_file():
         try:
             network = HtpNetwork(path, soc.qnn_id, prepared)
@@ -239,24 +243,19 @@ def _own_stdout() -> IO[str]:
     return ours
 
 
-def program(argv: Sequence[str], process: Process) -> int:
-    """snpe-net-run as a program of the virtual phone."""
-    machine = process.machine
-    world = World(
-        read=lambda path: machine.storage.host(path, process.cwd),
-        write=lambda path: machine.storage.host(path, process.cwd, write=True),
-        soc_model=lambda: machine.properties.get("ro.soc.model", ""),
-        faults=RunFaults(machine.faults, machine.life, machine.storage.root) if machine.life else None,
-    )
-    with _own_stdout() as out:
-        return run(argv, world, out)
-
-
 def _getprop_soc() -> str:
     asked = subprocess.run(["getprop", "ro.soc.model"], capture_output=True, text=True, timeout=10, check=False)
     return asked.stdout.strip()
 
 
+def _faults() -> RunFaults | None:
+    """What the virtual phone's script for this program says of its faults; none on a phone of genuine parts."""
+    folder, _, daemon = os.environ.get("MBQA_LIFE", "").rpartition(":")
+    if not folder:
+        return None
+    return RunFaults(parse_faults(os.environ["MBQA_FAULTS"].split()), Life(Path(folder), int(daemon)))
+
+
 if __name__ == "__main__":
     with _own_stdout() as out:
-        sys.exit(run([NAME, *sys.argv[1:]], World(Path, Path, _getprop_soc), out))
+        sys.exit(run([NAME, *sys.argv[1:]], World(_getprop_soc, _faults()), out))

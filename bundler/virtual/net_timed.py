@@ -11,7 +11,6 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundler.virtual import disk
 from bundler.virtual.net_files import NetRunError, World, error_line
 
 VALUE_BYTES = 4
@@ -39,14 +38,14 @@ class TimedSession:
         files = []
         for name in self._outputs:
             noise = hashlib.shake_128(name.encode() + seed).digest(count)
-            target = self._world.write(f"{result}/{name}.raw")
+            target = Path(result, f"{name}.raw")
             target.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_file(target, array("f", (byte * STEP - OFFSET for byte in noise)).tobytes())
+            target.write_bytes(array("f", (byte * STEP - OFFSET for byte in noise)).tobytes())
             files.append(target)
         return files
 
     def _read(self, path: str) -> bytes:
         try:
-            return self._world.read(path).read_bytes()
+            return Path(path).read_bytes()
         except OSError as error:
             raise NetRunError(f"Failed to open input file: {path}") from error

@@ -59,7 +59,7 @@ def is_remote(address: str, *, allowed: bool) -> bool:
         raise UsageError(f"{address!r} is no IPv4 address", f"Give one of this computer's, such as {HOST}.") from error
     if remote and not allowed:
         raise UsageError(
-            f"{address}: others could reach the virtual phone there, and it asks nobody who he is",
+            f"{address}: others could reach the virtual phone there",
             f"Listen on {HOST} and reach it through `ssh -L`, or add --allow-remote.",
         )
     return remote
@@ -74,19 +74,22 @@ def start_phone(
     adb_state: State = "device",
     address: str = HOST,
     allow_remote: bool = False,
+    open_to_all: bool = False,
 ) -> VirtualPhone:
     """Starts a phone in the background and waits until it answers; port 0 takes a free one.
 
     `faults` are how it misbehaves (see faults.py); `adb_state` is how `adb devices` is to show it, if for ever. It
-    listens on `address`, which is to be loopback unless `allow_remote`: it asks nobody who he is.
+    listens on `address`, which is to be loopback unless `allow_remote`. It asks clients for a key of this computer's
+    user, but not where it is `open_to_all`.
 
     Raises:
         UsageError: a fault that is none, an address that is none or not loopback;
         VirtualPhoneFailed: the port is in use, or the phone does not come up.
     """
-    is_remote(address, allowed=allow_remote)
+    if is_remote(address, allowed=allow_remote) and open_to_all:
+        raise UsageError(f"{address}: --open is for 127.0.0.1 only", "Leave it out: the phone then asks for adb's key.")
     specs = [*faults, *([adb_state] if adb_state != "device" else [])]
-    parse_faults(specs)
+    small = parse_faults(specs).of("disk")
     here = this_platform()
     if not here.runs_virtual_phones:
         raise VirtualPhoneFailed(f"it runs on Linux only, and this is {here}", "Use Linux, or attach a real phone.")
@@ -96,7 +99,17 @@ def start_phone(
         )
     state.mkdir(parents=True, exist_ok=True)
     (state / RECORD).unlink(missing_ok=True)
-    command = ["-P", "-m", "bundler.virtual.daemon", str(state.resolve()), soc.name, address, str(port), *specs]
+    command = [
+        "-P",
+        "-m",
+        "bundler.virtual.daemon",
+        str(state.resolve()),
+        soc.name,
+        address,
+        str(port),
+        *(["--open"] if open_to_all else []),
+        *specs,
+    ]
     pid = _spawn([sys.executable, *command], state / LOG)
     deadline = time.monotonic() + START_S
     ended = False
@@ -110,6 +123,11 @@ def start_phone(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     last = (state / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    if small and "not permitted" in "".join(last):
+        raise VirtualPhoneFailed(
+            "a small disk (disk:BYTES) needs a mount namespace, which this computer allows nobody but root",
+            "Leave the fault out, run as root, or allow unprivileged user namespaces.",
+        )
     raise VirtualPhoneFailed(f"did not start: {''.join(last) or 'no message'}", f"Its log is {state / LOG}.")
 
 
@@ -174,10 +192,11 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 def _lives(pid: int) -> bool:
     """Whether the process is there, is no zombie, and is a daemon of ours (pids are used again)."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # a child of ours that ended would else linger
     try:
-        os.kill(pid, 0)
-        return b"bundler.virtual.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        lives = b"bundler.virtual.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
+        lives = False
+    if not lives:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # a child of ours that has ended lingers until then
+    return lives

@@ -9,7 +9,7 @@ from pathlib import Path
 from bundler.virtual.faults import Fault, Faults
 from bundler.virtual.life import CUT, RESTART, Life
 from bundler.virtual.net_files import NetRunError, error_line
-from bundler.virtual.proc import running
+from bundler.virtual.processes import kill_session
 
 DEATH_S = 30.0
 NAN = b"\0\0\xc0\x7f"
@@ -18,8 +18,8 @@ NAN = b"\0\0\xc0\x7f"
 class RunFaults:
     """What befalls the inferences of one run of snpe-net-run."""
 
-    def __init__(self, faults: Faults, life: Life, root: Path) -> None:
-        self._faults, self._life, self._root = faults, life, root
+    def __init__(self, faults: Faults, life: Life) -> None:
+        self._faults, self._life = faults, life
         self._number = 0
         self.time_s = None if (ms := faults.number("run-time")) is None else ms / 1000
 
@@ -36,7 +36,7 @@ class RunFaults:
             self._life.tell(RESTART)
             time.sleep(DEATH_S)
         if self._due("kill-run"):
-            _kill_session(self._root)
+            kill_session()
         if self._due("run-crash"):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._due("run-fail"):
@@ -57,12 +57,3 @@ class RunFaults:
         if fault.always:
             return self._number >= (fault.number or 0)
         return self._number == fault.number and self._life.once(str(fault))
-
-
-def _kill_session(root: Path) -> None:
-    """Ends this process and all of its session at once, without a word."""
-    session = os.getsid(0)
-    for process in running(root):
-        if process.session == session and process.pid != os.getpid():
-            os.kill(process.pid, signal.SIGKILL)
-    os.killpg(0, signal.SIGKILL)

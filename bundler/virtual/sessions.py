@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from fcntl import ioctl
 from typing import NoReturn, Protocol
 
-from bundler.virtual import disk
 from bundler.virtual.children import Child, Reaper, fork_child
 from bundler.virtual.link import Data, Link, LinkCut
 from bundler.virtual.machine import Machine
+from bundler.virtual.shell import confine
 from bundler.virtual.sync import serve_sync
 
 RunShell = Callable[[str | None, Machine, Mapping[str, str]], int]
@@ -26,7 +26,6 @@ RunShell = Callable[[str | None, Machine, Mapping[str, str]], int]
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
 MAX_MESSAGE = 64
 _FRAME = struct.Struct("<BI")
-PATH = "/product/bin:/system/bin:/system/xbin:/odm/bin:/vendor/bin:/vendor/xbin"
 
 
 class Stream(Protocol):
@@ -88,13 +87,10 @@ def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reape
     if service.kind == "sync":
         return fork_child(lambda: _sync(machine), reaper, errors="keep")
     environment = {
-        "HOME": "/",
         "HOSTNAME": machine.properties.get("ro.product.device", "localhost"),
         "LOGNAME": "shell",
-        "PATH": PATH,
         "SHELL": "/bin/sh",
         "TERM": service.term,
-        "TMPDIR": "/data/local/tmp",
         "USER": "shell",
     }
     return fork_child(
@@ -106,7 +102,7 @@ def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reape
 
 
 def _sync(machine: Machine) -> int:
-    disk.use(machine.disk)
+    confine(machine)
     return serve_sync(machine.storage, 0, 1)
 
 

@@ -1,55 +1,55 @@
 """The virtual phone's disk: a folder of the host that plays the phone's root, with symbolic links resolved inside it.
 
-Knows nothing of adb or the shell. Every path that reaches the host's file system goes through `Storage.host`,
-so nothing outside the folder is ever read or written, whatever links and `..` a path holds.
+Knows nothing of adb or the shell. Every path of the sync service goes through `Storage.host`, so nothing outside the
+folder is ever read or written, whatever links and `..` a path holds.
 """
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Iterable
+import tempfile
 from pathlib import Path
-
-from bundler.virtual import proc
 
 WRITABLE = "/data/local/tmp"
 DEVICES = {"/dev/null": Path("/dev/null"), "/dev/zero": Path("/dev/zero"), "/dev/urandom": Path("/dev/urandom")}
-FOLDERS = ("data/local/tmp", "dev", "proc", "sdcard", "system/bin", "system/lib64", "vendor/lib64")
+FOLDERS = ("data/local/tmp", "dev", "sdcard", "system/bin", "system/lib64", "vendor/lib64")
 MAX_LINKS = 40
-SENSORS = {"cpu-0-0-0": 41_300, "nsphvx-0": 39_800, "skin-therm": 31_200}
-"""The temperatures that the phone can be asked for, in thousandths of a degree."""
+SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 class Storage:
-    """A phone's file system below the host folder `root`."""
+    """A phone's file system below the host folder `root`.
+
+    `place` is the same folder under a name that a shell takes without quotes.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.place = self.root
 
-    def create(self, programs: Iterable[str] = ()) -> None:
-        """Makes the folders that every phone has, and an entry in /system/bin for each program alone, and boots."""
+    def create(self) -> None:
+        """Makes the folders that every phone has, and a link to `root` where its own name would need quotes."""
         for folder in FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for device in DEVICES:
             (self.root / device[1:]).touch()
-        for number, (kind, temperature) in enumerate(SENSORS.items()):
-            zone = self.root / f"sys/class/thermal/thermal_zone{number}"
-            zone.mkdir(parents=True, exist_ok=True)
-            (zone / "type").write_text(f"{kind}\n", encoding="ascii")
-            (zone / "temp").write_text(f"{temperature}\n", encoding="ascii")
-        self.boot()
-        wanted = set(programs)
-        for entry in (self.root / "system/bin").iterdir():
-            if entry.name not in wanted:
-                entry.unlink()
-        for program in wanted:
-            entry = self.root / "system/bin" / program
-            if not entry.exists():
-                entry.touch(mode=0o755)
+        if not SAFE.fullmatch(str(self.root)):
+            self.place = Path(tempfile.mkdtemp(prefix="mbqa-phone-")) / "storage"
+            self.place.symlink_to(self.root)
 
-    def boot(self) -> None:
-        """Has the phone begin anew: no processes, another boot id."""
-        proc.boot(self.root)
+    def close(self) -> None:
+        """Removes the link that `create` made, if any."""
+        if self.place != self.root:
+            self.place.unlink(missing_ok=True)
+            self.place.parent.rmdir()
+
+    def _inside(self, path: str) -> str:
+        """The phone's path of an absolute path that may be the host's, as the phone's shell names its files."""
+        for host in (str(self.place), str(self.root)):
+            if path == host or path.startswith(f"{host}/"):
+                return path[len(host) :] or "/"
+        return path
 
     def resolve(self, path: str, cwd: str = "/", *, follow: bool = True) -> str:
         """The phone's canonical absolute path of `path`; the last link is followed where `follow`.
@@ -59,7 +59,7 @@ class Storage:
         """
         if "\0" in path:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        pending = (path if path.startswith("/") else f"{cwd}/{path}").split("/")[::-1]
+        pending = (self._inside(path) if path.startswith("/") else f"{cwd}/{path}").split("/")[::-1]
         done: list[str] = []
         links = 0
         while pending:
@@ -77,7 +77,7 @@ class Storage:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 target = os.readlink(here)  # noqa: PTH115  (a Path would lose a trailing slash)
                 if target.startswith("/"):
-                    done = []
+                    target, done = self._inside(target), []
                 pending.extend(target.split("/")[::-1])
             else:
                 done.append(part)
@@ -100,6 +100,4 @@ class Storage:
             return DEVICES[resolved]
         if write and not (resolved == WRITABLE or resolved.startswith(WRITABLE + "/")):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        if f"{resolved}/".startswith("/proc/"):
-            resolved = proc.up_to_date(self.root, resolved)
         return self.root / resolved[1:]

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from bundler.virtual import disk
 from bundler.virtual.storage import DEVICES, Storage
 
 MAX_DATA = 64 * 1024
@@ -254,7 +253,7 @@ class SyncService:
             data = memoryview(self._read(size))
             try:
                 while data:
-                    data = data[disk.write(fd, data) :]
+                    data = data[os.write(fd, data) :]
             except OSError as error:
                 raise _Refused.by("write failed", error, drain=True) from None
 

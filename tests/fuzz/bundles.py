@@ -21,21 +21,22 @@ from bundler.bundle import (
     seal,
     write_manifest,
 )
+from bundler.bundle.arrays import write_arrays
+from bundler.commands.model_view import run_lines
 from bundler.device.chunks import Archiver, Chunk, chunks_of
 from bundler.device.job import Settings
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.device.probe import read_facts
 from bundler.device.timings import ChunkTimes, keep_times
 from bundler.evaluation.latency import latency_of, memory_of
-from bundler.fetch import Fetched, decode_answers
-from bundler.inputs import kept_questions, write_windows
-from bundler.predictions import write_answers
+from bundler.pipeline.fetch import Fetched, decode_answers
+from bundler.pipeline.inputs import kept_questions, write_windows
 from bundler.qa.spans import USUAL
-from bundler.reference import real_tokens, verify_logits, window_inputs
-from bundler.run import Part, Run, newest_run, runs_of
-from bundler.show import run_lines
+from bundler.runs.predictions import write_answers
+from bundler.runs.record import Part, Run, newest_run, runs_of
+from bundler.runs.reference import real_tokens, verify_logits, window_inputs
+from bundler.scheduler.worker import base_files
 from bundler.types import OUTPUTS, Feature, Question, TensorSpec
-from bundler.worker import base_files
 from tests.fuzz import work
 
 LENGTH = 6
@@ -68,7 +69,7 @@ def write_bundle(path: Path) -> None:
     (path / layout.DEVICE / layout.INPUT_LIST).write_text("\n".join(["%start_logits end_logits", *listed, ""]))
     (path / layout.DEVICE / layout.MODEL).write_bytes(b"DLC")
     logits = {name: np.zeros((3, 1, LENGTH), np.float32) for name in OUTPUTS}
-    np.savez(path / layout.HOST / layout.VERIFY, lines=np.arange(3), **logits)
+    write_arrays(path / layout.HOST / layout.VERIFY, {"lines": np.arange(3), **logits})
     write_manifest(path, _manifest(path, inputs))
 
 

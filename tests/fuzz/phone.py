@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from bundler.board import Board
 from bundler.bundle import Window
 from bundler.device import tarball
 from bundler.device.blobs import Blob
@@ -20,6 +19,7 @@ from bundler.device.store import Store
 from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
 from bundler.errors import OutputsInvalid, PhoneRefused
 from bundler.evaluation.latency import read_diagview
+from bundler.scheduler.queue import Board
 from bundler.types import OUTPUTS, TensorSpec
 from tests.deploying import quiet
 from tests.fuzz import work

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from bundler.asked import columns_of
 from bundler.bundle import read_questions
+from bundler.commands.question_options import columns_of
 from bundler.errors import UsageError
-from bundler.inputs import kept_questions
-from bundler.qa.notes import Notes
+from bundler.pipeline.inputs import kept_questions
 from bundler.qa.questions import open_questions
+from bundler.qa.warnings import Notes
 from tests.fuzz import work
 
 

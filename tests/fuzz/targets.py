@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bundler.errors import BundlerError
-from tests.fuzz import bundles, models, phone, questions, shell, transport
+from tests.fuzz import bundles, models, phone, questions, transport
 from tests.fuzz.mutate import Mutator, first_line_kept, mutate_bytes, mutate_json, mutate_json_lines
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -45,9 +45,7 @@ TARGETS = {
     "shell_stream": Target(transport.shell_stream),
     "sync_stream": Target(transport.sync_stream),
     "adb_server": Target(transport.adb_server),
-    "script": Target(shell.script),
-    "arithmetic": Target(shell.arithmetic),
-    "pattern": Target(shell.pattern),
+    "adb_key": Target(transport.adb_key),
     "tokenizer": Target(models.tokenizer, first_line_kept(mutate_json)),
     "onnx": Target(models.onnx),
     "onnx_graph": Target(models.onnx_graph, guided=False),

@@ -18,6 +18,7 @@ from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
 from bundler.device.sync_stream import Refused, send_file
 from bundler.virtual.connection import ClientStream, Connection
 from bundler.virtual.faults import Faults
+from bundler.virtual.keys import TOKEN_BYTES, PublicKey
 from bundler.virtual.link import Link
 from bundler.virtual.sessions import FrameReader, Service
 from bundler.virtual.storage import Storage
@@ -52,6 +53,7 @@ class _Daemon:
     """Takes the daemon's place: no processes."""
 
     state = "device"
+    open = False
 
     def __init__(self) -> None:
         self.link = Link(Faults(), lambda: None)
@@ -59,6 +61,9 @@ class _Daemon:
 
     def banner(self) -> bytes:
         return b"device::"
+
+    def trusts(self, token: bytes, signature: bytes) -> bool:
+        return signature[:1] == b"y"
 
     def start(self, service: Service, stream: ClientStream) -> _EchoSession:
         assert service.grace_s >= 0
@@ -137,7 +142,7 @@ class _Sink(io.BytesIO):
 @cache
 def _storage(_: int) -> Storage:
     storage = Storage(work.folder("phone"))
-    storage.create(["sh"])
+    storage.create()
     return storage
 
 
@@ -156,6 +161,13 @@ def phone_storage() -> Storage:
 def sync_service(data: bytes) -> None:
     """The requests of adb's sync service."""
     SyncService(phone_storage(), io.BytesIO(data), _Sink()).run()
+
+
+def adb_key(data: bytes) -> None:
+    """A public key's file, with a signature behind it after a null byte."""
+    text, _, signature = data.partition(b"\0")
+    with contextlib.suppress(ValueError):
+        PublicKey.parse(text).signed(bytes(TOKEN_BYTES), signature)
 
 
 # Our own side

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bundler.bundle import Bundle
 from bundler.device.server import private_adb_server
-from bundler.fetch import decode_answers
+from bundler.pipeline.fetch import decode_answers
 from bundler.qa.questions import read_squad
-from bundler.reference import CHUNK, reference_logits
 from bundler.resources import DEMO_QUESTIONS
+from bundler.runs.reference import CHUNK, reference_logits
 from tests.deploying import quiet
 from tests.load.commands import Ran, command
 from tests.load.material import demo_bundle, phone_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bundler.bundle import read_bundle
 from bundler.device.server import private_adb_server
-from bundler.run import newest_run
+from bundler.runs.record import newest_run
 from tests.load.commands import Ran, command
 from tests.load.material import FAST, phone_of, write_squad, wrong_windows
 

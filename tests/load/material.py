@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import layout
-from bundler.build import BuildRequest, build_bundle
 from bundler.bundle import Bundle
 from bundler.device.chunks import chunks_of
 from bundler.device.outputs import load
 from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.resources import DEMO_MODEL, DEMO_TOKENIZER
-from bundler.run import Run
+from bundler.runs.record import Run
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
@@ -49,7 +49,8 @@ def demo_bundle(out: Path, questions: Sequence[Question]) -> Bundle:
     """The demo model with these questions."""
 
     request = BuildRequest(
-        QuestionSet(tuple(questions), may_be_unanswerable=False), DEMO_MODEL, DEMO_TOKENIZER, known_socs()[DEFAULT],
+        questions=QuestionSet(tuple(questions), may_be_unanswerable=False),
+        model=DEMO_MODEL, tokenizer=DEMO_TOKENIZER, soc=known_socs()[DEFAULT],
         recipe=Recipe("fp32", converter="built-in"),
     )  # fmt: skip
     return build_bundle(request, out, quiet)

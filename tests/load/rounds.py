@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.bundle import Bundle
-from bundler.deploy import DeployRequest, deploy_bundle
 from bundler.device.phone import AdbServer
 from bundler.device.server import private_adb_server
-from bundler.fetch import FetchRequest, fetch_answers
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.types import Question
 from tests.deploying import quiet
 from tests.load.census import SETTLE_S, Census, marked, phone_files, processes_of, settled, take
@@ -121,9 +121,9 @@ def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> No
         command("deploy", *at, "--restart", "--chunk", "4", adb_port=server.port)
         count = len(command("fetch-answers", *at, adb_port=server.port).document["answers"])
     else:
-        request = DeployRequest("cpu", [serial], chunk=4, restart=True, timeout_s=TIMEOUT_S)
+        request = DeployRequest(runtime="cpu", devices=[serial], chunk=4, restart=True, timeout_s=TIMEOUT_S)
         deploy_bundle(bundle.path, server, request, quiet)
-        fetched = fetch_answers(bundle.path, server, FetchRequest([serial], timeout_s=TIMEOUT_S), quiet)
+        fetched = fetch_answers(bundle.path, server, FetchRequest(devices=[serial], timeout_s=TIMEOUT_S), quiet)
         count = sum(1 for _ in fetched.answered())
     if count != len(bundle.questions):
         raise RuntimeError(f"{count} answers to {len(bundle.questions)} questions")

@@ -20,13 +20,17 @@ from typing import NoReturn, TypeVar
 import adbutils
 import pytest
 
+from bundler.device.server import user_key
 from bundler.virtual import adbd
-from bundler.virtual import shell as shell_package
+from bundler.virtual import shell as shell_module
 from bundler.virtual.faults import parse_faults
 from bundler.virtual.machine import Machine
+from bundler.virtual.processes import adopt_orphans
 from bundler.virtual.storage import Storage
 
 DEADLINE_S = 30
+ADB = str(Path(adbutils.__file__).parent / "binaries/adb")
+"""The adb that adbutils brings along (36.0.0), whichever the PATH has."""
 T = TypeVar("T")
 PROPERTIES = {
     "ro.product.name": "virtual",
@@ -59,8 +63,10 @@ async def _serve(root: Path, port_file: Path, shell: str, faults: Sequence[str])
 
     storage = Storage(root)
     machine = Machine(storage, PROPERTIES, faults=parse_faults(faults))
-    storage.create(shell_package.names(machine))
-    serving = adbd.serve(machine, 0, ready=ready, run_shell=SHELLS[shell])
+    storage.create()
+    shell_module.install(machine)
+    adopt_orphans()
+    serving = adbd.serve(machine, 0, ready=ready, run_shell=SHELLS[shell], open_to_all=True)
     task = asyncio.ensure_future(serving)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
@@ -151,18 +157,19 @@ class Adb:
             "ANDROID_USER_HOME": str(self.home),
             "ANDROID_ADB_SERVER_PORT": str(self.port),
             "ANDROID_SERIAL": self.serial,
+            "ADB_VENDOR_KEYS": str(user_key()),
             "ADB_USB": "0",  # a server that finds no USB takes 3 s over it
             "ADB_MDNS": "0",
             "ADB_EMU": "0",
         }
 
     def start(self, *arguments: str | Path, **options: object) -> "subprocess.Popen[bytes]":
-        command = [adbutils.adb_path(), *map(str, arguments)]
+        command = [ADB, *map(str, arguments)]
         return subprocess.Popen(command, env=self.environment, **options)  # type: ignore[call-overload,no-any-return]
 
     def run(self, *arguments: str | Path, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            [adbutils.adb_path(), *map(str, arguments)],
+            [ADB, *map(str, arguments)],
             env=self.environment,
             input=stdin,
             capture_output=True,

@@ -30,7 +30,7 @@ def alive(pid: int) -> bool:
         return True
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ends while it is read
         return False
 
 
@@ -69,8 +69,8 @@ class TestShell:
         assert adb.run("shell", "-T", "[ -t 0 ] || [ -t 1 ] || exit 5").returncode == 5
 
     def test_the_environment_is_the_phones(self, adb: Adb) -> None:
-        line = adb.run("shell", "umask; echo $HOME $TMPDIR $USER $HOSTNAME").stdout.split()
-        assert line == [b"0000", b"/", b"/data/local/tmp", b"shell", b"pineapple"]
+        line = adb.run("shell", "umask; echo $USER $HOSTNAME").stdout.split()
+        assert line == [b"0000", b"shell", b"pineapple"]
 
     def test_nothing_of_the_daemon_is_open_in_a_session(self, adb: Adb) -> None:
         if sys.platform != "linux":
@@ -127,7 +127,13 @@ def own(any_adb: Adb, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
 
 
 class TestOwnShell:
-    """The phone's own shell in the daemon's sessions: its language has tests of its own."""
+    """The phone's own shell in the daemon's sessions: the host's, confined."""
+
+    def test_where_it_is(self, own: tuple[Adb, Daemon]) -> None:
+        adb, daemon = own
+        done = adb.run("shell", "pwd; echo $HOME $TMPDIR $PATH; cd /data/local/tmp && pwd; echo x/data/local/tmp")
+        root, tmp = f"{daemon.root}", f"{daemon.tmp}"
+        assert done.stdout.decode().split() == [root, root, tmp, f"{root}/system/bin", tmp, "x/data/local/tmp"]
 
     def test_streams_and_exit_code(self, own: tuple[Adb, Daemon]) -> None:
         done = own[0].run("shell", "echo out; echo err >&2; exit 7")
@@ -142,12 +148,12 @@ class TestOwnShell:
         assert adb.run("shell", "sha256sum /data/local/tmp/data").stdout.split()[0] == digest
 
     def test_a_pushed_script_runs(self, own: tuple[Adb, Daemon], tmp_path: Path) -> None:
-        (tmp_path / "script").write_text("#!/system/bin/sh\necho $1 $(pwd)\nexit 4\n")
+        (tmp_path / "script").write_text("#!/bin/sh\necho $1 $(pwd)\nexit 4\n")
         (tmp_path / "script").chmod(0o755)
-        adb, _ = own
+        adb, daemon = own
         adb.run("push", tmp_path / "script", "/data/local/tmp/script")
         done = adb.run("shell", "cd /data/local/tmp && ./script 'a b'")
-        assert (done.stdout, done.returncode) == (b"a b /data/local/tmp\n", 4)
+        assert (done.stdout, done.returncode) == (f"a b {daemon.tmp}\n".encode(), 4)
 
     def test_a_killed_client_ends_all_that_it_waited_for(self, own: tuple[Adb, Daemon]) -> None:
         adb, daemon = own

@@ -1,12 +1,11 @@
 """Each fault of the virtual phone, as the genuine adb sees it."""
 
 import contextlib
-import io
 import math
 import re
 import subprocess
 import sys
-import tarfile
+import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from bundler.cli import main
-from bundler.errors import UsageError
+from bundler.device.server import user_key
+from bundler.errors import UsageError, VirtualPhoneFailed
 from bundler.soc import known_socs
 from bundler.virtual.faults import KINDS, Faults, parse_faults
 from bundler.virtual.life import Life
 from bundler.virtual.link import Way
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
-from tests.virtual.conftest import DEADLINE_S, Adb, wait_for
+from bundler.virtual.processes import descendants
+from tests.virtual.conftest import ADB, DEADLINE_S, Adb, adb_servers, wait_for
 
 DOCS = Path(__file__).parents[2] / "docs/virtual-phone.md"
 INPUTS = 3
@@ -38,8 +39,8 @@ class Faulty:
 
     @property
     def tmp(self) -> Path:
-        """The host's folder that is the phone's /data/local/tmp."""
-        return self.phone.state / "storage/data/local/tmp"
+        """The host's folder that is the phone's /data/local/tmp, as its daemon sees it."""
+        return Path(f"/proc/{self.phone.pid}/root{self.phone.state.resolve()}/storage/data/local/tmp")
 
     def sh(self, script: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         return self.adb.run("shell", "-T", script, stdin=stdin)
@@ -150,10 +151,10 @@ class TestLife:
     def test_each_of_many_counts_once_and_one_is_the_first(self, tmp_path: Path) -> None:
         script = (
             "import sys; from pathlib import Path; from bundler.virtual.life import Life\n"
-            "life = Life.__new__(Life); life._folder = Path(sys.argv[1])\n"
+            "life = Life(Path(sys.argv[1]), 0)\n"
             "print(*[life.count('inference') for _ in range(50)], life.once('fault'))"
         )
-        Life(tmp_path / "life")
+        Life.begin(tmp_path / "life")
         command = [sys.executable, "-c", script, str(tmp_path / "life")]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         words = " ".join(process.communicate(timeout=DEADLINE_S)[0] for process in processes).split()
@@ -161,8 +162,8 @@ class TestLife:
         assert words.count("True") == 1
 
     def test_a_new_one_remembers_nothing(self, tmp_path: Path) -> None:
-        assert Life(tmp_path / "life").once("x")
-        again = Life(tmp_path / "life")
+        assert Life.begin(tmp_path / "life").once("x")
+        again = Life.begin(tmp_path / "life")
         assert again.once("x")
         assert not again.once("x")
 
@@ -230,7 +231,8 @@ class TestCuts:
         phone = start("cut-in:1000000")
         data = bytes(3_000_000)
         assert phone.sh("cat >/data/local/tmp/data", data).returncode != 0
-        wait_for(lambda: (phone.tmp / "data").stat().st_size <= 1_000_000)
+        written = phone.tmp / "data"
+        assert not written.exists() or written.stat().st_size <= 1_000_000
         assert phone.connect().sh("cat >/data/local/tmp/data", data).returncode == 0
         assert (phone.tmp / "data").read_bytes() == data
 
@@ -253,7 +255,7 @@ class TestCuts:
         phone = start("run-time:200", "cut-run:1")
         assert phone.sh(f"{RUN}; echo after >ended").returncode != 0
         phone.connect()
-        wait_for(lambda: phone.sh("pidof snpe-net-run").returncode)
+        wait_for(lambda: not descendants(phone.phone.pid))
         assert not (phone.tmp / "ended").exists()
 
     def test_while_it_runs(self, start: Start) -> None:
@@ -267,15 +269,13 @@ class TestCuts:
 class TestRestart:
     def test_processes_die_and_files_stay(self, start: Start) -> None:
         phone = start("run-time:0", "restart:1:0.3")
-        boot = phone.sh("cat /proc/sys/kernel/random/boot_id").stdout
         (phone.tmp / "job.sh").write_text(f"{RUN}\necho $? >ended\n")
         job = "setsid sh job.sh </dev/null >/dev/null 2>&1 & sleep 20; echo $? >waited"
         begin = time.monotonic()
         assert phone.sh(f"cd /data/local/tmp; {job}").returncode != 0
         assert time.monotonic() - begin < 10
         phone.connect()
-        assert phone.sh("cat /proc/sys/kernel/random/boot_id").stdout not in (boot, b"")
-        assert phone.sh("ps -o NAME").stdout.split()[1:] == [b"ps"]
+        assert descendants(phone.phone.pid) == []
         assert {name[:8] for name in phone.outputs()} == {"Result_0"}
         assert not (phone.tmp / "ended").exists()
         assert not (phone.tmp / "waited").exists()
@@ -333,6 +333,20 @@ class TestStates:
         wait_for(lambda: phone.state() == "device")
         assert phone.sh("echo hi").stdout == b"hi\n"
 
+    def test_a_client_with_many_keys(self, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """adb draws the order of its keys: the trusted one is seldom the last of six."""
+        trusted, others = user_key(), [tmp_path / f"key{number}" for number in range(5)]
+        for other in others:
+            subprocess.run([ADB, "keygen", other], check=True, capture_output=True, timeout=DEADLINE_S)
+        monkeypatch.setattr("tests.virtual.conftest.user_key", lambda: ":".join(map(str, [trusted, *others])))
+        phone = start("unauthorized:3", connect=False)
+        (tmp_path / "home").mkdir()
+        with adb_servers(tmp_path / "home") as adb:
+            theirs = Faulty(phone.phone, Adb(adb.port, adb.home, phone.phone.serial))
+            theirs.adb.run("connect", phone.phone.serial)
+            assert theirs.state() == "unauthorized"
+            wait_for(lambda: theirs.state() == "device")
+
     def test_offline_for_a_while(self, start: Start) -> None:
         phone = start("offline:1", connect=False)
         connecting = phone.adb.start("connect", phone.phone.serial, stdout=subprocess.DEVNULL)
@@ -368,10 +382,10 @@ class TestStates:
 class TestTools:
     def test_a_tool_that_is_missing(self, start: Start) -> None:
         phone = start("lacks:gzip", "lacks:setsid")
-        done = phone.sh("gzip -c list; echo $?; ls /system/bin/setsid; setsid true; command -v gzip; zcat --help")
-        assert done.stdout == b"127\n"
-        assert b"gzip: inaccessible or not found" in done.stderr
-        assert b"setsid: inaccessible or not found" in done.stderr
+        done = phone.sh(
+            "gzip -c list; echo $?; setsid true; echo $?; command -v gzip setsid; zcat --help >/dev/null; echo $?"
+        )
+        assert done.stdout.split() == [b"127", b"127", b"0"]
 
     def test_options_that_are_missing(self, start: Start) -> None:
         phone = start("lacks:tar-z", "lacks:sha256sum-c")
@@ -379,7 +393,7 @@ class TestTools:
         for command in ("tar -czf x list", "tar czf x list"):
             done = phone.sh(f"{work} {command}")
             assert (done.returncode, done.stderr) == (1, b"tar: Unknown option 'z' (see \"tar --help\")\n")
-        assert phone.sh(f"{work} tar -cf x list; gzip x; tar -xf x.gz").stderr == b"tar: Not tar\n"
+        assert phone.sh(f"{work} tar -cf x list && gzip x").returncode == 0
         assert phone.sh(f"{work} sha256sum list | sha256sum -c -").stderr.startswith(b"sha256sum: Unknown option 'c'")
         assert b"Unknown option 'check'" in phone.sh(f"{work} sha256sum --check list").stderr
         assert phone.sh(f"{work} gzip -dc x.gz | tar -xf - && sha256sum list").returncode == 0
@@ -402,60 +416,48 @@ class TestTools:
         assert abs(told - seconds - time.time()) < 10
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
-    """A tar archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
+def small_disks() -> bool:
+    """Whether this computer lets its user have a small disk."""
+    script = (
+        "import sys; from pathlib import Path; from bundler.virtual.disk import make_small\n"
+        "make_small(Path(sys.argv[1]), 1)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "disk").mkdir()
+        return (
+            subprocess.run(
+                [sys.executable, "-c", script, f"{folder}/disk"], capture_output=True, check=False
+            ).returncode
+            == 0
+        )
 
 
+@pytest.mark.skipif(not small_disks(), reason="this computer allows nobody but root a mount namespace")
 class TestDisk:
-    """What the tools say is what genuine toybox 0.8.9 said on a tmpfs of 64 KiB; the shell's own `cat` was not seen."""
+    """A tmpfs: the tools fail as on any full disk. It counts in pages of 4 KiB."""
 
     @pytest.mark.parametrize(
-        ("command", "status", "message", "kept"),
-        [
-            ("cat >x", 1, "/system/bin/sh: cat: write: No space left on device", 65_536),
-            ("cat >>x", 1, "/system/bin/sh: cat: write: No space left on device", 65_536),
-            ("cat -u >x", 1, "cat: xwrite: No space left on device", 65_536),
-            ("tee x >/dev/null", 1, "", 65_536),
-            ("dd of=x status=none", 1, "dd: x: write error: No space left on device", 65_536),
-            ("gzip -1 | gzip -dc >x", 1, "gzip: write: No space left on device", 65_536),
-            ("tar -xf - x", 0, "", 3),
-            ("sort -o x", 2, "sort: xwrite: No space left on device", 65_536),
-        ],
+        "command", ["cat >x", "cat >>x", "dd of=x status=none", "gzip -1 | gzip -dc >x", "tee x >y"]
     )
-    def test_what_is_written_ends_there(self, start: Start, command: str, status: int, message: str, kept: int) -> None:
+    def test_what_is_written_ends_there(self, start: Start, command: str) -> None:
         phone = start("disk:65536", connect=False).connect()
-        stdin = tar_of({"x": b"hi\n"}) if command.startswith("tar") else bytes(200_000)
-        done = phone.sh(f"cd /data/local/tmp; {command}", stdin)
-        assert (done.returncode, done.stderr.decode().strip()) == (status, message)
-        assert (phone.tmp / "x").stat().st_size == kept
+        done = phone.sh(f"cd /data/local/tmp; {command}", bytes(200_000))
+        assert done.returncode != 0
+        assert b"No space left on device" in done.stderr
+        assert sum(path.stat().st_size for path in phone.tmp.iterdir()) <= 65_536
+        assert phone.sh("cd /data/local/tmp; df -k .").stdout.split()[10] == b"0"
+        assert phone.sh("cd /data/local/tmp; rm -f x y; echo hi >e; cat e").stdout == b"hi\n"
 
-    def test_archives(self, start: Start) -> None:
-        phone = start("disk:65536", connect=False).connect()
-        done = phone.sh("cd /data/local/tmp; tar -xf -", tar_of({"a": b"a", "big": bytes(200_000)}))
-        assert (done.returncode, done.stderr) == (1, b"tar: No space left on device\ntar: had errors\n")
-        assert {path.name: path.stat().st_size for path in phone.tmp.iterdir()}["big"] == 65_535
-        phone.sh("cd /data/local/tmp; rm big; head -c 40000 /dev/zero >b")
-        done = phone.sh("cd /data/local/tmp; tar -cf t b")
-        assert (done.returncode, done.stderr) == (1, b"tar: short write\n")
-
-    def test_a_full_disk(self, start: Start) -> None:
-        phone = start("disk:65536", connect=False).connect()
-        assert phone.sh("cd /data/local/tmp; head -c 65536 /dev/zero >fill; df -k .").stdout.split()[10] == b"0"
-        done = phone.sh("cd /data/local/tmp; echo hi >e; echo $?; printf hi >e; mkdir q; sha256sum fill >e; ls -s e")
-        assert done.stderr.decode().splitlines() == [
-            "/system/bin/sh: echo: write: No space left on device",
-            "/system/bin/sh: printf: write: No space left on device",
-            "sha256sum: write: No space left on device",
-        ]
-        assert phone.sh("cd /data/local/tmp; cp fill q/copy; echo $?; stat -c %s q/copy").stdout == b"0\n0\n"
-        assert phone.sh("cd /data/local/tmp; rm fill; echo hi >e; cat e; df -k .").stdout.split()[0] == b"hi"
+    def test_what_was_there_stays(self, start: Start, tmp_path: Path) -> None:
+        tmp = tmp_path / "phone0/storage/data/local/tmp"
+        (tmp / "folder").mkdir(parents=True)
+        (tmp / "folder/file").write_bytes(bytes(10_000))
+        phone = start("disk:8192", connect=False).connect()
+        assert (
+            phone.sh("cd /data/local/tmp; wc -c <folder/file; head -c 8192 /dev/zero >x && echo fits").stdout
+            == b"10000\nfits\n"
+        )
+        assert phone.sh("cd /data/local/tmp; echo more >y").returncode != 0
 
     def test_push(self, start: Start, tmp_path: Path) -> None:
         phone = start("disk:300000", connect=False).connect()
@@ -467,13 +469,19 @@ class TestDisk:
         assert [path.name for path in phone.tmp.iterdir()] == ["one"]
 
     def test_outputs_of_a_run(self, start: Start) -> None:
-        phone = start("disk:150", "run-time:0", connect=False).connect().with_inputs()
+        phone = start("disk:30000", "run-time:0", connect=False).connect().with_inputs()
         done = phone.sh(RUN)
         assert done.returncode == 1
         assert b"No space left on device" in done.stderr
-        assert 0 < sum(map(len, phone.outputs().values())) < INPUTS * 2 * 16
+        assert len(phone.outputs()) < INPUTS * 2
 
-    def test_a_file_with_two_names_counts_once(self, start: Start) -> None:
-        phone = start("disk:100000", connect=False).connect()
-        done = phone.sh("cd /data/local/tmp; head -c 60000 /dev/zero >a; ln a b; head -c 40000 /dev/zero >c; df -k .")
-        assert (done.returncode, done.stdout.split()[8:11]) == (0, [b"97", b"97", b"0"])
+
+def test_a_small_disk_that_cannot_be_had_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bundler.virtual.disk as disk\n"
+        "def refuse(*_):\n    raise PermissionError(1, 'Operation not permitted')\n"
+        "disk.make_small = refuse\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(VirtualPhoneFailed, match="needs a mount namespace"):
+        start_phone(known_socs()["SM8650"], 0, tmp_path / "phone", faults=["disk:1000"])

@@ -6,16 +6,17 @@ from itertools import islice
 from pathlib import Path
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
-from bundler.qa.notes import Notes
 from bundler.qa.questions.entry import Reading
 from bundler.qa.questions.formats import read_json_lines, read_plain, read_squad_json, says_version_2
 from bundler.qa.questions.ids import Seen
 from bundler.qa.questions.table import read_table
 from bundler.qa.questions.text import check_text
+from bundler.qa.warnings import Notes
 from bundler.types import Question, QuestionSet
 
 __all__ = ["QuestionSource", "check_text", "open_questions", "read_squad"]
 
+WITH_PANDAS = {".parquet": "parquet", ".xlsx": "excel", ".xls": "excel"}  # formats that pandas reads
 KINDS = {".json": "SQuAD JSON", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".csv": "a table", ".tsv": "a table"}
 
 
@@ -69,7 +70,7 @@ def open_questions(
     path: Path, *, limit: int | None = None, notes: Notes | None = None, may_be_unanswerable: bool | None = None,
     columns: Mapping[str, str] | None = None, context: Path | None = None,
 ) -> QuestionSource:  # fmt: skip
-    """The questions of a file: SQuAD JSON, JSON lines or a table by its name's end; one a line with `context`.
+    """The questions of a file: JSON, JSON lines or a table by its name's end; one a line with `context`.
 
     `columns` maps the fields of a table to the names of its columns.
 
@@ -94,6 +95,10 @@ def open_questions(
     else:
         known = ", ".join(f"{end} ({each})" for end, each in KINDS.items())
         hint = "One question a line about one text: --context-file TEXT --questions-file FILE."
+        if reader := WITH_PANDAS.get(path.suffix.lower()):
+            read_as = f"pandas.read_{reader}('{path.name}')"
+            write_as = f"to_json('{path.stem}.jsonl', orient='records', lines=True)"
+            hint = f'Convert it: python -c "import pandas; {read_as}.{write_as}"'
         raise QuestionsInvalid(path, f"is of no known kind: files of questions end in {known}", hint)
     return QuestionSource(path, read, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable)
 

@@ -1,15 +1,18 @@
 """One question from the fields that every format has: id, question, context, title, answers, is_impossible."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.notes import Notes
 from bundler.qa.questions.text import check_text, check_unicode
+from bundler.qa.warnings import Notes
 from bundler.types import Question
 
 FIELDS = ("id", "question", "context", "title", "answers", "is_impossible")
+OTHER_NAMES = {"answers": ("answer", "answer_text")}  # a field's names in files that others wrote
+YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 Known = tuple[str, int | None]  # an answer, and where it is said to begin
 
 
@@ -19,20 +22,24 @@ class Reading:
 
     notes: Notes
     is_version_2: bool = False
+    count: int = 0  # questions so far
 
 
 def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_id: str | None = None) -> Question:
     """The question in `fields`; `where` names their place and is put before the field's name.
 
-    `made_id` is the id where there is none.
+    `made_id` is the id where there is none, or else the question's number in the file makes it.
 
     Raises:
         QuestionsInvalid
     """
     if not isinstance(fields, dict):
         raise QuestionsInvalid(path, f"{where.rstrip('.: ')} is not an object")
-    if made_id is not None and fields.get("id") in (None, ""):
-        fields = {**fields, "id": made_id}
+    reading.count += 1
+    fields = {name: _plain(value) for name, value in fields.items()}
+    fields |= _by_other_names(fields)
+    if fields.get("id") in (None, ""):
+        fields["id"] = made_id or f"question-{reading.count}"
     key = str(field(path, where, fields, "id", (str, int)))
     check_unicode(path, f"{where}id", key)
     title = str(fields.get("title") or "")
@@ -42,6 +49,8 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     context = field(path, where, fields, "context", str)
     check_text(path, f"{where}context", context)
     impossible = fields.get("is_impossible")
+    if isinstance(impossible, (str, int)):
+        impossible = YES_NO.get(str(impossible).strip().lower(), impossible)
     if impossible is not None and not isinstance(impossible, bool):
         raise QuestionsInvalid(path, f"{where}is_impossible is neither true nor false")
     known = _known(path, where, fields.get("answers"))
@@ -56,6 +65,34 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
     if answers and impossible is None:
         impossible = False
     return Question(key, text, context, title, answers, impossible)
+
+
+def _by_other_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are missing under their own name and given under another."""
+    return {
+        name: fields[other]
+        for name, others in OTHER_NAMES.items()
+        for other in reversed(others)
+        if fields.get(name) is None and fields.get(other) is not None
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The value as its writer meant it: pandas makes NaN of what is missing, and 35.0 of 35."""
+    if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
+        return None if math.isnan(value) else int(value)
+    return value
+
+
+def _text(value: Any) -> Any:
+    """A number as text."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _start(value: Any) -> Any:
+    """A whole number, however it is written."""
+    value = _plain(value)
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else value
 
 
 def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
@@ -79,7 +116,10 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
     Raises:
         QuestionsInvalid
     """
-    if isinstance(answers, str):
+    if isinstance(answers, dict) and isinstance(answers.get("text"), str):
+        if not isinstance(answers.get("answer_start"), list):
+            answers = [answers]
+    elif isinstance(answers := _text(answers), str):
         answers = [answers]
     if isinstance(answers, dict):
         texts = answers.get("text", [])
@@ -94,6 +134,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
     found = []
     for number, answer in enumerate(answers):
         text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (answer, None)
+        text, start = _text(_plain(text)), _start(start)
         if not isinstance(text, str):
             raise QuestionsInvalid(path, f"{where}answers[{number}] is neither a text nor an object with `text`")
         check_unicode(path, f"{where}answers[{number}]", text)

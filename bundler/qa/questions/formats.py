@@ -5,32 +5,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bundler.errors import QuestionsInvalid
-from bundler.qa.questions.entry import Reading, field, question_of
+from bundler.errors import QUESTION_HINTS, QuestionsInvalid
+from bundler.qa.questions.entry import FIELDS, OTHER_NAMES, Reading, field, question_of
 from bundler.qa.questions.json_stream import LARGEST, JsonStream
 from bundler.qa.questions.text import check_text, lines_of, pieces_of
 from bundler.types import Question
 
-LINES_HINT = "JSON lines are one object a line: id, question, context, answers (a list of texts)."
+LINES_HINT = QUESTION_HINTS[".jsonl"]
+NEEDED = ("question", "context")
+KEPT = {*FIELDS, *(name for names in OTHER_NAMES.values() for name in names), "qas", "data", "annotations"}
 NO_SQUAD = "is not SQuAD JSON: there is no list `data` at the top"
 
 
 def read_squad_json(path: Path, reading: Reading) -> Iterator[Question]:
-    """The questions of SQuAD JSON, paragraph by paragraph.
+    """The questions of SQuAD JSON, paragraph by paragraph; or those of a list, or of one object after the other.
+
+    The items of a list, and of `data`, may be SQuAD's articles or paragraphs, rows, or Label Studio's tasks.
 
     Raises:
         FileUnreadable, QuestionsInvalid
     """
     stream, found = JsonStream(path), False
+    if stream.peek() == "[":
+        for number in stream.items():
+            yield from _item(path, f"[{number}]", stream, reading)
+        stream.end()
+        return
     _see(stream, "{", path, NO_SQUAD)
     for name in stream.members():
         if name == "data":
             _see(stream, "[", path, NO_SQUAD)
             found = True
             for number in stream.items():
-                yield from _article(path, f"data[{number}]", stream, reading)
+                yield from _item(path, f"data[{number}]", stream, reading)
         elif name == "version":
             reading.is_version_2 = _is_version_2(stream.value())
+        elif name in NEEDED:
+            yield from _objects(path, reading)
+            return
         else:
             stream.skip()
     stream.end()
@@ -38,12 +50,22 @@ def read_squad_json(path: Path, reading: Reading) -> Iterator[Question]:
         raise QuestionsInvalid(path, NO_SQUAD)
 
 
-def _article(path: Path, where: str, stream: JsonStream, reading: Reading) -> Iterator[Question]:
+def _objects(path: Path, reading: Reading) -> Iterator[Question]:
+    """The questions of JSON lines, and of one object, on however many lines."""
+    stream, number = JsonStream(path), 0
+    while stream.peek():
+        number += 1
+        yield question_of(path, f"object {number}: ", stream.value(), reading)
+
+
+def _item(path: Path, where: str, stream: JsonStream, reading: Reading) -> Iterator[Question]:
     _see(stream, "{", path, f"{where} is not an object")
-    title, found = "", False
+    title, found, fields = "", False, {}
     for name in stream.members():
         if name == "title":
             title = str(stream.value() or "")
+        elif name in KEPT:
+            fields[name] = stream.value()
         elif name == "paragraphs":
             found = True
             _see(stream, "[", path, f"{where}.paragraphs is of the wrong kind")
@@ -51,8 +73,27 @@ def _article(path: Path, where: str, stream: JsonStream, reading: Reading) -> It
                 yield from _paragraph(path, f"{where}.paragraphs[{number}].", stream.value(), title, reading)
         else:
             stream.skip()
-    if not found:
+    if found:
+        return
+    if "qas" in fields:
+        yield from _paragraph(path, f"{where}.", fields, title, reading)
+    elif "annotations" in fields and isinstance(fields.get("data"), dict):
+        yield question_of(path, f"{where}.data.", _task(fields), reading)
+    elif "question" in fields or "context" in fields:
+        yield question_of(path, f"{where}.", {**fields, "title": title}, reading)
+    else:
         raise QuestionsInvalid(path, f"{where}.paragraphs is missing")
+
+
+def _task(item: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a task that Label Studio exports: what is marked in its text is an answer."""
+    data, annotations = item["data"], item["annotations"]
+    found = [one for one in annotations if isinstance(one, dict)] if isinstance(annotations, list) else []
+    results = [one.get("result") for one in found if not one.get("was_cancelled")]
+    marks = [mark for marks in results if isinstance(marks, list) for mark in marks if isinstance(mark, dict)]
+    values = [value for mark in marks if isinstance(value := mark.get("value"), dict)]
+    answers = [{"text": value["text"], "answer_start": value.get("start")} for value in values if "text" in value]
+    return {"id": item.get("id"), "context": data.get("text"), **data, "answers": answers or data.get("answers")}
 
 
 def _see(stream: JsonStream, mark: str, path: Path, otherwise: str) -> None:
@@ -77,6 +118,8 @@ def says_version_2(path: Path) -> bool:
         FileUnreadable, QuestionsInvalid
     """
     stream = JsonStream(path)
+    if stream.peek() != "{":
+        return False
     for name in stream.members():
         if name == "version":
             return _is_version_2(stream.value())

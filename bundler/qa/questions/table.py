@@ -2,45 +2,51 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.questions.entry import FIELDS, Reading, question_of
+from bundler.qa.questions.entry import FIELDS, OTHER_NAMES, Reading, question_of
 from bundler.qa.questions.text import lines_of
 from bundler.types import Question
 
 NEEDED = ("question", "context")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 COLUMNS_HINT = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
+EXCEL = re.compile(r'"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # its first line, where it names the separator
 LONGEST = 1 << 26  # characters of a cell
-YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iterator[Question]:
     """The table's questions; `columns` gives a field's column where it has another name.
 
-    A question without id is called by its line. The cell of `answers` is a text, or JSON as in SQuAD.
+    A first line `sep=;`, as Excel writes it, names the separator. Blanks after a separator are no part of a cell. A
+    question without id is called by its line. The cell of `answers` is a text, or JSON as in SQuAD.
 
     Raises:
         FileUnreadable, QuestionsInvalid
     """
     lines = lines_of(path)
-    head = next(lines, "")
+    head, skipped = next(lines, ""), 0
+    separators = tuple(SEPARATORS)
+    if named := EXCEL.fullmatch(head):
+        separators, head, skipped = (named[1],), next(lines, ""), 1
     names = {name: columns.get(name, name) for name in FIELDS}
     csv.field_size_limit(LONGEST)
     try:
-        separator = _separator(path, head, [names[name] for name in NEEDED])
+        separator = _separator(path, head, [names[name] for name in NEEDED], separators)
     except csv.Error as error:
         raise QuestionsInvalid(path, f"its first line is no line of a table: {error}", COLUMNS_HINT) from error
-    rows = csv.reader(chain([head], lines), delimiter=separator, strict=True)
+    rows = csv.reader(chain([head], lines), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(rows)]
+        names |= {name: other for name in FIELDS for other in _other_names(name, columns, header)}
         places = {name: header.index(column) for name, column in names.items() if column in header}
         _check_header(path, header, columns)
-        begin = rows.line_num + 1
+        begin = skipped + rows.line_num + 1
         for row in rows:
             where = f"line {begin}"
             if any(cell.strip() for cell in row):
@@ -49,15 +55,18 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
                     raise QuestionsInvalid(path, what, f"Put cells that hold {SEPARATORS[separator]} in quotes.")
                 cells = {name: row[place] for name, place in places.items()}
                 yield question_of(path, f"{where}: ", _fields(path, where, cells), reading, made_id=f"line-{begin}")
-            begin = rows.line_num + 1
+            begin = skipped + rows.line_num + 1
     except csv.Error as error:
         hint = "Put cells with quotes or line ends in quotes, and double the quotes in them."
-        raise QuestionsInvalid(path, f"line {rows.line_num} is no line of a table: {error}", hint) from error
+        raise QuestionsInvalid(path, f"line {skipped + rows.line_num} is no line of a table: {error}", hint) from error
 
 
-def _separator(path: Path, head: str, needed: Sequence[str]) -> str:
+def _separator(path: Path, head: str, needed: Sequence[str], separators: Sequence[str]) -> str:
     """What separates the columns: that which finds those that are needed."""
-    found = {each: [name.strip() for name in next(csv.reader([head], delimiter=each))] for each in SEPARATORS}
+    found = {
+        each: [name.strip() for name in next(csv.reader([head], delimiter=each, skipinitialspace=True), [])]
+        for each in separators
+    }
     for separator, names in found.items():
         if set(needed) <= set(names):
             return separator
@@ -68,6 +77,13 @@ def _separator(path: Path, head: str, needed: Sequence[str]) -> str:
     else:
         said = f"its first line is {head.strip()[:80]!r}, in which nothing separates columns"
     raise QuestionsInvalid(path, f"has no column {missing!r}: {said}", COLUMNS_HINT)
+
+
+def _other_names(name: str, columns: Mapping[str, str], header: Sequence[str]) -> Sequence[str]:
+    """The column that holds the field under another name, where nothing else says which it is."""
+    if name in columns or name in header:
+        return ()
+    return [other for other in OTHER_NAMES.get(name, ()) if other in header][:1]
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> None:
@@ -85,8 +101,6 @@ def _check_header(path: Path, header: Sequence[str], columns: Mapping[str, str])
 def _fields(path: Path, where: str, cells: Mapping[str, str]) -> dict[str, Any]:
     """The cells as values; an empty one says nothing."""
     fields: dict[str, Any] = {name: cell for name, cell in cells.items() if cell.strip() or name in NEEDED}
-    if "is_impossible" in fields:
-        fields["is_impossible"] = YES_NO.get(fields["is_impossible"].strip().lower(), fields["is_impossible"])
     answers = fields.get("answers", "")
     if answers.startswith(('["', '[{"', '{"', "[]")):
         try:

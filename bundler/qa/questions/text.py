@@ -1,12 +1,15 @@
 """Text files piece by piece, so that their size does not matter; what is no UTF-8 is said by its byte."""
 
 import codecs
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
 
 PIECE = 1 << 18
+LINE_ENDS = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -39,16 +42,18 @@ def pieces_of(path: Path) -> Iterator[str]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The file's lines with their ends; what ends a line is a line feed, and nothing else.
+    """The file's lines with their ends: line feeds, carriage returns or both, and nothing else.
 
     Raises:
         FileUnreadable, QuestionsInvalid
     """
     rest: list[str] = []
+    whole_ends = io.IncrementalNewlineDecoder(None, translate=False)  # keeps both characters of an end together
     for piece in pieces_of(path):
-        *whole, last = piece.split("\n")
+        text: str = whole_ends.decode(piece, final=not piece)
+        *whole, last = LINE_ENDS.split(text)
         for line in whole:
-            yield "".join([*rest, line, "\n"])
+            yield "".join([*rest, line])
             rest = []
         rest.append(last)
     if line := "".join(rest):

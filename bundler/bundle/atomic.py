@@ -1,0 +1,72 @@
+"""Whole or not at all: a bundle's folder, and files in it, beside their final names until they are done."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bundler import layout
+from bundler.errors import HostStorageFailed, UsageError
+
+
+@contextmanager
+def drafting(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and vanishes when it does not.
+
+    A bundle that is already there is replaced, its runs are kept. Where that fails or is interrupted, the old bundle
+    is back in its place. Where the old bundle cannot be removed, it stays beside the new one as `.NAME.old-PID`.
+
+    Raises:
+        UsageError: `out` is something other than a bundle; HostStorageFailed
+    """
+    if out.exists() and not (out / layout.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already, and is no bundle", "Choose another folder with --out.")
+    draft = out.parent / f".{out.name}.draft-{os.getpid()}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        yield draft
+        _replace(out, draft)
+    except OSError as error:
+        raise HostStorageFailed(error.filename or out, error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(out: Path, draft: Path) -> None:
+    """Renames the draft to `out`. Moves the runs of the old bundle into it, and removes the old bundle."""
+    old = out.parent / f".{out.name}.old-{os.getpid()}"
+    try:
+        if out.exists():
+            out.rename(old)
+        draft.rename(out)
+        if (old / layout.RUNS).exists():
+            (old / layout.RUNS).rename(out / layout.RUNS)
+    except BaseException:
+        if old.exists():
+            if (out / layout.RUNS).exists():
+                (out / layout.RUNS).rename(old / layout.RUNS)
+            if out.exists():
+                out.rename(draft)
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A name beside `path` that becomes `path` when the block ends well.
+
+    Raises:
+        HostStorageFailed
+    """
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise HostStorageFailed(path, error.strerror or str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""What is known of a model, as lines and rows for people."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bundler.bundle import ModelRecord
+from bundler.dlc.encoding import Encoding
+from bundler.dlc.inspect import DlcReport
+from bundler.runs.record import Run
+from bundler.soc import known_socs
+
+
+def model_lines(record: ModelRecord) -> Iterator[str]:
+    """How the model became a DLC: sizes before and after, and what a check found."""
+    after = f"{record.precision} DLC of {record.dlc_bytes / 1e6:.1f} MB"
+    if record.float_bytes is None:
+        yield f"{record.name}: {after}, taken as it is"
+    else:
+        yield f"{record.name}: {record.float_bytes / 1e6:.1f} MB of float32 weights -> {after}, by {record.converter}"
+    if not known_socs()[record.soc].takes(record.precision):
+        yield f"for the CPU and GPU of {record.soc} only: its DSP computes no {record.precision}"
+    if record.calibration is not None:
+        kept = (
+            f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
+        )
+        yield (
+            f"calibrated on {record.calibration.windows} windows of {record.calibration.questions}"
+            f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"
+        )
+    if record.check is not None:
+        check = record.check
+        near = "no correlation" if check.correlation is None else f"correlation {check.correlation:.6f}"
+        ratio = "no ratio" if check.sqnr_db is None else f"{check.sqnr_db:.1f} dB"
+        yield (
+            f"check against float32 on {check.windows} windows (DSP simulator, {record.soc}): {check.equal_answers} of "
+            f"{check.windows} answers equal, {near}, {ratio}"
+        )
+
+
+def run_lines(run: Run) -> Iterator[str]:
+    """What became of a run: a line a phone, and how to go on."""
+    if not run.finished:
+        yield f"running on {', '.join(run.phones)}: `mbqa-bundle fetch-answers` waits for the answers"
+        return
+    for part in run.parts:
+        windows = ", ".join(f"{count} windows on the {runtime}" for runtime, count in part.windows.items())
+        did = f"{windows} in {part.seconds:.1f} s" if windows else "nothing"
+        pushed = f"{part.pushed_bytes / 1e6:.1f} MB pushed"
+        trouble = f"; {part.trouble}" if part.trouble else ""
+        yield f"phone {part.phone} ({part.soc}): {did}, {pushed}{trouble}"
+        if set(part.windows) - {run.settings.runtime}:
+            yield f"phone {part.phone}: the {run.settings.runtime} could not do all of it: fallback"
+    if run.verified is not None:
+        verdict, found = "verified" if run.verified.passed else "not verified", run.verified
+        yield (
+            f"{verdict}: the smallest cosine with float32 over {found.windows} windows is {found.smallest_cosine:.6f}, "
+            f"the threshold {found.threshold:g}"
+        )
+    yield f"ran in {run.seconds:.1f} s: `mbqa-bundle fetch-answers` shows the answers"
+
+
+def report_rows(dlc: Path, report: DlcReport) -> list[tuple[str, str]]:
+    """The facts of a DLC as a whole."""
+    dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in report.parameter_dtypes.items())
+    return [
+        ("file", f"{dlc}, {report.size_bytes:,} bytes"),
+        ("graph", report.graph),
+        ("precision", report.precision),
+        ("parameters", f"{report.parameters:,} ({dtypes}), {report.parameter_bytes:,} bytes"),
+        ("operators", str(len(report.operators))),
+        ("made by", report.converter),
+        *(("history", " ".join((step.tool, step.version)).strip()) for step in report.history[:-1]),
+        ("prepared caches", ", ".join(report.caches) or "none"),
+    ]
+
+
+def tensor_rows(report: DlcReport) -> list[tuple[str, ...]]:
+    return [
+        (tensor.name, role, tensor.dtype, " x ".join(map(str, tensor.shape)), _encoding(tensor.encoding))
+        for role, tensors in (("input", report.inputs), ("output", report.outputs))
+        for tensor in tensors
+    ]
+
+
+def operator_rows(report: DlcReport) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for op in report.operators:
+        outputs = [f"{name}: {dtype}" for name, dtype in zip(op.outputs, op.dtypes, strict=True)]
+        rows.append((op.type, op.name, ", ".join(op.inputs), ", ".join(outputs)))
+    return rows
+
+
+def _encoding(encoding: Encoding | None) -> str:
+    if encoding is None:
+        return ""
+    scale, offset = encoding.scales[0], encoding.offsets[0]
+    axis = "" if encoding.axis is None else f", and {len(encoding.scales) - 1} more on axis {encoding.axis}"
+    return f"{scale:.6g} * (stored + {offset}){axis}"

@@ -1,0 +1,78 @@
+"""Which questions a command line asks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.errors import UsageError
+from bundler.qa.questions import check_text, open_questions
+from bundler.qa.questions.entry import FIELDS
+from bundler.qa.warnings import Notes
+from bundler.resources import DEMO_QUESTIONS
+from bundler.types import Question, Questions, QuestionSet
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `build` that tell of questions, as typed; `may_be_unanswerable` None: as the file says."""
+
+    questions: Path | None = None
+    limit: int | None = None
+    columns: str | None = None
+    context_file: Path | None = None
+    questions_file: Path | None = None
+    question: str | None = None
+    context: str | None = None
+    may_be_unanswerable: bool | None = None
+
+    def open(self, notes: Notes, *, one_may_be_unanswerable: bool) -> Questions:
+        """The questions, of the demo where none were named. What is odd about them is added to `notes`.
+
+        Raises:
+            UsageError: options that do not go together; FileUnreadable, QuestionsInvalid
+        """
+        self._check()
+        if self.question is not None and self.context is not None:
+            check_text("command line", "--question", self.question)
+            check_text("command line", "--context", self.context)
+            said = self.may_be_unanswerable
+            one = Question("question-1", self.question, self.context)
+            return QuestionSet((one,), one_may_be_unanswerable if said is None else said)
+        return open_questions(
+            self.questions_file or self.questions or DEMO_QUESTIONS,
+            limit=self.limit,
+            notes=notes,
+            may_be_unanswerable=self.may_be_unanswerable,
+            columns=columns_of(self.columns) if self.columns else None,
+            context=self.context_file,
+        )
+
+    def _check(self) -> None:
+        if (self.question is None) != (self.context is None):
+            raise UsageError("--question and --context go together", "Give both, or --questions FILE.")
+        if (self.questions_file is None) != (self.context_file is None):
+            raise UsageError("--questions-file and --context-file go together", "Give both, or --questions FILE.")
+        given = {
+            "--questions": self.questions,
+            "--questions-file": self.questions_file,
+            "--question": self.question,
+        }
+        ways = [option for option, value in given.items() if value is not None]
+        if len(ways) > 1:
+            raise UsageError(f"{ways[-1]} does not go with {ways[0]}", "Give one of them.")
+        if self.columns and (self.questions is None or self.questions.suffix.lower() not in (".csv", ".tsv")):
+            raise UsageError("--columns is for tables", "Give a .csv or .tsv file with --questions.")
+
+
+def columns_of(text: str) -> Mapping[str, str]:
+    """The columns by the fields that they hold, from `question=NAME,context=NAME`.
+
+    Raises:
+        UsageError
+    """
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    unknown = [name for name, column in columns.items() if name not in FIELDS or not column]
+    if unknown or len(columns) < len(pairs):
+        raise UsageError(f"--columns {text}: is no list of FIELD=COLUMN", f"Fields are {', '.join(FIELDS)}, each once.")
+    return columns

@@ -1,0 +1,131 @@
+"""How fast a phone is: the same windows again and again, with pauses in which it cools, and its temperatures."""
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundler import __version__
+from bundler.bundle import Bundle, read_bundle
+from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
+from bundler.device.limits import Limit
+from bundler.device.phone import AdbServer
+from bundler.device.probe import PhoneFacts, probe
+from bundler.device.targets import Target, choose_targets
+from bundler.errors import UsageError
+from bundler.evaluation.latency import DIAGVIEW, latency_of
+from bundler.model.sdk import open_sdk
+from bundler.pipeline.deploy import look_at
+from bundler.scheduler.queue import Board
+from bundler.scheduler.worker import Shared, Worker
+from bundler.types import Progress, Runtime
+
+SCHEMA = 1
+WINDOWS = 100
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """On the only phone where `devices` names none. Each run is one start of snpe-net-run on the first `windows` of the
+    bundle's (None: up to WINDOWS); `warm_up` runs come before the `repeats` that count, `cool_down_s` between two."""
+
+    runtime: Runtime = "cpu"
+    devices: Sequence[str] = ()
+    warm_up: int = 1
+    repeats: int = 5
+    cool_down_s: float = 10.0
+    windows: int | None = None
+    perf_profile: str = "burst"
+    sdk: Path | None = None
+    timeout_s: float = 3600.0
+
+
+def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progress) -> Json:
+    """The document (docs/json.md) of a measurement; no run of the bundle is touched.
+
+    Raises:
+        InputError, PhoneError, RunFailed, OutputsInvalid, TimeUp; UsageError: several phones
+    """
+    diagview = open_sdk(request.sdk).tool(DIAGVIEW) if request.sdk else None
+    limit, bundle = Limit(request.timeout_s), read_bundle(path)
+    targets = choose_targets(request.devices, server)
+    if len(targets) != 1:
+        raise UsageError("bench measures one phone at a time", "Give --device once.")
+    chunk = Chunk(0, min(len(bundle.manifest.windows), request.windows or WINDOWS))
+    with tempfile.TemporaryDirectory(prefix="mbqa-bench-") as name:
+        folders, repeats = [], []
+        for number in range(request.warm_up + request.repeats):
+            counts = number >= request.warm_up
+            progress("measuring" if counts else "warming up", number, request.warm_up + request.repeats)
+            if number:
+                limit.pause(request.cool_down_s, "letting the phone cool")
+            folder = Path(name) / str(number)
+            before, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
+            if counts:
+                folders.append(folder)
+                latency = latency_of([folder], request.runtime, diagview)
+                repeats.append({"before": _heat(before), "after": _heat(after), "latency": latency})
+        overall = latency_of(folders, request.runtime, diagview)
+    return {
+        "schema": SCHEMA,
+        "made_by": f"mbqa-bundle {__version__}",
+        "bundle": bundle.id,
+        "model": bundle.manifest.model.name,
+        "precision": bundle.manifest.model.precision,
+        "runtime": request.runtime,
+        "perf_profile": request.perf_profile,
+        "phone": {"name": targets[0].name, "soc": after.soc_model, "model": after.model},
+        "windows": len(chunk),
+        "warm_up": request.warm_up,
+        "cool_down_s": request.cool_down_s,
+        "repeats": repeats,
+        "overall": overall,
+    }
+
+
+def _run_once(
+    bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
+) -> tuple[PhoneFacts, PhoneFacts]:
+    """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone's facts before and
+    after."""
+    folder.mkdir()
+    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk))
+    member = look_at(target, bundle, settings, limit)
+    board = Board([chunk], (), bundle.manifest.windows)
+    with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
+        Worker(member, Shared(bundle, folder, board, limit, _quiet, Path(spool))).work()
+    return member.facts, probe(target.find(limit))
+
+
+def _heat(facts: PhoneFacts) -> Json:
+    return {"hottest_celsius": facts.hottest_celsius, "battery_celsius": facts.battery_celsius}
+
+
+def _quiet(stage: str, done: int, total: int | None, /) -> None:
+    """The repeats are what is told."""
+
+
+COLUMNS = ("repeat", "init ms", "mean ms", "p50", "p90", "p99", "before °C", "after °C")
+
+
+def rows(document: Json) -> list[tuple[str, ...]]:
+    """A row a repeat, and one of all; what is not known is a dash."""
+    each = [
+        (str(number), *_times(one["latency"]), *(_number(one[when]["hottest_celsius"]) for when in ("before", "after")))
+        for number, one in enumerate(document["repeats"], 1)
+    ]
+    return [*each, ("all", *_times(document["overall"]), "", "")]
+
+
+def _times(latency: Json | None) -> tuple[str, ...]:
+    told = latency or {"init_ms": None, "inference_ms": {}}
+    return _number(told["init_ms"]), *(_number(told["inference_ms"].get(key)) for key in ("mean", "p50", "p90", "p99"))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,256 @@
+"""Questions and a model in, a bundle out."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+
+from bundler import __version__, layout
+from bundler.bundle import (
+    SCHEMA,
+    Bundle,
+    CalibrationRecord,
+    FileEntry,
+    Manifest,
+    ModelRecord,
+    Window,
+    drafting,
+    file_entries,
+    read_bundle,
+    read_windows,
+    write_manifest,
+)
+from bundler.errors import ModelInvalid
+from bundler.model.make import PRECISIONS, Job, Made, Recipe, check_converter, make_dlc
+from bundler.model.sdk import Sdk, device_parts, open_sdk
+from bundler.model.simulate import check_simulated, prepare_context
+from bundler.model.sources import ModelSource, embedding_rows, keep_tokenizer, open_model
+from bundler.pipeline.calibration_sample import Sample
+from bundler.pipeline.check import check_dlc
+from bundler.pipeline.inputs import kept_questions, write_windows
+from bundler.qa.features import Windower, load_tokenizer
+from bundler.qa.spans import MAX_ANSWER_TOKENS
+from bundler.qa.warnings import Notes
+from bundler.resources import TEMPLATES
+from bundler.runs.reference import keep_reference
+from bundler.soc import DEFAULT, Soc, known_socs
+from bundler.types import Feature, Progress, Questions, silent
+
+OVERLAP = 128
+CALIBRATION_WINDOWS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRequest:
+    """Windows to calibrate on: a sample of those of `questions`, or of the bundle's own where it is None."""
+
+    questions: Questions | None = None
+    name: str = "the bundle's questions"
+    windows: int = CALIBRATION_WINDOWS
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What a bundle is made of. `model` as `open_model` takes it; `soc` None: any chip that the SDK knows.
+
+    The questions are gone through as a stream, and once more where `check` is asked for.
+    """
+
+    questions: Questions
+    model: str | Path
+    tokenizer: Path | None = None
+    soc: Soc | None = None
+    sdk: Path | None = None
+    overlap: int = OVERLAP
+    length: int | None = None
+    max_answer_tokens: int = MAX_ANSWER_TOKENS
+    recipe: Recipe = field(default_factory=Recipe)
+    calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
+    check: bool = False
+
+    @property
+    def chip(self) -> Soc:
+        """The chip whose HTP judges the operators."""
+        return self.soc or known_socs()[DEFAULT]
+
+
+def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, notes: Notes | None = None) -> Bundle:
+    """Writes the bundle `out`; on any failure nothing of it is left. What is odd about questions is added to `notes`.
+
+    Raises:
+        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
+    """
+    if request.check:
+        check_simulated(request.chip, request.recipe.precision)
+    sdk = open_sdk(request.sdk) if request.sdk is not None else None
+    parts = device_parts(sdk, request.soc) if sdk is not None else {}
+    check_converter(request.recipe, sdk)
+    with tempfile.TemporaryDirectory(prefix="mbqa-build-") as folder, drafting(out) as draft:
+        work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
+        for made in (device, host):
+            made.mkdir()
+        source = open_model(request.model, request.tokenizer, request.length, work, progress)
+        keep_tokenizer(source, host / layout.TOKENIZER)
+        tokenizer = load_tokenizer(host / layout.TOKENIZER)
+        windower = Windower(tokenizer, source.length, request.overlap, notes)
+        sample = Sample(request.calibration.windows, request.calibration.seed)
+        progress("cutting questions into windows", 0, None)
+        made_windows = windower.windows(kept_questions(request.questions, host))
+        features = sample.watch(_known_tokens(made_windows, source))
+        inputs, outputs = ([spec.name for spec in side] for side in (source.inputs, source.outputs))
+        write_windows(features, inputs, draft)
+        windows = read_windows(host, inputs, outputs)
+        if request.calibration.questions is not None:
+            sample = _sample_of(request.calibration.questions, windower, request.calibration)
+        record = _make_model(request, sdk, source, sample.features, device, work, out, progress)
+        progress("computing the float32 reference", 0, None)
+        keep_reference(source, draft, windows)
+        _copy_parts(device, parts)
+        _write_scripts(device, source, windows)
+        progress("checking the bundle", 0, None)
+        files = file_entries(draft, besides=device / layout.INPUTS)
+        manifest = _manifest(request, source, record, windows, files)
+        write_manifest(draft, manifest)
+    return read_bundle(out)
+
+
+def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[Feature]:
+    """The windows as they are.
+
+    Raises:
+        ModelInvalid: one has a token that the model has no embedding for.
+    """
+    rows = None if source.is_dlc else embedding_rows(source.path)
+    for feature in features:
+        largest = int(feature.inputs["input_ids"].max())
+        if rows is not None and largest >= rows:
+            what = f"gives the token id {largest}, and the model {source.name} has ids below {rows} only"
+            raise ModelInvalid(source.tokenizer, what, "Give the tokenizer of this model with --tokenizer.")
+        yield feature
+
+
+def _make_model(
+    request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], device: Path, work: Path,
+    out: Path, progress: Progress,
+) -> ModelRecord:  # fmt: skip
+    """Writes the DLC; returns what the manifest tells of it."""
+    dlc, recipe = device / layout.MODEL, request.recipe
+    if source.is_dlc:
+        return _take_dlc(request, source, dlc)
+    names = [spec.name for spec in source.inputs]
+    feeds = [{name: feature.inputs[name][None] for name in names} for feature in sample]
+    job = Job(
+        source=source,
+        recipe=recipe,
+        soc=request.chip,
+        sdk=sdk,
+        feeds=feeds,
+        calibration_list=_write_calibration(work, names, sample),
+        work=work,
+        log=layout.convert_log(out),
+    )
+    made = make_dlc(job, dlc, progress)
+    asked = request.calibration.questions or request.questions
+    check = check_dlc(dlc, made.graph, request.chip, asked, sample, feeds, progress) if request.check else None
+    return ModelRecord(
+        name=source.name,
+        precision=recipe.precision,
+        converter=made.converter,
+        soc=request.chip.name,
+        float_bytes=made.float_bytes,
+        dlc_bytes=made.dlc_bytes,
+        mask_size=made.mask_size,
+        calibration=_calibration_record(request, made, len(sample)) if recipe.quantized else None,
+        check=check,
+    )
+
+
+def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
+    """A DLC as it is, and what is prepared of it."""
+    shutil.copyfile(source.path, dlc)
+    if request.recipe.prepare:
+        known = source.precision in PRECISIONS
+        check_simulated(request.chip, source.precision if known and source.precision else "w8a8")
+        prepare_context(dlc, request.chip)
+    return ModelRecord(
+        source.name, source.precision or "", "as it is", request.chip.name, None, dlc.stat().st_size, None, None, None
+    )
+
+
+def _calibration_record(request: BuildRequest, made: Made, windows: int) -> CalibrationRecord:
+    asked, recipe = request.calibration, request.recipe
+    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
+
+
+def _sample_of(questions: Questions, windower: Windower, request: CalibrationRequest) -> Sample:
+    """A sample of the windows of questions that are not the bundle's."""
+    sample = Sample(request.windows, request.seed)
+    for _ in sample.watch(windower.windows(questions)):
+        pass
+    return sample
+
+
+def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> Path:
+    """The sample as float32 raw files, and the list of them that the SDK's quantizers read."""
+    lines = []
+    for number, feature in enumerate(sample):
+        paths = {name: f"calibration/{name}-{number}.raw" for name in names}
+        for name, path in paths.items():
+            (work / path).parent.mkdir(exist_ok=True)
+            (work / path).write_bytes(feature.inputs[name].astype("<f4").tobytes())
+        lines.append(" ".join(f"{name}:={path}" for name, path in paths.items()) + "\n")
+    listing = work / "calibration.txt"
+    listing.write_text("".join(lines), encoding="utf-8", newline="\n")
+    return listing
+
+
+def _copy_parts(device: Path, parts: Mapping[str, Path]) -> None:
+    for name, source in parts.items():
+        (device / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, device / name)
+
+
+def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window]) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,  # shell scripts and lists, not HTML
+    )
+    values = {
+        "model": layout.MODEL,
+        "input_list": layout.INPUT_LIST,
+        "output": layout.OUTPUT,
+        "runner": layout.RUNNER,
+        "outputs": [spec.name for spec in source.outputs],
+        "windows": windows,
+    }
+    for name in (layout.INPUT_LIST, layout.RUNNER):
+        stream = environment.get_template(f"{name}.j2").stream(values)
+        stream.enable_buffering()
+        stream.dump(str(device / name), encoding="utf-8")
+
+
+def _manifest(
+    request: BuildRequest,
+    source: ModelSource,
+    record: ModelRecord,
+    windows: Sequence[Window],
+    files: dict[str, FileEntry],
+) -> Manifest:
+    return Manifest(
+        schema=SCHEMA,
+        made_by=f"mbqa-bundle {__version__}",
+        model=record,
+        inputs=source.inputs,
+        outputs=source.outputs,
+        max_answer_tokens=request.max_answer_tokens,
+        may_be_unanswerable=request.questions.may_be_unanswerable,
+        windows=windows,
+        files=files,
+    )

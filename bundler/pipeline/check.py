@@ -1,0 +1,67 @@
+"""How far a DLC's answers are from its float32 model's, before it goes to any phone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundler.bundle import Check
+from bundler.model.graph import FitGraph, runner
+from bundler.model.simulate import run_on_simulator
+from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
+from bundler.runs.comparison import MOST_DB, known
+from bundler.soc import Soc
+from bundler.types import Feature, Progress, Question, Questions
+
+Logits = Mapping[str, npt.NDArray[Any]]
+
+
+def check_dlc(
+    dlc: Path, graph: FitGraph, soc: Soc, questions: Questions, sample: Sequence[Feature],
+    feeds: Sequence[dict[str, Any]], progress: Progress,
+) -> Check:  # fmt: skip
+    """Runs the sampled windows through the DLC, on the simulator of the chip's DSP, and through the float32 graph.
+
+    Each window counts as a question of its own; logits are compared on real tokens.
+
+    Raises:
+        DlcInvalid, SocUnfit, NoConverter
+    """
+    session, names = runner(graph.model), [spec.name for spec in graph.outputs]
+    exact = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+    computed = run_on_simulator(dlc, soc, feeds, progress)
+    sampled = {feature.question_id for feature in sample}
+    asked = {question.id: question for question in questions if question.id in sampled}
+    equal = 0
+    for feature, one, other in zip(sample, exact, computed, strict=True):
+        question = asked[feature.question_id]
+        spans = [_span(question, feature, logits, questions.may_be_unanswerable) for logits in (one, other)]
+        equal += spans[0] == spans[1]
+    correlation, sqnr = compare_logits(sample, exact, computed)
+    return Check(len(sample), equal, correlation, sqnr)
+
+
+def compare_logits(
+    sample: Sequence[Feature], exact: Sequence[Logits], computed: Sequence[Logits]
+) -> tuple[float | None, float | None]:
+    """(correlation, signal-to-noise ratio in dB) of all logits of real tokens; None where there is no such number."""
+    both = [
+        (one[name].ravel()[real], other[name].ravel()[real])
+        for feature, one, other in zip(sample, exact, computed, strict=True)
+        for real in (feature.inputs["attention_mask"] == 1,)
+        for name in one
+    ]
+    first, second = (np.concatenate(side).astype(np.float64) for side in zip(*both, strict=True))
+    with np.errstate(all="ignore"):  # logits that are infinite, or all the same, have no correlation
+        noise = float(np.square(first - second).sum())
+        ratio = 10 * np.log10(np.square(first).sum() / noise) if noise else np.inf
+        correlation = float(np.corrcoef(first, second)[0, 1])
+    return known(correlation, 7), known(min(float(ratio), MOST_DB), 2)
+
+
+def _span(question: Question, feature: Feature, logits: Logits, may_be_unanswerable: bool) -> tuple[int, int]:
+    window = WindowLogits(feature.key, feature.offsets, logits["start_logits"].ravel(), logits["end_logits"].ravel())
+    answer = decode(question, [window], max_tokens=MAX_ANSWER_TOKENS, may_be_unanswerable=may_be_unanswerable)
+    return answer.start, answer.end

@@ -1,0 +1,120 @@
+"""A bundle onto phones, and run there."""
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bundler import layout
+from bundler.bundle import Bundle, read_bundle
+from bundler.device.job import Settings
+from bundler.device.limits import Limit
+from bundler.device.phone import AdbServer
+from bundler.device.probe import probe
+from bundler.device.targets import Target, choose_targets
+from bundler.errors import UsageError
+from bundler.pipeline.verify import verify_run
+from bundler.runs.record import Run, newest_run
+from bundler.scheduler.compatibility import check_fitness, choose_runtime
+from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
+from bundler.scheduler.worker import Member
+from bundler.types import Progress, Runtime, silent
+
+LARGEST_CHUNK = 500  # windows: each chunk costs one start of snpe-net-run, which loads the model
+CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployRequest:
+    """How to run a bundle, and on which phones: `devices` as --device takes them, or all that are attached with
+    `everywhere`; without either the only one. `chunk`: windows at a time (None: as fits); `restart`: do not go on with
+    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together; `verify`: compare some
+    logits with the reference's; their cosine is to reach `verify_threshold` (None: as the precision lets expect)."""
+
+    runtime: Runtime = "cpu"
+    devices: Sequence[str] = ()
+    everywhere: bool = False
+    fallback: Runtime | None = None
+    perf_profile: str = "burst"
+    platform_options: str = ""
+    chunk: int | None = None
+    restart: bool = False
+    detach: bool = False
+    timeout_s: float = 3600.0
+    when_interrupted: WhenInterrupted = "leave"
+    verify: bool = False
+    verify_threshold: float | None = None
+
+
+def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progress: Progress = silent) -> Run:
+    """Pushes the bundle to the phones, as far as it is not there yet, runs it, and brings the outputs into the run's
+    folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it.
+
+    Raises:
+        InputError: the bundle is refused; PhoneError: a phone is; RunFailed, OutputsInvalid, TimeUp, Interrupted;
+        UsageError: `verify` and `detach`
+    """
+    if request.verify and request.detach:
+        raise UsageError("--verify does not go with --detach", "Wait for the end of the run: leave --detach out.")
+    limit = Limit(request.timeout_s)
+    progress("checking the bundle", 0, None)
+    bundle = read_bundle(path)
+    progress("looking at the phones", 0, None)
+    targets = choose_targets(request.devices, server, everything=request.everywhere)
+    wanted = _settings(bundle, request, len(targets))
+    members = [look_at(target, bundle, wanted, limit) for target in targets]
+    run = (None if request.restart else _unfinished(bundle, targets, wanted)) or begin(bundle, targets, wanted)
+    for member in members:
+        member.settings = replace(member.settings, id=run.settings.id)
+    work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
+    if request.detach:
+        launch(work)
+        return run
+    done = carry_on(work)
+    return verify_run(bundle, done, request.verify_threshold) if request.verify else done
+
+
+def look_at(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> Member:
+    """A phone that can do the run, with the runtime that it can do it on.
+
+    Raises:
+        PhoneError: it cannot; nothing has been pushed.
+    """
+    phone = target.find(limit)
+    facts = probe(phone)
+    runtime = choose_runtime(phone.serial, facts, bundle, settings.runtime, settings.fallback or None)
+    check_fitness(phone, facts, bundle, runtime)
+    return Member(target, facts, replace(settings, runtime=runtime))
+
+
+def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
+    windows = len(bundle.manifest.windows)
+    fitting = LARGEST_CHUNK if phones == 1 else -(-windows // (phones * CHUNKS_A_PHONE))
+    return Settings(
+        id=secrets.token_hex(8),
+        runtime=request.runtime,
+        perf_profile=request.perf_profile,
+        platform_options=request.platform_options,
+        fallback=request.fallback or "",
+        chunk=request.chunk or max(1, min(LARGEST_CHUNK, fitting)),
+    )
+
+
+def _unfinished(bundle: Bundle, targets: Sequence[Target], wanted: Settings) -> Run | None:
+    """The last run on these phones, where it is not finished and is done as wanted."""
+    last = newest_run(bundle, wanted.runtime, [target.name for target in targets])
+    if last is None or last.finished or replace(last.settings, id=wanted.id) != wanted:
+        return None
+    return last
+
+
+def begin(bundle: Bundle, targets: Sequence[Target], settings: Settings) -> Run:
+    """A new run, its record saved; what an older one on these phones left here is removed."""
+    names = tuple(target.name for target in targets)
+    run = Run(bundle.id, settings, names, datetime.now(UTC).isoformat())
+    shutil.rmtree(run.folder(bundle.path), ignore_errors=True)
+    (run.folder(bundle.path) / layout.LOGITS).mkdir(parents=True)
+    run.save(bundle.path)
+    return run

@@ -1,0 +1,144 @@
+"""How good the answers of finished runs are, how far their logits are from float32's, and how fast they were."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundler import __version__
+from bundler.bundle import Bundle
+from bundler.device.chunks import chunks_of
+from bundler.device.outputs import Logits, load
+from bundler.evaluation.entrants import Entrant, choose_entrants
+from bundler.evaluation.gates import Gates, checked
+from bundler.evaluation.latency import DIAGVIEW, latency_of, memory_of
+from bundler.evaluation.layers import layers_of
+from bundler.evaluation.table import Table
+from bundler.model.sdk import open_sdk
+from bundler.pipeline.fetch import decode_answers
+from bundler.runs.comparison import Comparison, known
+from bundler.runs.reference import CHUNK, real_tokens, reference_logits, reference_name
+from bundler.types import Progress, Runtime, silent
+
+SCHEMA = 1
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """All finished runs of the bundles, of these runtimes and phones where they are given, and the limits to them; the
+    SDK at `sdk` reads SNPE's own logs of times; `layers`: compare every operator's result too."""
+
+    bundles: Sequence[Path]
+    runtimes: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    gates: Gates = field(default_factory=Gates)
+    sdk: Path | None = None
+    layers: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The document (docs/json.md), and for people what was not compared and why."""
+
+    document: Json
+    passed_over: tuple[str, ...]
+
+
+def evaluate_bundles(request: EvaluateRequest, progress: Progress = silent) -> Evaluation:
+    """Compares the runs with the float32 reference and with what is known of the questions; writes each run's
+    predictions.json into its folder.
+
+    Raises:
+        NoRun, RunsDiffer, BundleInvalid, DlcInvalid: refused; OutputsInvalid: a run's outputs cannot be read;
+        HostStorageFailed
+    """
+    diagview = open_sdk(request.sdk).tool(DIAGVIEW) if request.sdk else None
+    progress("checking the bundles", 0, None)
+    chosen = choose_entrants(request.bundles, request.runtimes, request.devices)
+    entrants, bundle = chosen.entrants, chosen.entrants[0].bundle
+    reference = reference_logits(bundle, progress)
+    progress("decoding the answers", 0, None)
+    table = Table(len(entrants), bundle.manifest.may_be_unanswerable)
+    answers = [decode_answers(e.bundle, e.folder, e.run.settings.chunk) for e in entrants]
+    for question, exact, *others in zip(
+        bundle.questions, decode_answers(bundle, reference, CHUNK), *answers, strict=True
+    ):
+        table.add(question, exact, others)
+    exact_scores, *scores = table.scores()
+    for entrant, predictions in zip(entrants, table.predictions[1:], strict=True):
+        predictions.write(entrant.folder, with_odds=bundle.manifest.may_be_unanswerable)
+    runs = []
+    for place, entrant in enumerate(entrants):
+        progress("comparing the logits", place, len(entrants))
+        runs.append(_run(entrant, reference, scores[place], table.agreement(place), diagview))
+    manifest = bundle.manifest
+    if request.layers:
+        progress("comparing layer by layer", 0, None)
+        _add_layers(entrants, runs)
+    document = {
+        "schema": SCHEMA,
+        "made_by": f"mbqa-bundle {__version__}",
+        "model": manifest.model.name,
+        "questions_count": len(table.rows),
+        "windows": len(manifest.windows),
+        "may_be_unanswerable": manifest.may_be_unanswerable,
+        "contexts": list(table.contexts),
+        "reference": {"name": reference_name(bundle), "scores": exact_scores},
+        "runs": runs,
+        "questions": table.rows,
+        "gates": [asdict(gate) for gate in checked(request.gates, runs)],
+    }
+    return Evaluation(document, chosen.passed_over)
+
+
+def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json, diagview: Path | None) -> Json:
+    bundle, run = entrant.bundle, entrant.run
+    return {
+        "name": entrant.name,
+        "bundle": bundle.id,
+        "precision": bundle.manifest.model.precision,
+        "runtime": run.settings.runtime,
+        "run_id": run.settings.id,
+        "phones": [
+            {"name": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
+        ],
+        "verified": asdict(run.verified) if run.verified else None,
+        "scores": scores,
+        "agreement": agreement,
+        "logits": _logits(entrant, reference),
+        "latency": latency_of([entrant.folder], run.settings.runtime, diagview),
+        "memory_mb": memory_of(entrant.folder, run.settings.runtime),
+        "layers": None,
+    }
+
+
+def _add_layers(entrants: Sequence[Entrant], runs: Sequence[Json]) -> None:
+    """The same for all runs of a bundle on a runtime: it is computed here, from the DLC."""
+    known: dict[tuple[str, Runtime], list[Json] | None] = {}
+    for entrant, run in zip(entrants, runs, strict=True):
+        key = entrant.bundle.id, entrant.run.settings.runtime
+        if key not in known:
+            known[key] = layers_of(entrant.bundle, entrant.run.settings.runtime)
+        run["layers"] = known[key]
+
+
+def _logits(entrant: Entrant, reference: Path) -> Json:
+    """How near the run's logits are to the reference's."""
+    bundle, comparison = entrant.bundle, Comparison()
+    exact = _lines(bundle, reference, CHUNK)
+    computed = _lines(bundle, entrant.folder, entrant.run.settings.chunk)
+    for window, one, other in zip(bundle.manifest.windows, exact, computed, strict=True):
+        real = real_tokens(bundle, [window])
+        for name in one:
+            comparison.add(one[name], other[name], real)
+    return {name: known(value, 7) for name, value in asdict(comparison.likeness()).items()}
+
+
+def _lines(bundle: Bundle, folder: Path, size: int) -> Iterator[Logits]:
+    """The outputs in a run's folder line by line, float32 (1, length) each."""
+    for chunk in chunks_of(len(bundle.manifest.windows), size):
+        logits = load(folder, chunk, bundle.manifest.outputs)
+        for line in range(len(chunk)):
+            yield {name: values[line] for name, values in logits.items()}

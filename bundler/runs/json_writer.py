@@ -1,0 +1,52 @@
+"""JSON files that need not fit in memory: written entry by entry, the bytes are those of json.dumps of the whole."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bundler.bundle import writing
+
+TO_JSON = json.JSONEncoder(ensure_ascii=False, indent=1, allow_nan=False).encode
+
+
+@contextmanager
+def object_file(path: Path) -> Iterator[Callable[[str, Any], None]]:
+    """Takes the names and values of an object, and becomes the file when the block ends well.
+
+    Raises:
+        HostStorageFailed
+    """
+    with _entries(path, "{", "}", depth=1) as add:
+        yield lambda name, value: add(f"{TO_JSON(name)}: {TO_JSON(value)}")
+
+
+@contextmanager
+def list_file(path: Path, head: Mapping[str, Any], name: str) -> Iterator[Callable[[Any], None]]:
+    """Takes the items of a list, which is called `name` and is the last member of an object whose others are `head`,
+    and becomes the file when the block ends well.
+
+    Raises:
+        HostStorageFailed
+    """
+    closing = "]\n}"
+    with _entries(path, TO_JSON({**head, name: []}).removesuffix(closing), closing, depth=2) as add:
+        yield lambda item: add(TO_JSON(item))
+
+
+@contextmanager
+def _entries(path: Path, opening: str, closing: str, *, depth: int) -> Iterator[Callable[[str], None]]:
+    """Takes entries as they are when nothing is around them, and writes them so deep."""
+    line = "\n" + " " * depth
+    with writing(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+        before = opening + line
+
+        def add(entry: str) -> None:
+            nonlocal before
+            file.write(before + entry.replace("\n", line))
+            before = "," + line
+
+        yield add
+        empty = before == opening + line
+        file.write(f"{opening}{closing}\n" if empty else f"{line[:-1]}{closing}\n")

@@ -1,0 +1,106 @@
+"""The answers of a run as files in its folder: answers.json, and what the official scripts of SQuAD take."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bundler import layout
+from bundler.bundle import Bundle
+from bundler.runs.json_writer import list_file, object_file
+from bundler.runs.record import Run
+from bundler.types import Answer, Question
+
+SCHEMA = 3
+
+Json = dict[str, Any]
+
+
+def write_answers(bundle: Bundle, run: Run, answered: Iterable[tuple[Question, Answer]]) -> None:
+    """answers.json, predictions.json, nbest_predictions.json (as the scripts of BERT and transformers name it), and
+    where a question may have no answer null_odds.json; as the answers come, so that they need not fit in memory.
+
+    All get their names when all are written, answers.json the last; after a failure those of before are still there.
+
+    Raises:
+        HostStorageFailed
+    """
+    folder = run.folder(bundle.path)
+    with ExitStack() as files:
+        answers = files.enter_context(list_file(folder / layout.ANSWERS, _head(bundle, run), "answers"))
+        texts = files.enter_context(object_file(folder / layout.PREDICTIONS))
+        lists = files.enter_context(object_file(folder / layout.N_BEST))
+        odds = None
+        if bundle.manifest.may_be_unanswerable:
+            odds = files.enter_context(object_file(folder / layout.NULL_ODDS))
+        for question, answer in answered:
+            answers(_entry(question, answer))
+            texts(question.id, answer.text)
+            lists(question.id, _n_best(answer))
+            if odds is not None:
+                odds(question.id, answer.null_odds)
+
+
+def write_predictions(folder: Path, texts: Mapping[str, str], null_odds: Mapping[str, float] | None) -> None:
+    """predictions.json: question id -> text, empty for "no answer"; and where `null_odds` are given null_odds.json:
+    question id -> how far the score of "no answer" is above the best span's.
+
+    Raises:
+        HostStorageFailed
+    """
+    _write(folder / layout.PREDICTIONS, texts)
+    if null_odds is not None:
+        _write(folder / layout.NULL_ODDS, null_odds)
+
+
+def _write(path: Path, values: Mapping[str, object]) -> None:
+    with object_file(path) as add:
+        for name, value in values.items():
+            add(name, value)
+
+
+def _head(bundle: Bundle, run: Run) -> Json:
+    """What answers.json says of all answers."""
+    return {
+        "schema": SCHEMA,
+        "bundle": bundle.id,
+        "model": bundle.manifest.model.name,
+        "precision": bundle.manifest.model.precision,
+        "runtime": run.settings.runtime,
+        "phones": [
+            {"serial": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
+        ],
+        "verified": asdict(run.verified) if run.verified else None,
+    }
+
+
+def _entry(question: Question, answer: Answer) -> Json:
+    """What answers.json says of one answer."""
+    start, end = answer.best_span
+    return {
+        "id": answer.question_id,
+        "question": question.text,
+        "answer": answer.text,
+        "start": answer.start,
+        "end": answer.end,
+        "confidence": round(answer.confidence, 6),
+        "score": round(answer.score, 6),
+        "best_span": {"text": question.context[start:end], "start": start, "end": end},
+        "null_score": round(answer.null_score, 6),
+        "window": answer.window,
+    }
+
+
+def _n_best(answer: Answer) -> list[Json]:
+    """The best spans, best first, and "no answer" where it may win; their probabilities sum to 1."""
+    return [
+        {
+            "text": candidate.text,
+            "start": candidate.start,
+            "end": candidate.end,
+            "probability": round(candidate.confidence, 6),
+            "score": round(candidate.score, 6),
+        }
+        for candidate in answer.n_best
+    ]

@@ -1,0 +1,93 @@
+"""The record of a run in its folder: deploy writes it when the run begins and when it ends, fetch starts from it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from bundler import layout
+from bundler.bundle import Bundle, writing
+from bundler.bundle.parsing import typed
+from bundler.device.job import Settings
+from bundler.errors import InputError
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one phone did of a run: `windows` by the runtime that computed them, in so many `chunks`; `seconds` of the
+    phone's own clock; `pushed_bytes` by the command that ended the run;
+    `trouble` is why it did no more, where it was lost or failed."""
+
+    phone: str
+    soc: str
+    model: str
+    windows: dict[str, int] = field(default_factory=dict)
+    chunks: int = 0
+    seconds: float = 0.0
+    pushed_bytes: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The verdict of `deploy --verify`: the smallest cosine of the phone's logits with float32's, over so many windows,
+    and what it had to reach."""
+
+    smallest_cosine: float
+    threshold: float
+    windows: int
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
+    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None where nobody asked for it."""
+
+    bundle_id: str
+    settings: Settings
+    phones: tuple[str, ...]
+    started: str
+    finished: bool = False
+    seconds: float = 0.0
+    parts: tuple[Part, ...] = ()
+    verified: Verified | None = None
+
+    def folder(self, bundle: Path) -> Path:
+        return layout.run_folder(bundle, self.settings.runtime, self.phones)
+
+    def ended(self, parts: Sequence[Part], seconds: float) -> "Run":
+        """The run with all done."""
+        return replace(self, finished=True, parts=tuple(parts), seconds=round(seconds, 3))
+
+    def save(self, bundle: Path) -> None:
+        """Raises: HostStorageFailed"""
+        with writing(self.folder(bundle) / layout.RUN) as draft:
+            draft.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def read(cls, record: Path) -> "Run":
+        """Raises: InputError where the file is no record of a run."""
+        try:
+            run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
+            if run.settings.chunk < 1 or not run.phones or not all(run.phones):
+                raise ValueError("it has no chunks, or a phone without a name")
+            return run
+        except (ValueError, RecursionError, OSError) as error:
+            raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
+
+
+def runs_of(bundle: Bundle) -> list[Run]:
+    """The runs of exactly this bundle, the newest last; records of other builds are passed over."""
+    runs = [Run.read(record) for record in sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}"))]
+    return sorted((run for run in runs if run.bundle_id == bundle.id), key=lambda run: run.started)
+
+
+def newest_run(bundle: Bundle, runtime: str | None = None, phones: Sequence[str] = ()) -> Run | None:
+    """The newest run, of this runtime and these phones where they are given; None where there is none."""
+    wanted = [
+        run
+        for run in runs_of(bundle)
+        if runtime in (None, run.settings.runtime) and (not phones or set(phones) == set(run.phones))
+    ]
+    return wanted[-1] if wanted else None

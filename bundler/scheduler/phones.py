@@ -1,0 +1,141 @@
+"""The phones of a run at work together: a thread each, until every chunk's outputs are in the run's folder."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bundler.bundle import Bundle
+from bundler.device.chunks import chunks_of
+from bundler.device.limits import Limit
+from bundler.device.outputs import kept_chunks
+from bundler.device.timings import kept_times
+from bundler.errors import HostStorageFailed, Interrupted, TimeUp
+from bundler.runs.record import Run
+from bundler.scheduler.queue import Board
+from bundler.scheduler.worker import Member, Shared, Worker
+from bundler.types import Progress
+
+AHEAD = 2  # chunks that one of several phones holds: it is to have work while the next one is pushed
+JOIN_S = 0.2
+LAST_WORD_S = 30.0
+
+WhenInterrupted = Literal["leave", "stop"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run with its phones. `restart`: whether a job that failed before is tried again."""
+
+    bundle: Bundle
+    run: Run
+    members: Sequence[Member]
+    limit: Limit
+    progress: Progress
+    restart: bool = True
+    when_interrupted: WhenInterrupted = "leave"
+
+
+def carry_on(work: Work) -> Run:
+    """Does what is not done yet; returns the finished run, whose record is saved.
+
+    Raises:
+        PhoneError, RunFailed, OutputsInvalid: of the last phone that could go on; TimeUp, Interrupted;
+        HostStorageFailed
+    """
+    begun = time.monotonic()
+    chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
+    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), work.bundle.manifest.windows)
+    with _workers(work, board) as workers:
+        claimed = threading.Barrier(len(workers))
+        threads = [threading.Thread(target=_work, args=(worker, board, claimed), daemon=True) for worker in workers]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                threads[0].join(JOIN_S)
+        except KeyboardInterrupt:
+            _halt(work, threads)
+            if work.when_interrupted == "stop":
+                for worker in workers:
+                    worker.stop()
+            raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
+        except SystemExit:  # a signal: nobody is to write any more when what is temporary is removed
+            _halt(work, threads)
+            raise
+    if not board.complete:
+        raise _worst([member.trouble for member in work.members if member.trouble])
+    times = kept_times(work.run.folder(work.bundle.path))
+    parts = [member.part(times) for member in work.members]
+    done = work.run.ended(parts, work.run.seconds + time.monotonic() - begun)
+    done.save(work.bundle.path)
+    return done
+
+
+def launch(work: Work) -> None:
+    """Deals the chunks to the phones and starts their jobs, without waiting for the end.
+
+    Raises:
+        PhoneError, HostStorageFailed
+    """
+    chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
+    kept = kept_chunks(work.run.folder(work.bundle.path))
+    left = [chunk for chunk in chunks if chunk not in kept]
+    board = Board(chunks, kept, work.bundle.manifest.windows)
+    with _workers(work, board) as workers:
+        for number, worker in enumerate(workers):
+            worker.launch(left[number :: len(workers)])
+
+
+@contextmanager
+def _workers(work: Work, board: Board) -> Iterator[list[Worker]]:
+    folder = work.run.folder(work.bundle.path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
+            shared = Shared(
+                work.bundle,
+                folder,
+                board,
+                work.limit,
+                work.progress,
+                Path(spool),
+                depth=AHEAD if len(work.members) > 1 else None,
+                restart=work.restart,
+            )
+            yield [Worker(member, shared) for member in work.members]
+    except OSError as error:
+        raise HostStorageFailed(error.filename or folder, error.strerror or str(error)) from error
+
+
+def _work(worker: Worker, board: Board, claimed: threading.Barrier) -> None:
+    """A phone's thread: whatever ends it, a defect of ours too, is kept; what it held goes to the others.
+
+    No phone takes a chunk before each has claimed what it computed while it was left alone.
+    """
+    try:
+        if claimed.parties > 1:
+            try:
+                worker.claim()
+            finally:
+                claimed.wait()
+        worker.work()
+    except Exception as error:
+        worker.member.trouble = error
+    finally:
+        board.put_back(worker.name)
+
+
+def _worst(troubles: Sequence[Exception]) -> Exception:
+    """What to tell where several phones are in trouble: that time is up, or the last trouble."""
+    return next((trouble for trouble in troubles if isinstance(trouble, TimeUp)), troubles[-1])
+
+
+def _halt(work: Work, threads: Sequence[threading.Thread]) -> None:
+    """Ends all waiting, and waits for the threads to end."""
+    work.limit.halt.set()
+    for thread in threads:
+        thread.join(LAST_WORD_S)

@@ -1,0 +1,87 @@
+"""Who does which chunk of a run, what is done, and how far everything is. Shared by the phones' threads."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from bundler.bundle import Window
+from bundler.device.chunks import Chunk
+
+
+class Board:
+    """Chunks are taken by phones, put back by those that are lost, and finished once, by whoever is first."""
+
+    def __init__(self, chunks: Sequence[Chunk], done: Iterable[Chunk], windows: Sequence[Window]) -> None:
+        self._all = frozenset(chunks)
+        self._done = {chunk for chunk in done if chunk in self._all}
+        self._free = [chunk for chunk in chunks if chunk not in self._done]
+        self._held: dict[str, list[Chunk]] = {}
+        self._begun: dict[str, tuple[Chunk, int]] = {}
+        self._lock = threading.Lock()
+        last = [w.question_id != following for w, following in zip(windows, _following(windows), strict=True)]
+        self._ends = [0, *accumulate(last)]  # how many questions end before each window
+
+    @property
+    def questions(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def complete(self) -> bool:
+        with self._lock:
+            return self._done == self._all
+
+    def take(self, who: str, most: int | None) -> list[Chunk]:
+        """Gives free chunks to a phone until it holds `most` (None: all that there are); returns those given."""
+        with self._lock:
+            held = self._held.setdefault(who, [])
+            count = len(self._free) if most is None else max(0, most - len(held))
+            given, self._free = self._free[:count], self._free[count:]
+            held += given
+            return given
+
+    def claim(self, who: str, chunks: Iterable[Chunk]) -> None:
+        """Gives a phone those of the chunks that are free: it has computed or begun them already."""
+        with self._lock:
+            claimed = set(chunks) & set(self._free)
+            self._free = [chunk for chunk in self._free if chunk not in claimed]
+            self._held.setdefault(who, []).extend(sorted(claimed))
+
+    def held(self, who: str) -> list[Chunk]:
+        """What a phone has taken and not finished, in order."""
+        with self._lock:
+            return sorted(self._held.get(who, []))
+
+    def wants(self, chunk: Chunk) -> bool:
+        """Whether the chunk's outputs are still of use."""
+        with self._lock:
+            return chunk in self._all and chunk not in self._done
+
+    def finish(self, chunk: Chunk) -> None:
+        """A chunk's outputs are here; whoever else was at it need not go on."""
+        with self._lock:
+            self._done.add(chunk)
+            self._free = [free for free in self._free if free != chunk]
+            for held in self._held.values():
+                if chunk in held:
+                    held.remove(chunk)
+
+    def put_back(self, who: str) -> None:
+        """A phone is lost: what it held is free again."""
+        with self._lock:
+            self._free = sorted({*self._free, *self._held.pop(who, [])} - self._done)
+            self._begun.pop(who, None)
+
+    def report(self, who: str, chunk: Chunk | None, begun: int) -> int:
+        """Notes how many windows of its current chunk a phone has begun; returns how many questions are done in all."""
+        with self._lock:
+            if chunk is None or chunk not in self._all:  # a phone may say anything
+                self._begun.pop(who, None)
+            else:
+                self._begun[who] = (chunk, min(max(begun - 1, 0), len(chunk)))
+            whole = sum(self._ends[done.stop] - self._ends[done.start] for done in self._done)
+            partly = {chunk: count for chunk, count in self._begun.values() if chunk not in self._done}
+            return whole + sum(self._ends[c.start + count] - self._ends[c.start] for c, count in partly.items())
+
+
+def _following(windows: Sequence[Window]) -> list[str | None]:
+    return [*(window.question_id for window in windows[1:]), None]
