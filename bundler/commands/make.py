@@ -37,6 +37,14 @@ def build(
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json or vocab.txt. Default: the model's own.")
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=NAME,...", help="The ONNX file's names of inputs, as in attention_mask=mask."),
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=NAME,...", help="The same of outputs, as in start_logits=output_0."),
+    ] = None,
     precision: Annotated[
         Precision | None,
         typer.Option(help="Bits of weights and activations: float, or fixed point as in w8a16. Default: fp16."),
@@ -86,7 +94,7 @@ def build(
     from dataclasses import asdict, replace
 
     from bundler.commands.model_view import model_lines
-    from bundler.commands.question_options import Asked
+    from bundler.commands.question_options import Asked, named_tensors
     from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
@@ -108,6 +116,7 @@ def build(
         questions=asked.open(notes, one_may_be_unanswerable=model is None),
         model=model or DEMO_MODEL,
         tokenizer=tokenizer,
+        names={**named_tensors("--inputs", inputs), **named_tensors("--outputs", outputs)},
         soc=chip_named(chip) if chip else None,
         sdk=sdk or sdk_from_environment(),
         overlap=doc_stride,

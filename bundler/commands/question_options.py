@@ -1,6 +1,6 @@
 """Which questions a command line asks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from bundler.qa.questions import check_text, open_questions
 from bundler.qa.questions.entry import FIELDS
 from bundler.qa.warnings import Notes
 from bundler.resources import DEMO_QUESTIONS
-from bundler.types import Question, Questions, QuestionSet
+from bundler.types import OUTPUTS, Question, Questions, QuestionSet
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,26 @@ def columns_of(text: str) -> Mapping[str, str]:
     Raises:
         UsageError
     """
+    return _pairs("--columns", text, FIELDS, "COLUMN")
+
+
+def named_tensors(option: str, text: str | None) -> Mapping[str, str]:
+    """The model's tensors by our names, from `start_logits=NAME,end_logits=NAME`; none from None.
+
+    Raises:
+        UsageError
+    """
+    from bundler.model.adapt import KNOWN_INPUTS
+
+    return _pairs(option, text, KNOWN_INPUTS if option == "--inputs" else OUTPUTS, "NAME") if text is not None else {}
+
+
+def _pairs(option: str, text: str, known: Sequence[str], value: str) -> Mapping[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",")]
-    columns = {name.strip(): column.strip() for name, _, column in pairs}
-    unknown = [name for name, column in columns.items() if name not in FIELDS or not column]
-    if unknown or len(columns) < len(pairs):
-        raise UsageError(f"--columns {text}: is no list of FIELD=COLUMN", f"Fields are {', '.join(FIELDS)}, each once.")
-    return columns
+    found = {name.strip(): given.strip() for name, _, given in pairs}
+    if len(found) < len(pairs) or any(name not in known or not given for name, given in found.items()):
+        names = "Fields" if value == "COLUMN" else "Names"
+        field = "FIELD" if value == "COLUMN" else "NAME"
+        what = f"{option} {text}: is no list of {field}={value}"
+        raise UsageError(what, f"{names} are {', '.join(known)}, each once.")
+    return found

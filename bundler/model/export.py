@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from bundler.errors import BundlerError, HostStorageFailed
+from bundler.model.adapt import KNOWN_INPUTS
 from bundler.model.hub import local_folder
 from bundler.model.pretrained import check_config, import_libraries, load_model, read_config
-from bundler.model.sources import KNOWN_INPUTS
 from bundler.types import OUTPUTS, Progress
 
 OPSET = 17

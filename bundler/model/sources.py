@@ -1,7 +1,7 @@
 """What `--model` may name: an ONNX file, a DLC, a transformers folder, a model on the hub. All end as a ModelSource."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ import numpy as np
 import onnx
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
+from bundler.model.adapt import KNOWN_INPUTS, adapt, option_for
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
-KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DEFAULT_LENGTH = 384
 NEEDED = "A model takes input_ids, attention_mask and token_type_ids of (1, length), and gives start and end logits."
 LARGEST_LENGTH = 4096
+NEWEST_IR = 10
 HUB_ADDRESS = re.compile(r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/")
+SOURCE_LINE = re.compile(r"\S+\.(?:cc|cpp|h|cu):\d+:? (?:\S+ )?(?:\[\w+\] )?")
+"""A place in the source of ONNX's libraries, which says nothing to the user."""
 OTHER_KINDS = (
     (0, b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Fetch the file: `git lfs pull`."),
     (
@@ -38,7 +41,8 @@ OTHER_KINDS = (
 class ModelSource:
     """A question-answering model: an ONNX file, or a DLC that is taken as it is.
 
-    Every input and output is (1, length) once it runs on a phone; `tokenizer` is a tokenizer.json or a vocab.txt.
+    Every input and output is (1, length) once it runs on a phone; `tokenizer` is a tokenizer.json or a vocab.txt;
+    `notes` tell how the file differs from what is taken of it.
     """
 
     name: str
@@ -47,6 +51,7 @@ class ModelSource:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -58,9 +63,16 @@ class ModelSource:
 
 
 def open_model(
-    model: str | Path, tokenizer: Path | None, length: int | None, work: Path, progress: Progress
+    model: str | Path,
+    tokenizer: Path | None,
+    length: int | None,
+    work: Path,
+    progress: Progress,
+    names: Mapping[str, str] | None = None,
 ) -> ModelSource:
-    """The model that `model` names, and its tokenizer; exported or downloaded into `work` where it must be.
+    """The model that `model` names, and its tokenizer; exported, downloaded or adapted into `work` where it must be.
+
+    names: how an ONNX file calls the tensors of KNOWN_INPUTS and OUTPUTS, where it calls them otherwise.
 
     Raises:
         ModelInvalid, DlcInvalid, FileUnreadable: refused; UsageError: it has another length, or no tokenizer.
@@ -81,9 +93,15 @@ def open_model(
         return _exported(str(model), tokenizer, length or DEFAULT_LENGTH, work, progress)
     beside = tokenizer or tokenizer_beside(path)
     if path.suffix == ".dlc":
+        if names:
+            raise UsageError(f"{path}: --inputs and --outputs are for ONNX files", "Give the model that it came from.")
         return _read_dlc(path, beside, length)
-    inputs, outputs = read_onnx(path, length)
-    return ModelSource(path.name, path, beside, inputs, outputs)
+    adapted, notes = load_adapted(path, length, names or {})
+    inputs, outputs = read_onnx(path, length, adapted)
+    if not notes:
+        return ModelSource(path.name, path, beside, inputs, outputs)
+    onnx.save(adapted, work / "adapted.onnx")
+    return ModelSource(path.name, work / "adapted.onnx", beside, inputs, outputs, notes=notes)
 
 
 def tokenizer_beside(model: Path) -> Path:
@@ -117,6 +135,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ModelInvalid(path, "is no ONNX file, or it was cut short") from error
     if not model.graph.output or not _names_are_text(model.graph):
         raise ModelInvalid(path, "is no ONNX file, or it was cut short")
+    model.ir_version = min(model.ir_version, NEWEST_IR)  # what is newer matters to no operator that is taken here
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # the library raises ValueError, OSError and its own
@@ -154,14 +173,30 @@ def embedding_rows(path: Path) -> int | None:
     return None
 
 
-def read_onnx(path: Path, length: int | None = None) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and outputs that the ONNX file will have for windows of `length` tokens.
+def load_adapted(path: Path, length: int | None, names: Mapping[str, str]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The ONNX file's model with the usual names, dtypes and operators, and what was changed for it.
+
+    Raises:
+        FileUnreadable, ModelInvalid; UsageError: it has no tensor of such a name
+    """
+    model = load_onnx(path)
+    _check_weights(path, model)
+    own = (size for value in model.graph.input for size in sizes(value)[1:2] if size and size > 1)
+    notes = adapt(path, model, next(own, None) or length or DEFAULT_LENGTH, names)
+    return model, notes
+
+
+def read_onnx(
+    path: Path, length: int | None = None, model: onnx.ModelProto | None = None
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and outputs that the ONNX file, or what was adapted of it, will have for windows of `length` tokens.
 
     Raises:
         FileUnreadable; ModelInvalid: it is no ONNX, or not a question-answering model; UsageError: another length
     """
-    model = load_onnx(path)
-    _check_weights(path, model)
+    if model is None:
+        model = load_onnx(path)
+        _check_weights(path, model)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _check_names(path, [value.name for value in inputs], [value.name for value in model.graph.output])
@@ -247,10 +282,18 @@ def _names_are_text(graph: onnx.GraphProto) -> bool:
 
 def _check_names(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     if "input_ids" not in inputs or not set(inputs) <= set(KNOWN_INPUTS):
-        raise ModelInvalid(path, f"takes {', '.join(inputs) or 'nothing'}, not {', '.join(KNOWN_INPUTS)}", NEEDED)
+        what = f"takes {', '.join(inputs) or 'nothing'}, not {', '.join(KNOWN_INPUTS)}"
+        raise ModelInvalid(path, what, _hint(path, KNOWN_INPUTS, inputs, "--inputs"))
     missing = [name for name in OUTPUTS if name not in outputs]
     if missing:
-        raise ModelInvalid(path, f"has no output {missing[0]} (it has {', '.join(outputs) or 'none'})", NEEDED)
+        what = f"has no output {missing[0]} (it has {', '.join(outputs) or 'none'})"
+        raise ModelInvalid(path, what, _hint(path, OUTPUTS, outputs, "--outputs"))
+
+
+def _hint(path: Path, wanted: Sequence[str], present: Sequence[str], option: str) -> str:
+    """How to say what the model calls its tensors; a DLC's are taken as they are."""
+    missing = [name for name in wanted if name not in present]
+    return NEEDED if path.suffix == ".dlc" else f"{NEEDED} {option_for(missing, option)}"
 
 
 def _check_length(path: Path, own: int | None, asked: int | None) -> None:
@@ -298,7 +341,8 @@ def _dtype(kind: int) -> str:
 
 def first_line(error: Exception) -> str:
     """What a foreign library says of its failure, for a sentence of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return SOURCE_LINE.sub("", re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)) or type(error).__name__
 
 
 def keep_tokenizer(source: ModelSource, out: Path) -> None:

@@ -55,7 +55,7 @@ class CalibrationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a bundle is made of. `model` as `open_model` takes it; `soc` None: any chip that the SDK knows.
+    """What a bundle is made of. `model` and `names` as `open_model` takes them; `soc` None: any chip the SDK knows.
 
     The questions are gone through as a stream, and once more where `check` is asked for.
     """
@@ -63,6 +63,7 @@ class BuildRequest:
     questions: Questions
     model: str | Path
     tokenizer: Path | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     soc: Soc | None = None
     sdk: Path | None = None
     overlap: int = OVERLAP
@@ -84,6 +85,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
     Raises:
         InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
     """
+    notes = notes or Notes()
     if request.check:
         check_simulated(request.chip, request.recipe.precision)
     sdk = open_sdk(request.sdk) if request.sdk is not None else None
@@ -93,7 +95,9 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
         for made in (device, host):
             made.mkdir()
-        source = open_model(request.model, request.tokenizer, request.length, work, progress)
+        source = open_model(request.model, request.tokenizer, request.length, work, progress, request.names)
+        for line in source.notes:
+            notes.remark(line)
         keep_tokenizer(source, host / layout.TOKENIZER)
         tokenizer = load_tokenizer(host / layout.TOKENIZER)
         windower = Windower(tokenizer, source.length, request.overlap, notes)

@@ -1,4 +1,4 @@
-"""What is odd about questions, yet no reason to refuse them: counted, with the first of each kind by name."""
+"""What is odd about questions or model, yet no reason to refuse them; questions are counted, with the first by name."""
 
 
 class Notes:
@@ -6,6 +6,11 @@ class Notes:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
+        self._remarks: list[str] = []
+
+    def remark(self, line: str) -> None:
+        """A sentence that counts nothing, as about the model."""
+        self._remarks.append(line)
 
     def add(self, kind: str, where: str) -> None:
         """One more of this kind; `kind` reads on after "3 questions: ", `where` names the question."""
@@ -14,8 +19,8 @@ class Notes:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """A sentence a kind."""
-        return tuple(
+        """The remarks, then a sentence a kind."""
+        return tuple(self._remarks) + tuple(
             f"{count} question{'' if count == 1 else 's'}: {kind} (the first: {first})"
             for kind, (count, first) in self._found.items()
         )
