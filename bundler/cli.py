@@ -35,6 +35,26 @@ def _options(
     pass
 
 
+SYNONYMS = {
+    "--runtime": {"npu": "dsp", "htp": "dsp"},
+    "--precision": {"int8": "w8a8", "float16": "fp16", "float32": "fp32"},
+}
+"""What other tools call the values of these options."""
+
+
+def _usual(argv: Sequence[str]) -> list[str]:
+    """The command line with the usual words for values."""
+    usual: list[str] = []
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if equals and option in SYNONYMS:
+            usual.append(f"{option}={SYNONYMS[option].get(value, value)}")
+        else:
+            known = SYNONYMS.get(usual[-1], {}) if usual else {}
+            usual.append(known.get(word, word))
+    return usual
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code. The only place where errors become words."""
     if argv is None:  # a process of its own: what it started is to end with it
@@ -43,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stream.reconfigure(errors="backslashreplace")  # what a console's encoding lacks is no reason to fail
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app(args=None if argv is None else list(argv), prog_name="mbqa-bundle")
+        app(args=_usual(sys.argv[1:] if argv is None else argv), prog_name="mbqa-bundle")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BundlerError as error:

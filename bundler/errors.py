@@ -33,6 +33,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- PhoneLost
 |  +- PhoneTooSlow
 |  +- PhoneBusy
+|  +- RunInUse
 |  +- TimeUp
 |  +- PhoneRefused
 |  +- PhoneFull
@@ -44,6 +45,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 +- OutputsInvalid               7  outputs damaged or incomplete
 +- GateFailed                   8  a gate that the user set was not passed
 |  +- NotVerified
+|  +- AnswersLost
 +- Interrupted                130  by Ctrl-C
 """
 
@@ -135,7 +137,7 @@ class NoBundle(InputError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path}: there is no bundle here",
-            "Make one with `mbqa-bundle build`, or name the folder of one with --bundle.",
+            "Make one with `mbqa-bundle build`, or name the folder of one: `mbqa-bundle deploy BUNDLE`.",
         )
 
 
@@ -277,16 +279,20 @@ class SeveralPhones(PhoneError):
 
 
 class UnknownPhone(PhoneError):
-    """`variable` is the environment variable that names the phone, or empty."""
+    """`variable` is the environment variable that names the phone, or empty; `reason` what adb says, where it tried to
+    connect."""
 
-    def __init__(self, serial: str, known: Sequence[str], variable: str = "") -> None:
-        self.serial, self.known = serial, tuple(known)
+    def __init__(self, serial: str, known: Sequence[str], variable: str = "", reason: str = "") -> None:
+        self.serial, self.known, self.reason = serial, tuple(known), reason
         hint = "Check the cable and the serial with `mbqa-bundle doctor`."
         if re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", serial):
             hint = f"A phone on the network has a port too: {serial}:5555, once `adb tcpip 5555` was run by cable."
         if variable:
             hint = f"The variable {variable} names it: unset it, or give --device. {hint}"
-        super().__init__(f"no phone with serial {serial!r} is attached (attached: {', '.join(known) or 'none'})", hint)
+        if reason:
+            hint = f"Check the address; a phone listens there once `adb tcpip 5555` was run by cable. {hint}"
+        what = f"no phone answers at {serial}: {reason}" if reason else f"no phone with serial {serial!r} is attached"
+        super().__init__(f"{what} (attached: {', '.join(known) or 'none'})", hint)
 
 
 class PhoneNotReady(PhoneError):
@@ -329,6 +335,17 @@ class PhoneBusy(PhoneError):
         super().__init__(
             f"phone {serial}: another run of this bundle is going on there, on the {runtime}",
             "Wait for it with `mbqa-bundle fetch-answers`, or end it with `mbqa-bundle stop`.",
+        )
+
+
+class RunInUse(PhoneError):
+    """`owner` is the command on this machine that works on the run."""
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self.owner = owner
+        super().__init__(
+            f"{folder}: {owner} works on this run",
+            "Wait for it with `mbqa-bundle fetch-answers`, or end it with Ctrl-C where it runs.",
         )
 
 
@@ -423,11 +440,24 @@ class GateFailed(BundlerError):
 
 
 class NotVerified(GateFailed):
-    def __init__(self, bundle: Path, cosine: float, threshold: float) -> None:
+    """`equal` of so many windows have float32's answer, None where nobody looked."""
+
+    def __init__(self, bundle: Path, cosine: float, threshold: float, windows: int, equal: int | None) -> None:
+        what = f"{equal} of {windows} windows have float32's answer"
+        if cosine < threshold or equal is None:
+            what = f"the smallest cosine with float32's logits is {cosine:.6f}, below {threshold:g}"
         super().__init__(
-            f"{bundle}: not verified: the smallest cosine with float32's logits is {cosine:.6f}, below {threshold:g}",
+            f"{bundle}: not verified: {what}",
             "The outputs are kept. `mbqa-bundle evaluate` shows what it costs; build at a higher precision, or set"
             " another limit with --verify-threshold.",
+        )
+
+
+class AnswersLost(GateFailed):
+    def __init__(self, bundle: Path, equal: int, windows: int, least: float) -> None:
+        super().__init__(
+            f"{bundle}: {equal} of {windows} answers are float32's, and --keep asks for a share of {least:g}",
+            "The bundle is kept. Build at a higher precision: w8a16, w16a16 or fp16.",
         )
 
 

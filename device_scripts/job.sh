@@ -8,7 +8,7 @@
 #   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
 #   job.sh forget RUNTIME NAME   deletes a finished chunk
 #   job.sh stop RUNTIME    ends the job; the chunk that it was at is begun anew by the next start
-#   job.sh log RUNTIME     the last megabyte of what snpe-net-run said
+#   job.sh log RUNTIME     what snpe-net-run said: the first megabyte and the last, where it is more than four
 #
 # A chunk NAME is inputs/NAME.tar or inputs/NAME.tgz: an input_list.txt and its raw files. Its outputs become
 # done/NAME.tgz (.tar where there is no gzip) with done/NAME.sums. One job a bundle: `lock` is a link whose target names
@@ -90,7 +90,8 @@ unpack() {
   if [ -e "$here/inputs/$1.tgz" ]; then gzip -dc <"$here/inputs/$1.tgz" | tar -x -f -; else tar -x -f "$here/inputs/$1.tar"; fi
 }
 
-# watch: the most memory that infer's process had, as the kernel keeps it, looked at until the process is gone
+# watch: the most memory that infer's process had, as the kernel keeps it, and the size of its log, looked at until the
+# process is gone
 watch() {
   trap - EXIT TERM
   waits=0
@@ -101,22 +102,35 @@ watch() {
   done
   while peak=$(grep VmHWM: "/proc/$process/status" 2>/dev/null); do
     echo "$peak" >work/peak
+    trim
     sleep 0.5
   done
 }
 
+# trim: of a log that grows without end the head and the tail are kept. The file stays: its writer appends to it
+trim() {
+  [ "$(($(wc -c <work/log)))" -gt 4000000 ] || return
+  [ -e work/head ] || head -c 1000000 work/log >work/head
+  tail -c 1000000 work/log >work/tail
+  : >work/log
+}
+
 # infer CHUNK: runs it; falls back where that was asked for. Says the exit code
 infer() {
-  rm -f work/pid work/peak
+  rm -f work/pid work/peak work/log work/head work/tail
   watch 2>/dev/null &
   watcher=$!
   # shellcheck disable=SC2154,SC2016  # the settings file sets them; the number is that of the shell inside
   sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
-    "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >work/log 2>&1
+    "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >>work/log 2>&1
   code=$?
   kill "$watcher" 2>/dev/null # else it writes into `work` while that is removed
   wait "$watcher" 2>/dev/null
-  cat work/log >>log.txt
+  cat work/head work/tail work/log 2>/dev/null >>log.txt
+  if [ "$(($(wc -c <log.txt)))" -gt 4000000 ]; then # in place: what this script says goes on into the same file
+    { head -c 1000000 log.txt && echo && echo "[...]" && tail -c 1000000 log.txt; } >log.draft && cat log.draft >log.txt
+    rm -f log.draft
+  fi
   return "$code"
 }
 
@@ -208,7 +222,7 @@ status)
   held=$(holder) # before the state: a job that ends in between is to look alive, not killed
   echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
   cat settings state 2>/dev/null
-  echo "begun=$(grep -c '^Processing DNN input' work/log 2>/dev/null)"
+  echo "begun=$(cat work/head work/log 2>/dev/null | grep -c '^Processing DNN input')"
   for entry in queue/*; do [ -e "$entry" ] && echo "queued=${entry#queue/}"; done
   for entry in done/*.tgz done/*.tar; do
     [ -e "$entry" ] && name=${entry#done/} && echo "done=${name%.*}"
@@ -232,7 +246,7 @@ stop)
   kill -- "-${held%%:*}" 2>/dev/null || kill "${held%%:*}" 2>/dev/null
   exit 0
   ;;
-log) tail -c 1000000 "$job/log.txt" 2>/dev/null ;;
+log) cat "$job/log.txt" 2>/dev/null ;;
 *)
   echo "job.sh: unknown command: $command" >&2
   exit 2

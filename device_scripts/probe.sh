@@ -16,6 +16,8 @@ main() {
   echo "net_run=$(command -v snpe-net-run)"
   if mkdir -p "$folder" && [ -w "$folder" ]; then
     echo "writable=yes"
+  else
+    what_is_there
   fi
   exec 2>/dev/null # what mkdir says is the last that anybody wants to hear
   free_space
@@ -24,6 +26,17 @@ main() {
   echo "selinux=$(limited getenforce)"
   battery
   thermal_zones
+}
+
+# what_is_there: why the folder cannot be made or written
+what_is_there() {
+  if [ -d "$folder" ]; then
+    echo "there=it cannot be written"
+  elif [ -L "$folder" ]; then
+    echo "there=a link lies in its place, to $(readlink "$folder"), which is no folder"
+  elif [ -e "$folder" ]; then
+    echo "there=a file lies in its place"
+  fi
 }
 
 # the last line of df: FILESYSTEM 1K-BLOCKS USED AVAILABLE USE% MOUNTED-ON

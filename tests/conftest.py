@@ -37,10 +37,10 @@ QUESTIONS = (
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model.onnx and the vocab.txt that goes with it."""
     folder = tmp_path_factory.mktemp("model")
-    onnx.save(qa_model(), folder / "model.onnx")
+    made = qa_model()
+    made.producer_name = f"worker{WORKER}"  # phones of genuine parts see one another's processes, and job.sh ends what
+    onnx.save(made, folder / "model.onnx")  # its bundle left running: so each worker has a bundle of its own
     write_vocabulary(folder)
-    with (folder / "vocab.txt").open("a") as vocabulary:  # phones of genuine parts see one another's processes, and
-        vocabulary.write(f"[worker{WORKER}]\n")  # job.sh ends what its bundle left running: so each worker has its own
     return folder
 
 

@@ -185,7 +185,13 @@ def _run(rng: random.Random, rows: list[dict[str, Any]], place: int, layers: int
             {"name": "127.0.0.1:5555", "soc": "SM8650", "model": "Snapdragon 8 Gen 3", "windows": {runtime: 40}},
             *([{"name": "R58M", "soc": "SM8550", "model": "Galaxy", "windows": {runtime: 25}}] if place == 3 else []),
         ],
-        "verified": {"smallest_cosine": near, "threshold": 0.99, "windows": 8, "passed": near >= 0.99},
+        "verified": {
+            "smallest_cosine": near,
+            "threshold": 0.99,
+            "windows": 8,
+            "passed": near >= 0.99,
+            "equal_answers": 8,
+        },
         "scores": _scores(rows, place),
         "agreement": {"questions": len(rows), "equal": equal, "fraction": equal / max(1, len(rows))},
         "logits": {

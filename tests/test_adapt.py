@@ -261,6 +261,9 @@ def test_operators_and_versions_of_the_future(refused: Refusal) -> None:
         ("lfs.onnx", 3, "is a Git LFS pointer"),
         ("tok_lower_mismatch", 0, ""),
         ("biggervocab_model", 3, "gives the token id"),
+        ("model_zero_logits.onnx", 0, "note: the model gives the same logit to every token"),
+        ("fp16_activation_overflow_mobilebert.onnx", 3, "float16 ends at 65,504"),
+        ("model_dropout_training_mode.onnx", 3, "its external data cannot be read"),
     ],
 )
 def test_the_collected_models(name: str, code: int, said: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,13 @@ def documents(bundle: Bundle, run: Run, pairs: list[tuple[Question, Answer]]) ->
         for question, answer in pairs
     }
     made = {
-        layout.ANSWERS: {**head, "phones": phones, "verified": asdict(verified), "answers": entries},
+        layout.ANSWERS: {
+            **head,
+            "phones": phones,
+            "verified": asdict(verified),
+            "not_plausible": [],
+            "answers": entries,
+        },
         layout.PREDICTIONS: {question.id: answer.text for question, answer in pairs},
         layout.N_BEST: lists,
     }

@@ -188,7 +188,7 @@ def test_a_file_of_another_kind_is_called_by_its_name(content: bytes, said: str,
 def test_a_vocabulary_larger_than_the_embedding(here: Path, refused: Refusal) -> None:
     onnx.save(qa_model(), "model.onnx")
     rows = len((here / "vocab.txt").read_text(encoding="utf-8").splitlines())
-    assert embedding_rows(here / "model.onnx") == rows
+    assert embedding_rows(onnx.load(here / "model.onnx")) == rows
     with (here / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("bridge\n" if "bridge" not in VOCABULARY else "quizzical\n")
     word = "bridge" if "bridge" not in VOCABULARY else "quizzical"

@@ -13,7 +13,7 @@ import pytest
 
 from bundler import layout
 from bundler.bundle import read_bundle
-from bundler.cli import main
+from bundler.cli import _usual, main
 from bundler.device.phone import Attached, without_twins
 from bundler.device.server import private_adb_server
 from bundler.soc import known_socs
@@ -67,9 +67,32 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out.startswith("mbqa-bundle 0.")
 
 
-@pytest.mark.parametrize("argv", [["build", "--nonsense"], ["deploy", "--runtime", "npu"], ["build", "--limit", "0"]])
+@pytest.mark.parametrize("argv", [["build", "--nonsense"], ["deploy", "--runtime", "tpu"], ["build", "--limit", "0"]])
 def test_usage_errors_are_exit_code_2(argv: list[str]) -> None:
     assert main(argv) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "usual"),
+    [
+        ("deploy --runtime npu", "deploy --runtime dsp"),
+        ("deploy --runtime=htp", "deploy --runtime=dsp"),
+        ("build --precision int8 --out int8", "build --precision w8a8 --out int8"),
+        ("build --precision=float16", "build --precision=fp16"),
+        ("build --question npu --runtime", "build --question npu --runtime"),
+    ],
+)
+def test_words_of_other_tools(typed: str, usual: str) -> None:
+    assert _usual(typed.split()) == usual.split()
+
+
+def test_a_bundle_is_named_the_same_way_everywhere(capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("deploy", "fetch-answers", "stop", "bench", "evaluate"):
+        refused(capfd, 3, "nowhere: there is no bundle here", name, "nowhere")
+    for name in ("deploy", "fetch-answers", "stop", "bench"):
+        refused(capfd, 3, "nowhere: there is no bundle here", name, "--bundle", "nowhere")
+        refused(capfd, 3, "nowhere: there is no bundle here", name, "nowhere", "--bundle", "nowhere")
+        refused(capfd, 2, "a and --bundle b are two bundles", name, "a", "--bundle", "b")
 
 
 def test_build_refuses_bad_questions(capfd: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +161,7 @@ def test_deploy_without_a_usable_phone(capfd: pytest.CaptureFixture[str], adb: t
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-        refused(capfd, 5, f"no phone with serial '{nobody}'", "deploy", "--device", nobody, *adb)
+        refused(capfd, 5, f"no phone answers at {nobody}: Connection refused", "deploy", "--device", nobody, *adb)
     refused(capfd, 3, "has no run, neither here nor on a phone", "fetch-answers", *adb)
     refused(capfd, 4, "no adb server at 127.0.0.2:9", "deploy", *NO_ADB)
 

@@ -36,6 +36,13 @@ def of_precision(bundle: Bundle, precision: str) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, model=model))
 
 
+def test_a_phone_without_checksums_is_refused_before_anything_is_pushed(bundle: Bundle) -> None:
+    with pytest.raises(PhoneRefused, match="R5CT: making a checksum failed: it has no sha256sum that works"):
+        check_fitness(PHONE, facts(sha256sum=False), bundle, "cpu")
+    for told in (True, None):
+        check_fitness(PHONE, facts(sha256sum=told), bundle, "cpu")
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_phone_that_can_is_not_hindered(runtime: Runtime, bundle: Bundle) -> None:
     for phone in (GOOD, facts(soc_maker="QTI", runs_programs=True), facts(soc_model="SM9999"), facts(abi="")):

@@ -148,6 +148,21 @@ def test_a_failed_run_is_told_with_its_exit_code(phone: Phone, bundle: Bundle, o
 
 
 @pytest.mark.slow
+def test_a_log_without_end_is_bounded(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
+    """Its head and its tail are kept, also those of the runs after it, and the exit code is the program's."""
+    chatter = "echo first; for n in 1 2 3 4 5 6; do yes nothing | head -c 5000000; sleep 1; done; echo last; exit 3"
+    replace_net_run(phone, bundle, chatter)
+    on_phone.start(SETTINGS, CHUNKS)
+    status = until(on_phone, lambda status: not status.alive)
+    assert (status.state, status.exit) == ("failed", "3")
+    log = on_phone.log()
+    assert log.startswith(b"first\n")
+    assert log.endswith(b"last\n")
+    assert 1_500_000 < len(log) < 5_000_000
+    assert int(sh(phone, f"du -s -k {layout.remote_bundle(bundle.id)}/jobs").split()[0]) < 12_000
+
+
+@pytest.mark.slow
 def test_a_fallback_does_what_the_runtime_cannot(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
     real = 'PATH=${PATH#*:} exec snpe-net-run "$@"'
     replace_net_run(phone, bundle, f'case "$*" in *--use_gpu*) echo no gpu; exit 1 ;; esac\n{real}')

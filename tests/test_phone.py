@@ -1,9 +1,11 @@
 """Commands on a phone: one contract, kept by the virtual phone and by one of genuine parts."""
 
 import signal
+import socket
 import subprocess
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from bundler.device.limits import Halted, Limit, Patience
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.server import private_adb_server
 from bundler.device.targets import choose_targets
-from bundler.errors import NoPhone, PhoneLost, PhoneRefused, PhoneTooSlow, TimeUp, UsageError
+from bundler.errors import NoAdb, NoPhone, PhoneLost, PhoneRefused, PhoneTooSlow, TimeUp, UnknownPhone, UsageError
 from bundler.soc import known_socs
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.deploying import sh
@@ -167,6 +169,28 @@ def test_a_port_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "many")
     with pytest.raises(UsageError, match="'many' is no port"):
         AdbServer.at()
+
+
+def test_a_connection_that_is_refused_is_said_so(phone: Phone) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnknownPhone, match=rf"no phone answers at {address}: Connection refused \(attached: "):
+            phone.server.find(address)
+
+
+def test_a_web_server_in_place_of_adb_is_told_soon() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        since = time.monotonic()
+        try:
+            with pytest.raises(NoAdb, match="an HTTP server listens there, not adb"):
+                AdbServer("127.0.0.1", web.server_port, Patience(answer_s=60)).attached()
+        finally:
+            web.shutdown()
+            thread.join()
+        assert time.monotonic() - since < 30
 
 
 def test_patience_is_the_servers(phone: Phone) -> None:

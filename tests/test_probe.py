@@ -80,7 +80,10 @@ def test_nothing_of_the_probe_stays_behind(phone: Phone) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(phone: Phone) -> None:
     sh(phone, f"rm -rf {layout.REMOTE_ROOT} && touch {layout.REMOTE_ROOT}")
     try:
-        with pytest.raises(PhoneRefused, match=r"making .* failed: .*File exists"):
+        with pytest.raises(PhoneRefused, match=r"making .* failed: a file lies in its place$"):
+            probe(phone)
+        sh(phone, f"rm -f {layout.REMOTE_ROOT} && ln -s /nowhere/at/all {layout.REMOTE_ROOT}")
+        with pytest.raises(PhoneRefused, match=r"a link lies in its place, to /nowhere/at/all, which is no folder$"):
             probe(phone)
     finally:
         sh(phone, f"rm -f {layout.REMOTE_ROOT}")

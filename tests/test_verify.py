@@ -13,12 +13,12 @@ from bundler.cli import main
 from bundler.device.chunks import Chunk
 from bundler.device.outputs import keep, load
 from bundler.device.phone import Phone
-from bundler.errors import UsageError
+from bundler.errors import NotVerified, UsageError
 from bundler.pipeline.check import compare_logits
-from bundler.pipeline.verify import default_threshold, verify_run
+from bundler.pipeline.verify import _is_as_good, default_threshold, verify_run
 from bundler.runs.comparison import Comparison, known
-from bundler.runs.record import Run, newest_run
-from bundler.types import Feature
+from bundler.runs.record import Run, Verified, newest_run
+from bundler.types import Answer, Candidate, Feature
 from tests.deploying import deploy, fetch
 from tests.phones import virtual_phone
 
@@ -76,6 +76,53 @@ def test_a_phone_that_computes_wrong_ends_with_code_8_and_keeps_its_outputs(
     assert run.verified is not None
     assert not run.verified.passed
     assert fetch(silly, bundle).answers
+
+
+def test_answers_decide_too(phone: Phone, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    """The smallest cosine stays above the threshold, while the answers change: as w8a16 does with some models."""
+    run = deploy(phone, bundle, chunk=3)
+    folder, chunk = run.folder(bundle.path), Chunk(0, 3)
+    logits = load(folder, chunk, bundle.manifest.outputs)
+    for name in logits:
+        rows = logits[name][:, 0]
+        for row in rows:
+            best, other = np.argsort(row)[[-1, -3]]
+            row[best], row[other] = row[other], row[best]
+    keep(logits, folder, chunk)
+    found = verify_run(bundle, run, -1).verified
+    assert found is not None
+    assert found.passed  # the user asked for a cosine only
+    assert found.equal_answers is not None
+    assert found.equal_answers < found.windows
+    cosine = found.smallest_cosine
+    model = replace(bundle.manifest.model, precision="w8a16")
+    changed = replace(bundle, manifest=replace(bundle.manifest, model=model))
+    found = verify_run(changed, run).verified
+    assert found is not None
+    assert not found.passed
+    error = NotVerified(bundle.path, cosine, cosine - 0.1, found.windows, found.equal_answers)
+    assert f"not verified: {found.equal_answers} of {found.windows} windows have float32's answer" in str(error)
+
+
+def test_an_answer_that_float32_likes_as_well_is_no_other() -> None:
+    def answer(start: int, score: float, *others: tuple[int, float]) -> Answer:
+        listed = tuple(Candidate("x", at, at + 1, value, 0.1, "w") for at, value in ((start, score), *others))
+        return Answer("q", "x", start, start + 1, 0.5, score, (start, start + 1), 0.0, "w", n_best=listed)
+
+    exact = answer(3, 9.0, (5, 8.95), (7, 8.0))
+    assert _is_as_good(exact, answer(3, 1.0))
+    assert _is_as_good(exact, answer(5, 1.0))
+    assert not _is_as_good(exact, answer(7, 1.0))
+    assert not _is_as_good(exact, answer(9, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("equal", "windows", "low", "high"), [(32, 32, 0.89, 1.0), (0, 4, 0.0, 0.49), (1, 1, 0.21, 1.0)]
+)
+def test_how_sure_it_is(equal: int, windows: int, low: float, high: float) -> None:
+    found = Verified(1.0, 0.9, windows, True, equal).share
+    assert found == pytest.approx((low, high), abs=0.006)
+    assert Verified(1.0, 0.9, windows, True).share == (0.0, 1.0)
 
 
 def test_the_threshold_is_the_users(silly: Phone, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:

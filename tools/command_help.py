@@ -81,11 +81,11 @@ def _parameters(function: Any) -> Iterator[Parameter]:
         kind, info = _declared(hints[name])
         is_argument = isinstance(info, ArgumentInfo)
         repeatable = get_origin(kind) is list
-        values = info.metavar or _values(get_args(kind)[0] if repeatable else kind, info)
+        values = (None if is_argument else info.metavar) or _values(get_args(kind)[0] if repeatable else kind, info)
         default = "" if parameter.default in (None, inspect.Parameter.empty) or kind is bool else parameter.default
         yield Parameter(
-            name.upper() if is_argument else _names(name, info),
-            f"{values}, repeatable" if repeatable and not is_argument else values,
+            (info.metavar or name.upper()) if is_argument else _names(name, info),
+            f"{values}, repeatable" if repeatable else values,
             info.help or "",
             f"{default:g}" if isinstance(default, float) else str(default),
             parameter.default is inspect.Parameter.empty,
@@ -126,7 +126,7 @@ def page() -> str:
 
 
 def _section(command: Command) -> str:
-    arguments = [p.names if p.required else f"[{p.names}...]" for p in command.parameters if p.is_argument]
+    arguments = [_argument(parameter) for parameter in command.parameters if parameter.is_argument]
     usage = " ".join([PROGRAM, command.name, "[OPTIONS]", *arguments])
     lines = [f"## {command.name}", "", command.help, "", "```", usage, "```", ""]
     lines += ["| option | values | default | |", "|---|---|---|---|"]
@@ -137,6 +137,11 @@ def _section(command: Command) -> str:
     if command.epilog:
         lines += ["", "What `--fault` takes is in [virtual-phone.md](virtual-phone.md#faults)."]
     return "\n".join([*lines, ""])
+
+
+def _argument(parameter: Parameter) -> str:
+    several = "..." if parameter.values.endswith("repeatable") else ""
+    return f"{parameter.names}{several}" if parameter.required else f"[{parameter.names}{several}]"
 
 
 def _cell(text: str) -> str:

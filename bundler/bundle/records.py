@@ -41,6 +41,11 @@ class Check:
     correlation: float | None
     sqnr_db: float | None
 
+    @property
+    def share(self) -> float:
+        """Of answers that are float32's, 0 to 1."""
+        return self.equal_answers / self.windows if self.windows else 0.0
+
 
 @dataclass(frozen=True)
 class CalibrationRecord:

@@ -10,6 +10,7 @@ from bundler.commands.options import (
     DEFAULT_BUNDLE,
     AdbHost,
     AdbPort,
+    BundleName,
     BundlePath,
     Devices,
     Json,
@@ -17,6 +18,7 @@ from bundler.commands.options import (
     Timeout,
     adb_server,
     app,
+    bundle_named,
 )  # fmt: skip
 from bundler.console import Console
 from bundler.types import Runtime
@@ -94,6 +96,7 @@ def evaluate(
 
 @app.command()
 def bench(
+    name: BundleName = None,
     device: Devices = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
     warm_up: Annotated[int, typer.Option(help="Runs before those that count.", min=0)] = 1,
@@ -105,7 +108,7 @@ def bench(
         Path | None,
         typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
     ] = None,
-    bundle: BundlePath = DEFAULT_BUNDLE,
+    bundle: BundlePath = None,
     out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
     timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
@@ -120,11 +123,11 @@ def bench(
     from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
     from bundler.pipeline.bench import bench as measure
 
-    console, tools = Console(as_json=as_json), sdk or sdk_from_environment()
+    console, tools, where = Console(as_json=as_json), sdk or sdk_from_environment(), bundle_named(name, bundle)
     request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
     with console.progress() as progress:
-        document = measure(bundle, adb_server(adb_host, adb_port), request, progress)
-    path = out or layout.bench_file(bundle, runtime, document["phone"]["name"])
+        document = measure(where, adb_server(adb_host, adb_port), request, progress)
+    path = out or layout.bench_file(where, runtime, document["phone"]["name"])
     with writing(path) as draft:
         draft.write_text(
             json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n"

@@ -8,7 +8,7 @@ import typer
 from bundler import layout
 from bundler.commands.options import DEFAULT_BUNDLE, Converter, Json, Method, Precision, app, chip_named
 from bundler.console import Console
-from bundler.errors import UsageError
+from bundler.errors import AnswersLost, UsageError
 
 
 @app.command()
@@ -65,6 +65,12 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Run the DLC on the DSP's simulator and compare it with float32.")
     ] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="The least share of answers equal to float32's in --check; below it exit code 8.", min=0, max=1
+        ),
+    ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Compile the DLC for the chip ahead of time.")] = False,
     unanswerable: Annotated[
         bool | None,
@@ -93,7 +99,7 @@ def build(
     """Make a bundle: DLC, raw inputs, input list and runner script."""
     from dataclasses import asdict, replace
 
-    from bundler.commands.model_view import model_lines
+    from bundler.commands.model_view import disagreement, model_lines
     from bundler.commands.question_options import Asked, named_tensors
     from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
@@ -102,6 +108,7 @@ def build(
     from bundler.qa.warnings import Notes
     from bundler.resources import DEMO_MODEL
 
+    check = check or keep is not None
     if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
         asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
         raise UsageError(f"{model}: a DLC is taken as it is, without {asked_for}", "Give the model that it came from.")
@@ -134,6 +141,9 @@ def build(
     size, count, windows = bundle.size_bytes, len(bundle.questions), len(bundle.manifest.windows)
     for line in model_lines(bundle.manifest.model):
         console.say(line)
+    found = bundle.manifest.model.check
+    if found is not None and (what := disagreement(found)):
+        console.warn(what)
     console.say(f"{out}: bundle {bundle.id}, {count} questions in {windows} windows, {size / 1e6:.1f} MB")
     console.document(
         {
@@ -146,6 +156,8 @@ def build(
             "notes": notes.lines,
         }
     )
+    if found is not None and keep is not None and found.share < keep:
+        raise AnswersLost(out, found.equal_answers, found.windows, keep)
 
 
 @app.command()

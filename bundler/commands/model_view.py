@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundler.bundle import ModelRecord
+from bundler.bundle import Check, ModelRecord
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.inspect import DlcReport
 from bundler.runs.record import Run
 from bundler.soc import known_socs
+
+CORRELATION, SHARE = 0.98, 0.9  # with float32's logits, and of its answers: below, a DLC does not agree
 
 
 def model_lines(record: ModelRecord) -> Iterator[str]:
@@ -37,6 +39,17 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
         )
 
 
+def disagreement(check: Check) -> str:
+    """That the DLC does not agree with float32; empty where it does."""
+    if check.correlation is not None and check.correlation >= CORRELATION and check.share >= SHARE:
+        return ""
+    near = "no correlation" if check.correlation is None else f"a correlation of {check.correlation:.3f}"
+    return (
+        f"the DLC does not agree with float32: {check.equal_answers} of {check.windows} answers are equal, and the "
+        f"logits have {near}"
+    )
+
+
 def run_lines(run: Run) -> Iterator[str]:
     """What became of a run: a line a phone, and how to go on."""
     if not run.finished:
@@ -56,6 +69,12 @@ def run_lines(run: Run) -> Iterator[str]:
             f"{verdict}: the smallest cosine with float32 over {found.windows} windows is {found.smallest_cosine:.6f}, "
             f"the threshold {found.threshold:g}"
         )
+        if found.equal_answers is not None:
+            low, high = (100 * share for share in found.share)
+            yield (
+                f"{found.equal_answers} of {found.windows} windows have float32's answer; of all windows, with 95 % "
+                f"confidence, {low:.0f} to {high:.0f} % have"
+            )
     yield f"ran in {run.seconds:.1f} s: `mbqa-bundle fetch-answers` shows the answers"
 
 

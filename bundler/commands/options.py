@@ -21,7 +21,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")]
-BundlePath = Annotated[Path, typer.Option("--bundle", help="The bundle's folder.")]
+BundleName = Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="The bundle's folder. Default: bundle.")]
+BundlePath = Annotated[Path | None, typer.Option("--bundle", help="The same as the argument BUNDLE.")]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -50,6 +51,17 @@ PerfProfile = Literal[
 OnOff = Literal["on", "off"]
 
 DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
+
+
+def bundle_named(argument: Path | None, option: Path | None) -> Path:
+    """The bundle that a command line names.
+
+    Raises:
+        UsageError: it names two.
+    """
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(f"{argument} and --bundle {option} are two bundles", "Name one of them.")
+    return argument or option or DEFAULT_BUNDLE
 
 
 def shown(answer: "Answer") -> str:

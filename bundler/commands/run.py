@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from bundler.commands.options import (
-    DEFAULT_BUNDLE,
     AdbHost,
     AdbPort,
+    BundleName,
     BundlePath,
     Devices,
     Json,
@@ -19,6 +19,7 @@ from bundler.commands.options import (
     Timeout,
     adb_server,
     app,
+    bundle_named,
     shown,
 )  # fmt: skip
 from bundler.console import Console
@@ -30,6 +31,7 @@ MOST_SHOWN = 100  # answers
 
 @app.command()
 def deploy(
+    name: BundleName = None,
     device: Devices = None,
     everywhere: Annotated[bool, typer.Option("--all", help="Run on every phone that is attached.")] = False,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
@@ -47,14 +49,21 @@ def deploy(
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was not finished.")] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Compare a few windows' logits with float32's; exit code 8 where they differ."),
+        typer.Option(
+            "--verify",
+            help="Compare the logits and answers of some windows with float32's; exit code 8 where they differ.",
+        ),
     ] = False,
     verify_threshold: Annotated[
         float | None,
-        typer.Option(help="The cosine that --verify asks for. Default: 0.999, for fixed point 0.99.", min=-1, max=1),
+        typer.Option(
+            help="The cosine that --verify asks for, and nothing else. Default: 0.999, or 0.99 for fixed point.",
+            min=-1,
+            max=1,
+        ),
     ] = None,
     on_interrupt: OnInterrupt = "leave",
-    bundle: BundlePath = DEFAULT_BUNDLE,
+    bundle: BundlePath = None,
     timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
@@ -66,7 +75,7 @@ def deploy(
     from bundler.commands.model_view import run_lines
     from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 
-    console = Console(as_json=as_json)
+    console, path = Console(as_json=as_json), bundle_named(name, bundle)
     options = f"unsignedPD:{unsigned_pd.upper()}" if unsigned_pd else ""
     request = DeployRequest(
         runtime=runtime,
@@ -84,16 +93,18 @@ def deploy(
         verify_threshold=verify_threshold,
     )
     with console.progress() as progress:
-        run = deploy_bundle(bundle, adb_server(adb_host, adb_port), request, progress)
+        run = deploy_bundle(path, adb_server(adb_host, adb_port), request, progress)
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))
     if run.verified is not None and not run.verified.passed:
-        raise NotVerified(bundle, run.verified.smallest_cosine, run.verified.threshold)
+        found = run.verified
+        raise NotVerified(path, found.smallest_cosine, found.threshold, found.windows, found.equal_answers)
 
 
 @app.command("fetch-answers")
 def fetch_answers_command(
+    name: BundleName = None,
     device: Devices = None,
     runtime: RuntimeOption = None,
     on_interrupt: OnInterrupt = "leave",
@@ -104,7 +115,14 @@ def fetch_answers_command(
     max_answer_tokens: Annotated[
         int | None, typer.Option(help="Tokens of an answer, at most. Default: as the bundle was built.", min=1)
     ] = None,
-    bundle: BundlePath = DEFAULT_BUNDLE,
+    whole_words: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole-words/--part-words",
+            help="Whether answers end at whole words. Default: they do where the tokenizer divides texts into words.",
+        ),
+    ] = None,
+    bundle: BundlePath = None,
     timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
@@ -115,23 +133,26 @@ def fetch_answers_command(
     from bundler.qa.spans import Decoding
 
     console = Console(as_json=as_json)
-    decoding = Decoding(n_best, null_threshold, max_answer_tokens)
+    decoding = Decoding(n_best, null_threshold, max_answer_tokens, whole_words)
     request = FetchRequest(
         devices=device or (), runtime=runtime, timeout_s=timeout, when_interrupted=on_interrupt, decoding=decoding
     )
     with console.progress() as progress:
-        fetched = fetch_answers(bundle, adb_server(adb_host, adb_port), request, progress)
+        fetched = fetch_answers(bundle_named(name, bundle), adb_server(adb_host, adb_port), request, progress)
     rows = [(q.text, shown(a), f"{a.confidence:.3f}") for q, a in islice(fetched.answered(), MOST_SHOWN)]
     console.table(("question", "answer", "confidence"), rows)
     more = len(fetched.bundle.questions) - len(rows)
     console.say(f"{f'and {more:,} more; all ' if more else ''}written to {fetched.path}")
+    for doubt in fetched.doubts:
+        console.warn(f"not plausible: {doubt}")
     console.document_file(fetched.path)
 
 
 @app.command()
 def stop(
+    name: BundleName = None,
     device: Devices = None,
-    bundle: BundlePath = DEFAULT_BUNDLE,
+    bundle: BundlePath = None,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
     as_json: Json = False,
@@ -140,12 +161,12 @@ def stop(
     from bundler.pipeline.stop import stop_runs
 
     console = Console(as_json=as_json)
-    stopped = stop_runs(bundle, device or (), adb_server(adb_host, adb_port))
-    for name, runtime in stopped:
-        console.say(f"phone {name}: stopped the run on the {runtime}")
+    stopped = stop_runs(bundle_named(name, bundle), device or (), adb_server(adb_host, adb_port))
+    for phone, runtime in stopped:
+        console.say(f"phone {phone}: stopped the run on the {runtime}")
     if not stopped:
         console.say("no run of this bundle is going on")
-    console.document([{"phone": name, "runtime": runtime} for name, runtime in stopped])
+    console.document([{"phone": phone, "runtime": runtime} for phone, runtime in stopped])
 
 
 @app.command()

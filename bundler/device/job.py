@@ -171,7 +171,7 @@ class PhoneJob:
         self._run("stop", doing="stopping the run")
 
     def log(self) -> bytes:
-        """The last megabyte of what snpe-net-run said."""
+        """What snpe-net-run said: the first megabyte and the last, where it is more than four."""
         return self._run("log", doing="reading the log").stdout
 
     def _run(self, command: str, *arguments: str, doing: str, **more: object) -> Completed:

@@ -6,12 +6,14 @@ errors here.
 
 import io
 import os
+import re
+import select
 import shlex
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from bundler.device.limits import Halted, Limit, Patience
@@ -49,6 +51,8 @@ if _PORT is not None:
 READY = "device"
 COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
 COMING_S, LOOK_S = 1.0, 0.05
+SILENCE_S = 1.0  # after which it is asked whether an adb server listens there at all
+CONNECT_FAILED = re.compile(r"(?:failed to connect|cannot connect|unable to connect)[^:]*(?::\d+)?'?: (.+)")
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
@@ -134,6 +138,7 @@ class AdbServer:
         """
         with self._reaching(), self._client.make_connection(timeout=self.patience.answer_s) as connection:
             connection.send_command("host:devices")
+            self._check_that_it_is_adb(connection.conn)
             connection.check_okay()
             rows = (line.partition("\t") for line in connection.read_string_block().splitlines())
             return without_twins([Attached(serial, state) for serial, tab, state in rows if tab])
@@ -146,7 +151,7 @@ class AdbServer:
         Raises:
             NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady
         """
-        states = self._states()
+        states, said = self._states(), ""
         if serial is None:
             ready = [known for known, state in states.items() if state == READY]
             if len(states) > 1 and len(ready) != 1:
@@ -157,10 +162,10 @@ class AdbServer:
         if states.get(serial) in COMING and ":" in serial:
             states = self._states_when_come(serial)
         if states.get(serial) != READY and ":" in serial:
-            self._connect(serial, stale=serial in states)
+            said = self._connect(serial, stale=serial in states)
             states = self._states_when_come(serial)
         if serial not in states:
-            raise UnknownPhone(serial, sorted(states))
+            raise UnknownPhone(serial, sorted(states), reason=said)
         if states[serial] != READY:
             raise PhoneNotReady(serial, states[serial])
         return Phone(self, serial, limit or Limit())
@@ -175,15 +180,20 @@ class AdbServer:
             time.sleep(LOOK_S)
         return states
 
-    def _connect(self, address: str, *, stale: bool) -> None:
-        """Tries; whether it worked, the list of phones says (`adb connect` reports success in many words)."""
+    def _connect(self, address: str, *, stale: bool) -> str:
+        """Tries, and tells why it failed where adb says so.
+
+        Whether it worked, the list of phones says: `adb connect` reports success in many words.
+        """
         with self._reaching():
             try:
                 if stale:
                     self._client.disconnect(address)
-                self._client.connect(address, timeout=self.patience.answer_s)
+                said = self._client.connect(address, timeout=self.patience.answer_s)
             except adbutils.AdbTimeout:
-                return
+                return f"no answer within {self.patience.answer_s:g} s"
+        failed = CONNECT_FAILED.search(said)
+        return failed[1].strip() if failed else ""
 
     def reconnect(self, serial: str) -> None:
         """Where the serial is a network address, connects anew: adb may not have noticed that the phone was away."""
@@ -231,6 +241,21 @@ class AdbServer:
                 return probe.connect_ex((self.host, self.port)) == 0
             except (UnicodeError, TypeError) as error:  # what Python makes of names that no computer can have
                 raise ConnectionError(f"{self.host!r} is no computer's name") from error
+
+    def _check_that_it_is_adb(self, asked: socket.socket) -> None:
+        """An HTTP server waits for the end of the line, so its silence is told from that of a busy adb server.
+
+        Raises:
+            ConnectionError: it is one.
+        """
+        if select.select([asked], [], [], SILENCE_S)[0]:
+            return
+        with socket.create_connection((self.host, self.port), timeout=SILENCE_S) as probe:
+            probe.settimeout(SILENCE_S)
+            probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with suppress(TimeoutError):
+                if probe.recv(5) == b"HTTP/":
+                    raise ConnectionError("an HTTP server listens there, not adb")
 
     def _start(self) -> None:
         """Starts the server on its own port; adbutils would start one on the default port."""

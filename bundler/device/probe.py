@@ -66,7 +66,11 @@ def probe(phone: Phone) -> PhoneFacts:
     said = done.stdout.decode(errors="replace")
     facts = read_facts(said, began)
     if "writable=yes" not in said.splitlines():
-        raise PhoneRefused(phone.serial, f"making {layout.REMOTE_ROOT}", done.message)
+        there = next((line.partition("=")[2] for line in said.splitlines() if line.startswith("there=")), "")
+        said_last = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = there or (said_last[-1] if said_last else "it does not say why")
+        hint = f"See `adb shell ls -ld {layout.REMOTE_ROOT}`, and remove what is there." if there else None
+        raise PhoneRefused(phone.serial, f"making {layout.REMOTE_ROOT}", reason, hint)
     return facts
 
 

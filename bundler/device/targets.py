@@ -34,7 +34,7 @@ class Target:
         try:
             return self.server.find(self.serial, limit)
         except UnknownPhone as error:
-            raise UnknownPhone(error.serial, error.known, self.variable) from None
+            raise UnknownPhone(error.serial, error.known, self.variable, error.reason) from None
 
 
 def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: bool = False) -> tuple[Target, ...]:

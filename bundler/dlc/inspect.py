@@ -62,7 +62,8 @@ class DlcReport:
     initializers and Constant nodes, but for what the writer does: it folds what is constant, writes small equal
     constants once, makes attributes of the value of a Pad and the bounds of a Clip, and adds ones for an Expand.
     `caches` are networks prepared for an accelerator: records in the DLC, and files beside it that were made of this
-    very one. `history`: the tools' runs that made the file.
+    very one. `history`: the tools' runs that made the file. `embedding_rows`: how many token ids it has an embedding
+    for, None where its graph does not show it.
     """
 
     graph: str
@@ -77,6 +78,7 @@ class DlcReport:
     records: tuple[str, ...]
     caches: tuple[str, ...]
     history: tuple[Step, ...]
+    embedding_rows: int | None = None
 
     @property
     def operator_counts(self) -> dict[str, int]:
@@ -197,7 +199,19 @@ def _report(path: Path) -> DlcReport:
         records=archive.records,
         caches=(*archive.caches, *_contexts_beside(path)),
         history=archive.history,
+        embedding_rows=_embedding_rows(graph),
     )
+
+
+def _embedding_rows(graph: Graph) -> int | None:
+    ids = {"input_ids"}
+    for op in graph.operators:
+        if op.type == "Gather" and op.inputs[1] in ids:
+            table = graph.tensors[op.inputs[0]]
+            return table.shape[0] if table.data is not None and len(table.shape) == 2 else None
+        if len(op.inputs) == 1 and ids.intersection(op.inputs):  # Cast, Reshape
+            ids.update(op.outputs)
+    return None
 
 
 def _contexts_beside(path: Path) -> list[str]:

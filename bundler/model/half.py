@@ -1,15 +1,42 @@
 """A float32 graph in float16: half the size, and what the HTP and the GPU compute with anyway."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import helper
 
 from bundler.errors import ModelInvalid
-from bundler.model.graph import FitGraph
+from bundler.model.calibrate import float_tensors
+from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.onnx_graph import Net, attribute, node
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
+NEAR = LARGEST / 4  # other questions than those looked at may give values that are larger
+
+
+def check_range(fit: FitGraph, feeds: Iterable[Feed]) -> str:
+    """Says which tensor comes near the largest value of float16 on these windows, int32 (1, length) each; empty where
+    none does.
+
+    Raises:
+        ModelInvalid: one goes beyond it, or is not finite.
+    """
+    names = float_tensors(fit.model)
+    session = runner(fit.model, names)
+    largest = dict.fromkeys(names, 0.0)
+    for feed in feeds:
+        for name, value in zip(names, session.run(names, dict(feed)), strict=True):
+            largest[name] = float(np.maximum(largest[name], np.abs(value).max(initial=0)))  # NaN stays NaN
+    beyond = next((name for name in names if not largest[name] <= LARGEST), None)
+    if beyond is not None:
+        what = f"tensor {beyond} reaches {largest[beyond]:.3g} on the questions, and float16 ends at {LARGEST:,.0f}"
+        raise ModelInvalid(fit.name, what, "Build with --precision w8a16, or with fp32 for the phone's CPU.")
+    near = max(names, key=lambda name: largest[name], default=None)
+    if near is None or largest[near] <= NEAR:
+        return ""
+    return f"tensor {near} reaches {largest[near]:,.0f} on the questions, and float16 ends at {LARGEST:,.0f}"
 
 
 def in_float16(fit: FitGraph) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
-from bundler.model.half import in_float16
+from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
 from bundler.model.onnx_graph import Net
@@ -32,6 +32,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
 BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
 COMPARED_WINDOWS = 2
+RANGED_WINDOWS = 8  # whose values are compared with what float16 holds
 TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to the largest where that exceeds 1
 
 
@@ -72,7 +73,8 @@ class Job:
 @dataclass(frozen=True)
 class Made:
     """What was made. `graph`: the float32 model that the DLC stands for; `wide`: how many operators have 16 bits
-    instead of 8; `mask_size`: what the attention mask takes from the score of padding; sizes are in bytes."""
+    instead of 8; `mask_size`: what the attention mask takes from the score of padding; sizes are in bytes; `remark`:
+    what the user should know of it, or empty."""
 
     graph: FitGraph
     converter: str
@@ -80,6 +82,7 @@ class Made:
     dlc_bytes: int
     mask_size: float | None
     wide: int
+    remark: str = ""
 
 
 def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
@@ -107,7 +110,8 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     tool, wide = _by_sdk(job, fit, dlc, progress) if by_sdk else _built_in(job, fit, dlc, progress)
-    return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide)
+    remark = check_range(fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
+    return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide, remark)
 
 
 def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:

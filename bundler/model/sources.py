@@ -42,7 +42,8 @@ class ModelSource:
     """A question-answering model: an ONNX file, or a DLC that is taken as it is.
 
     Every input and output is (1, length) once it runs on a phone; `tokenizer` is a tokenizer.json or a vocab.txt;
-    `notes` tell how the file differs from what is taken of it.
+    `notes` tell how the file differs from what is taken of it; `embedding_rows`: how many token ids it has an embedding
+    for, None where its graph does not show it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelSource:
     outputs: tuple[TensorSpec, ...]
     precision: str | None = None
     notes: tuple[str, ...] = ()
+    embedding_rows: int | None = None
 
     @property
     def length(self) -> int:
@@ -98,10 +100,11 @@ def open_model(
         return _read_dlc(path, beside, length)
     adapted, notes = load_adapted(path, length, names or {})
     inputs, outputs = read_onnx(path, length, adapted)
+    rows = embedding_rows(adapted)
     if not notes:
-        return ModelSource(path.name, path, beside, inputs, outputs)
+        return ModelSource(path.name, path, beside, inputs, outputs, embedding_rows=rows)
     onnx.save(adapted, work / "adapted.onnx")
-    return ModelSource(path.name, work / "adapted.onnx", beside, inputs, outputs, notes=notes)
+    return ModelSource(path.name, work / "adapted.onnx", beside, inputs, outputs, notes=notes, embedding_rows=rows)
 
 
 def tokenizer_beside(model: Path) -> Path:
@@ -161,9 +164,9 @@ def _check_first_bytes(path: Path) -> None:
             raise ModelInvalid(path, what, hint)
 
 
-def embedding_rows(path: Path) -> int | None:
-    """How many token ids the ONNX file has an embedding for; None where its graph does not show it."""
-    graph = onnx.load(path, load_external_data=False).graph
+def embedding_rows(model: onnx.ModelProto) -> int | None:
+    """How many token ids the model has an embedding for; None where its graph does not show it."""
+    graph = model.graph
     rows, ids = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}, {"input_ids"}
     for node in graph.node:
         if node.op_type in ("Cast", "Identity") and ids.intersection(node.input):
@@ -232,7 +235,9 @@ def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progr
     path = work / "exported.onnx"
     export_model(model, path, length, progress)
     inputs, outputs = read_onnx(path, length)
-    return ModelSource(Path(model).resolve().name if is_here else model, path, words, inputs, outputs)
+    rows = embedding_rows(onnx.load(path, load_external_data=False))
+    name = Path(model).resolve().name if is_here else model
+    return ModelSource(name, path, words, inputs, outputs, embedding_rows=rows)
 
 
 def _has_weights(folder: Path) -> bool:
@@ -255,7 +260,9 @@ def _read_dlc(path: Path, tokenizer: Path, length: int | None) -> ModelSource:
         if len(spec.shape) != 2 or spec.shape[0] != 1 or spec.shape != shape:
             raise ModelInvalid(path, f"{spec.name} has shape {list(spec.shape)}, not (1, length)", NEEDED)
     _check_length(path, shape[1], length)
-    return ModelSource(path.name, path, tokenizer, inputs, chosen, report.precision)
+    return ModelSource(
+        path.name, path, tokenizer, inputs, chosen, report.precision, embedding_rows=report.embedding_rows
+    )
 
 
 def _check_weights(path: Path, model: onnx.ModelProto) -> None:

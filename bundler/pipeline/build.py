@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
+from tokenizers import Tokenizer
 
 from bundler import __version__, layout
 from bundler.bundle import (
@@ -27,7 +28,7 @@ from bundler.errors import ModelInvalid
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, check_converter, make_dlc
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
-from bundler.model.sources import ModelSource, embedding_rows, keep_tokenizer, open_model
+from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.pipeline.calibration_sample import Sample
 from bundler.pipeline.check import check_dlc
 from bundler.pipeline.inputs import kept_questions, write_windows
@@ -41,6 +42,7 @@ from bundler.types import Feature, Progress, Questions, silent
 
 OVERLAP = 128
 CALIBRATION_WINDOWS = 32
+SPARE_ROWS = 128  # embeddings are padded to a number that suits the hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
             notes.remark(line)
         keep_tokenizer(source, host / layout.TOKENIZER)
         tokenizer = load_tokenizer(host / layout.TOKENIZER)
+        _compare_vocabulary(tokenizer, source, notes)
         windower = Windower(tokenizer, source.length, request.overlap, notes)
         sample = Sample(request.calibration.windows, request.calibration.seed)
         progress("cutting questions into windows", 0, None)
@@ -110,9 +113,10 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         windows = read_windows(host, inputs, outputs)
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
-        record = _make_model(request, sdk, source, sample.features, device, work, out, progress)
+        record = _make_model(request, sdk, source, sample.features, device, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
-        keep_reference(source, draft, windows)
+        if keep_reference(source, draft, windows):
+            notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
         _copy_parts(device, parts)
         _write_scripts(device, source, windows)
         progress("checking the bundle", 0, None)
@@ -122,13 +126,21 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
     return read_bundle(out)
 
 
+def _compare_vocabulary(tokenizer: Tokenizer, source: ModelSource, notes: Notes) -> None:
+    """Notes a tokenizer whose ids do not fit the model's embedding: it may be another model's."""
+    rows, largest = source.embedding_rows, max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and not rows - SPARE_ROWS <= largest + 1 <= rows:
+        what = f"the tokenizer has ids up to {largest:,}, and the model has {rows:,} embeddings"
+        notes.remark(f"{what}: it may be another model's")
+
+
 def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[Feature]:
     """The windows as they are.
 
     Raises:
         ModelInvalid: one has a token that the model has no embedding for.
     """
-    rows = None if source.is_dlc else embedding_rows(source.path)
+    rows = source.embedding_rows
     for feature in features:
         largest = int(feature.inputs["input_ids"].max())
         if rows is not None and largest >= rows:
@@ -139,7 +151,7 @@ def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[
 
 def _make_model(
     request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], device: Path, work: Path,
-    out: Path, progress: Progress,
+    out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
     """Writes the DLC; returns what the manifest tells of it."""
     dlc, recipe = device / layout.MODEL, request.recipe
@@ -158,6 +170,8 @@ def _make_model(
         log=layout.convert_log(out),
     )
     made = make_dlc(job, dlc, progress)
+    if made.remark:
+        notes.remark(made.remark)
     asked = request.calibration.questions or request.questions
     check = check_dlc(dlc, made.graph, request.chip, asked, sample, feeds, progress) if request.check else None
     return ModelRecord(

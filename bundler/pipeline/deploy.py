@@ -16,6 +16,7 @@ from bundler.device.probe import probe
 from bundler.device.targets import Target, choose_targets
 from bundler.errors import UsageError
 from bundler.pipeline.verify import verify_run
+from bundler.runs.owner import owning
 from bundler.runs.record import Run, newest_run
 from bundler.scheduler.compatibility import check_fitness, choose_runtime
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
@@ -53,8 +54,8 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
     folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it.
 
     Raises:
-        InputError: the bundle is refused; PhoneError: a phone is; RunFailed, OutputsInvalid, TimeUp, Interrupted;
-        UsageError: `verify` and `detach`
+        InputError: the bundle is refused; PhoneError: a phone is; RunInUse: another process works on the run;
+        RunFailed, OutputsInvalid, TimeUp, Interrupted; UsageError: `verify` and `detach`
     """
     if request.verify and request.detach:
         raise UsageError("--verify does not go with --detach", "Wait for the end of the run: leave --detach out.")
@@ -65,15 +66,16 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
     targets = choose_targets(request.devices, server, everything=request.everywhere)
     wanted = _settings(bundle, request, len(targets))
     members = [look_at(target, bundle, wanted, limit) for target in targets]
-    run = (None if request.restart else _unfinished(bundle, targets, wanted)) or begin(bundle, targets, wanted)
-    for member in members:
-        member.settings = replace(member.settings, id=run.settings.id)
-    work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
-    if request.detach:
-        launch(work)
-        return run
-    done = carry_on(work)
-    return verify_run(bundle, done, request.verify_threshold) if request.verify else done
+    with owning(layout.run_folder(path, request.runtime, [target.name for target in targets]), "deploy"):
+        run = (None if request.restart else _unfinished(bundle, targets, wanted)) or begin(bundle, targets, wanted)
+        for member in members:
+            member.settings = replace(member.settings, id=run.settings.id)
+        work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
+        if request.detach:
+            launch(work)
+            return run
+        done = carry_on(work)
+        return verify_run(bundle, done, request.verify_threshold) if request.verify else done
 
 
 def look_at(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> Member:

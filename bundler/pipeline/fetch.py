@@ -18,6 +18,9 @@ from bundler.device.targets import choose_targets, target_of
 from bundler.errors import BundleInvalid, NoRun, PhoneError
 from bundler.pipeline.deploy import begin, look_at
 from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode_all
+from bundler.qa.words import tells_words
+from bundler.runs.owner import owning
+from bundler.runs.plausibility import doubts
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Run, newest_run
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on
@@ -40,11 +43,12 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A run whose answers are written, and how they were chosen."""
+    """A run whose answers are written, how they were chosen, and why its logits are not plausible, if so."""
 
     bundle: Bundle
     run: Run
     decoding: Decoding
+    doubts: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -63,7 +67,7 @@ class Fetched:
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress = silent) -> Fetched:
     """Decodes the newest run's outputs and writes answers.json and its kin into the run's folder; a run that
-    is not finished is waited for, and carried on where it had to stop.
+    is not finished, or that another command works on, is waited for, and carried on where it had to stop.
 
     Raises:
         InputError: there is no such bundle or run; PhoneError, RunFailed, OutputsInvalid, TimeUp, Interrupted
@@ -72,11 +76,15 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
     run = newest_run(bundle, request.runtime, request.devices) or _found_on_a_phone(bundle, server, request, limit)
-    if not run.finished:
-        members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
-        run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
-    fetched = Fetched(bundle, run, request.decoding)
-    write_answers(bundle, run, _told(fetched.answered(), len(bundle.questions), progress))
+    folder = run.folder(path)
+    with owning(folder, "fetch-answers", limit, progress):
+        run = newest_run(bundle, run.settings.runtime, run.phones) or run  # another command may have finished it
+        if not run.finished:
+            members = [look_at(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
+            run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
+        fetched = Fetched(bundle, run, request.decoding, doubts(bundle, folder, run.settings.chunk))
+        answers = _told(fetched.answered(), len(bundle.questions), progress)
+        write_answers(bundle, run, answers, fetched.doubts)
     return fetched
 
 
@@ -116,6 +124,7 @@ def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Ite
         OutputsInvalid: an output cannot be read; BundleInvalid
     """
     manifest = bundle.manifest
+    tokenizer = bundle.path / layout.HOST / layout.TOKENIZER
     asked, again = tee(_asked(bundle, folder, size))
     answers = decode_all(
         asked,
@@ -123,6 +132,7 @@ def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Ite
         may_be_unanswerable=manifest.may_be_unanswerable,
         n_best=decoding.n_best,
         null_threshold=decoding.null_threshold,
+        whole_words=tells_words(tokenizer) if decoding.whole_words is None else decoding.whole_words,
     )
     try:
         yield from zip((question for question, _ in again), answers, strict=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bundler.qa.candidates import best_spans
 from bundler.qa.graphemes import widened
 from bundler.qa.ranking import Spans, best_of_each, firsts, joined, lowest_of_each, ranked, shares
+from bundler.qa.words import to_whole_words
 from bundler.types import Answer, Candidate, Question
 
 MAX_ANSWER_TOKENS = 30  # as the SQuAD models are evaluated
@@ -24,11 +25,13 @@ BATCH = 128  # windows: their arrays fit a processor's cache
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are chosen, as `decode` takes it; `max_tokens` None: as the bundle was built."""
+    """How answers are chosen, as `decode` takes it. `max_tokens` None: as the bundle was built; `whole_words` None: if
+    the bundle's tokenizer tells words."""
 
     n_best: int = N_BEST
     null_threshold: float = NULL_THRESHOLD
     max_tokens: int | None = None
+    whole_words: bool | None = None
 
 
 USUAL = Decoding()
@@ -49,7 +52,7 @@ Asked = tuple[Question, Sequence[WindowLogits]]  # a question and all its window
 
 def decode(
     question: Question, windows: Sequence[WindowLogits], *, max_tokens: int, may_be_unanswerable: bool,
-    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD,
+    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD, whole_words: bool = False,
 ) -> Answer:  # fmt: skip
     """The best answer over all windows of a question, as `decode_all` finds it; that is faster for many questions."""
     (answer,) = decode_all(
@@ -58,19 +61,21 @@ def decode(
         may_be_unanswerable=may_be_unanswerable,
         n_best=n_best,
         null_threshold=null_threshold,
+        whole_words=whole_words,
     )
     return answer
 
 
 def decode_all(
     asked: Iterable[Asked], *, max_tokens: int, may_be_unanswerable: bool,
-    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD,
+    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD, whole_words: bool = False,
 ) -> Iterator[Answer]:  # fmt: skip
     """The best answer to each question over all its windows; some questions are decoded together, and no more than that
     are in memory. All windows are of the same length; `n_best` is at least 1.
 
     A span starts and ends at tokens of the context, is at most `max_tokens` tokens long, and is widened where it would
-    cut a grapheme. The `n_best` best of each window compete; the same characters count once, with their best score.
+    cut a grapheme, or with `whole_words` a word. The `n_best` best of each window compete; the same characters count
+    once, with their best score.
     "No answer" scores what the least inclined window says, as in SQuAD v2's reference code, and wins where it is more
     than `null_threshold` above the best span.
 
@@ -78,7 +83,7 @@ def decode_all(
         ValueError: no window of a question holds a token of the context.
     """
     for batch in _batches(asked):
-        spans, nulls = _found(batch, max_tokens, n_best)
+        spans, nulls = _found(batch, max_tokens, n_best, whole_words=whole_words)
         listed = ranked(joined(spans, nulls)) if may_be_unanswerable else spans
         threshold = null_threshold if may_be_unanswerable else np.inf
         yield from _answers(batch, _candidates(batch, listed), firsts(spans), nulls, threshold)
@@ -98,7 +103,7 @@ def _batches(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
         yield batch
 
 
-def _found(batch: Sequence[Asked], max_tokens: int, n_best: int) -> tuple[Spans, Spans]:
+def _found(batch: Sequence[Asked], max_tokens: int, n_best: int, *, whole_words: bool) -> tuple[Spans, Spans]:
     """The best spans of each question, best first, and the score of "no answer" to each.
 
     Raises:
@@ -107,7 +112,7 @@ def _found(batch: Sequence[Asked], max_tokens: int, n_best: int) -> tuple[Spans,
     windows = [window for _, own in batch for window in own]
     question = np.repeat(np.arange(len(batch)), [len(own) for _, own in batch])
     start, end = (np.array([getattr(each, side) for each in windows], np.float64) for side in ("start", "end"))
-    offsets = np.concatenate([widened(asked.context, np.array([each.offsets for each in own])) for asked, own in batch])
+    offsets = np.concatenate([_offsets(asked.context, own, whole_words=whole_words) for asked, own in batch])
     score, window, first, last = best_spans(start, end, offsets, max_tokens, n_best)
     spans = Spans(question[window], offsets[window, first, 0], offsets[window, last, 1], score, window)
     without = np.flatnonzero(np.bincount(spans.question, minlength=len(batch)) == 0)
@@ -116,6 +121,12 @@ def _found(batch: Sequence[Asked], max_tokens: int, n_best: int) -> tuple[Spans,
     nothing = np.zeros(len(windows), np.int32)
     nulls = Spans(question, nothing, nothing, start[:, NULL_TOKEN] + end[:, NULL_TOKEN], np.arange(len(windows)))
     return best_of_each(spans, n_best), lowest_of_each(nulls)
+
+
+def _offsets(context: str, windows: Sequence[WindowLogits], *, whole_words: bool) -> npt.NDArray[np.int32]:
+    """(windows, length, 2): the characters that a span takes which begins or ends at a token."""
+    offsets = np.array([each.offsets for each in windows])
+    return widened(context, to_whole_words(context, offsets) if whole_words else offsets)
 
 
 def _candidates(batch: Sequence[Asked], listed: Spans) -> Iterator[tuple[Candidate, ...]]:

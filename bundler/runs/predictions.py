@@ -1,6 +1,6 @@
 """The answers of a run as files in its folder: answers.json, and what the official scripts of SQuAD take."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +17,13 @@ SCHEMA = 3
 Json = dict[str, Any]
 
 
-def write_answers(bundle: Bundle, run: Run, answered: Iterable[tuple[Question, Answer]]) -> None:
+def write_answers(
+    bundle: Bundle, run: Run, answered: Iterable[tuple[Question, Answer]], doubts: Sequence[str] = ()
+) -> None:
     """answers.json, predictions.json, nbest_predictions.json (as the scripts of BERT and transformers name it), and
     where a question may have no answer null_odds.json; as the answers come, so that they need not fit in memory.
+
+    doubts: why the logits are not plausible.
 
     All get their names when all are written, answers.json the last; after a failure those of before are still there.
 
@@ -28,7 +32,7 @@ def write_answers(bundle: Bundle, run: Run, answered: Iterable[tuple[Question, A
     """
     folder = run.folder(bundle.path)
     with ExitStack() as files:
-        answers = files.enter_context(list_file(folder / layout.ANSWERS, _head(bundle, run), "answers"))
+        answers = files.enter_context(list_file(folder / layout.ANSWERS, _head(bundle, run, doubts), "answers"))
         texts = files.enter_context(object_file(folder / layout.PREDICTIONS))
         lists = files.enter_context(object_file(folder / layout.N_BEST))
         odds = None
@@ -60,7 +64,7 @@ def _write(path: Path, values: Mapping[str, object]) -> None:
             add(name, value)
 
 
-def _head(bundle: Bundle, run: Run) -> Json:
+def _head(bundle: Bundle, run: Run, doubts: Sequence[str]) -> Json:
     """What answers.json says of all answers."""
     return {
         "schema": SCHEMA,
@@ -72,6 +76,7 @@ def _head(bundle: Bundle, run: Run) -> Json:
             {"serial": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
         ],
         "verified": asdict(run.verified) if run.verified else None,
+        "not_plausible": list(doubts),
     }
 
 

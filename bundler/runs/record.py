@@ -1,6 +1,7 @@
 """The record of a run in its folder: deploy writes it when the run begins and when it ends, fetch starts from it."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,12 +32,27 @@ class Part:
 @dataclass(frozen=True)
 class Verified:
     """The verdict of `deploy --verify`: the smallest cosine of the phone's logits with float32's, over so many windows,
-    and what it had to reach."""
+    what it had to reach, and how many of the windows have float32's answer (None: an older release did not look)."""
 
     smallest_cosine: float
     threshold: float
     windows: int
     passed: bool
+    equal_answers: int | None = None
+
+    @property
+    def share(self) -> tuple[float, float]:
+        """Between which shares of all windows have float32's answer, with 95 % confidence (Wilson's interval).
+
+        0 to 1 where nobody looked.
+        """
+        count, z = self.windows, 1.96
+        if self.equal_answers is None or not count:
+            return 0.0, 1.0
+        part = self.equal_answers / count
+        middle = part + z * z / (2 * count)
+        half = z * math.sqrt(part * (1 - part) / count + z * z / (4 * count * count))
+        return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
 
 
 @dataclass(frozen=True)

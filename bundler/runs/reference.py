@@ -21,7 +21,7 @@ from bundler.types import OUTPUTS, Progress, TensorSpec
 if TYPE_CHECKING:
     from bundler.model.sources import ModelSource
 
-VERIFIED_WINDOWS = 8
+VERIFIED_WINDOWS = 32
 CHUNK = 100  # windows whose logits are in memory at a time, and in a file of the cache
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -51,8 +51,9 @@ class OnnxNetwork:
         return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), given), strict=True))
 
 
-def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> None:
-    """Puts into a bundle under way the model that it is to be measured by, and its logits for a few windows.
+def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> bool:
+    """Puts into a bundle under way the model that it is to be measured by, and its logits for some windows; returns
+    whether they are the same at every token.
 
     verify.npz: `lines`, int64 (windows,), and by its name each output, float32 (windows, 1, length); it is not made for
     a DLC that nothing here can compute.
@@ -71,10 +72,11 @@ def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]
         logits = _computed(_network(draft), draft, source.inputs, [windows[line] for line in lines.tolist()])
     except Exception as refused:  # ONNX Runtime's errors have no common base
         if source.is_dlc:
-            return
+            return False
         hint = "Give the tokenizer that the model was trained with: --tokenizer."
         raise ModelInvalid(source.name, f"does not run on the questions: {first_line(refused)}", hint) from refused
     write_arrays(host / layout.VERIFY, {"lines": lines, **logits})
+    return all((values == values.flat[0]).all() for values in logits.values())
 
 
 def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:

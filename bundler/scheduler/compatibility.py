@@ -41,6 +41,13 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
             "the phone forbids it there (a file system mounted noexec, or a policy of its owner's)",
             "See `adb shell mount` and the phone's device policy; take a phone whose /data/local/tmp runs programs.",
         )
+    if facts.sha256sum is False:
+        raise PhoneRefused(
+            phone.serial,
+            "making a checksum",
+            "it has no sha256sum that works, and what is pushed to it could not be checked",
+            "Take a phone with Android 6 or later: toybox brings sha256sum.",
+        )
     if not facts.net_run and not brings_programs:
         raise NoNetRun(phone.serial)
     if brings_programs and facts.abi not in ("", ABI):

@@ -48,6 +48,7 @@ AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 EXECUTABLE = "bin/"
 PLAIN_NAME = re.compile(r"(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*(/(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*)*")
+SAME_AGAIN = "It would be so again: try --runtime cpu, or build at another precision, and look at it with --check."
 KILLED = 137  # the exit code of what SIGKILL ended
 OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of snpe-net-run
 
@@ -279,7 +280,7 @@ class Worker:
                 continue
             except Unsound as error:
                 if chunk in self._unsound:
-                    raise OutputsInvalid(f"{where}: {error}") from error
+                    raise OutputsInvalid(f"{where}: {error}, twice", SAME_AGAIN) from error
                 self._unsound.add(chunk)
                 break
             keep_times(chunk_times(announced, chunk, self.name), self._shared.folder, chunk)

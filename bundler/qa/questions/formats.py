@@ -1,6 +1,7 @@
 """Each format as a stream of questions: SQuAD JSON, JSON lines, plain text. Tables are in table.py."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from bundler.types import Question
 LINES_HINT = QUESTION_HINTS[".jsonl"]
 NEEDED = ("question", "context")
 KEPT = {*FIELDS, *(name for names in OTHER_NAMES.values() for name in names), "qas", "data", "annotations"}
+HEAD_BYTES = 4096
+ONE_DOCUMENT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*(?:"version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[)')
 NO_SQUAD = "is not SQuAD JSON: there is no list `data` at the top"
 
 
@@ -137,6 +140,9 @@ def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
     Raises:
         FileUnreadable, QuestionsInvalid
     """
+    if _is_one_document(path):
+        yield from read_squad_json(path, reading)
+        return
     for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
@@ -150,6 +156,12 @@ def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
         except RecursionError as error:
             raise QuestionsInvalid(path, f"line {number} is nested too deeply", LINES_HINT) from error
         yield question_of(path, f"line {number}: ", fields, reading, made_id=f"line-{number}")
+
+
+def _is_one_document(path: Path) -> bool:
+    """Whether a file that is called JSON lines begins as a list or as a SQuAD document does."""
+    with path.open("rb") as file:
+        return ONE_DOCUMENT.match(file.read(HEAD_BYTES)) is not None
 
 
 def read_plain(path: Path, context: Path) -> Iterator[Question]:
