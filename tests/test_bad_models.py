@@ -176,6 +176,7 @@ def test_a_file_that_is_no_onnx(content: bytes, refused: Refusal) -> None:
         (b"<html>Sign in</html>", "is an HTML page", "/resolve/"),
         (b"\x1f\x8b\x08\0\0\0", "is packed with gzip", "gunzip"),
         (b"PK\x03\x04\x14\0", "is a zip archive", "config.json"),
+        (b"\x80\x02\x8a\n", "is a pickle", "config.json"),
         (b"\x1c\0\0\0TFL3\0", "is a TensorFlow Lite model", "optimum-cli"),
         (b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "is a safetensors file", "config.json"),
     ],
@@ -278,7 +279,7 @@ def transformers_folder(folder: Path, **config: Any) -> Path:
     shutil.copy(DEMO_TOKENIZER, folder / "tokenizer.json")
     told = {"model_type": "mobilebert", "architectures": ["MobileBertForQuestionAnswering"], **config}
     write(folder / "config.json", json.dumps(told))
-    write(folder / "model.safetensors", "weights")
+    (folder / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
     return folder
 
 
@@ -325,8 +326,14 @@ def test_a_folder_that_holds_no_model(here: Path, refused: Refusal) -> None:
     write(folder / "tf_model.h5", "weights")
     refused(3, "has no weights for PyTorch, only tf_model.h5", *build("bert"))
     write(folder / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    refused(3, "is a Git LFS pointer, not the weights", *build("bert"))
+    refused(3, "is a Git LFS pointer", *build("bert"))
     write(folder / "model.safetensors", "weights")
+    refused(3, "model.safetensors: is no safetensors file, or was cut short", *build("bert"))
+    header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    whole = len(header).to_bytes(8, "little") + header + bytes(8)
+    (folder / "model.safetensors").write_bytes(whole[:-3])
+    refused(3, f"model.safetensors: has {len(whole) - 3} bytes of {len(whole)}", *build("bert"))
+    (folder / "model.safetensors").write_bytes(whole)
     (folder / "tokenizer.json").unlink()
     assert "--tokenizer" in refused(3, "bert: has no tokenizer", *build("bert"))
     write(folder / "config.json", "{")
@@ -345,6 +352,13 @@ def test_a_folder_that_holds_no_model(here: Path, refused: Refusal) -> None:
 def test_a_folder_with_a_model_of_another_kind(config: dict[str, Any], said: str, here: Path, refused: Refusal) -> None:
     transformers_folder(here / "bert", **config)
     refused(3, said, *build("bert"))
+
+
+def test_an_onnx_beside_weights_is_taken_without_torch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = transformers_folder(here / "bert")
+    onnx.save(qa_model(), folder / "model.onnx")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert open_model(folder, None, None, here, quiet).path == folder / "model.onnx"
 
 
 def test_without_torch(here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:

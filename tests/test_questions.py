@@ -239,6 +239,19 @@ def test_every_reported_file_is_read() -> None:
             assert all('"' not in question.context for question in open_questions(path)), path
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("version", [{}, {"version": "v2.0"}])
+def test_one_document_that_is_called_json_lines(version: dict[str, str], indent: int | None, tmp_path: Path) -> None:
+    document = {**squad(QA), **version} if indent is None else {**version, "data": squad(QA)["data"]}
+    text = json.dumps(document, indent=indent)
+    expected = list(open_questions(file_of(tmp_path, "q.json", text)))
+    found = open_questions(file_of(tmp_path, "q.jsonl", "\ufeff" + text))
+    assert list(found) == expected
+    assert found.may_be_unanswerable is bool(version)
+    rows = json.dumps([LINE], indent=indent)
+    assert [q.id for q in open_questions(file_of(tmp_path, "rows.jsonl", rows))] == [LINE.get("id", "item-1")]
+
+
 def test_a_version_in_json_lines_means_nothing(tmp_path: Path) -> None:
     path = json_lines(tmp_path, {"version": "v2.0", **LINE})
     assert not open_questions(path).may_be_unanswerable

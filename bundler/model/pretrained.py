@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bundler.errors import ExtraMissing, FileUnreadable, ModelInvalid
+from bundler.model.file_kinds import check_kind, check_whole
 from bundler.model.hub import PICKLES, SAFETENSORS, make_quiet
 
 FAMILIES = {
     "mobilebert": "MobileBERT", "bert": "BERT", "distilbert": "DistilBERT", "electra": "ELECTRA", "albert": "ALBERT",
 }  # fmt: skip
 HEAD = "ForQuestionAnswering"
-LFS = b"version https://git-lfs"
 LARGEST_BYTES = 1_900_000_000  # an ONNX file is one protobuf message, which cannot be longer than 2 GiB
 FINE_TUNED = "Give a model that was fine-tuned on questions and answers (SQuAD)."
 
@@ -95,7 +95,7 @@ def import_libraries() -> tuple[Any, Any]:
 
 
 def check_weights(folder: Path) -> None:
-    """Refuses a folder without a file of weights, or with Git LFS's stand-in for one.
+    """Refuses a folder without a file of weights, with a file of another kind in its place, or with half of one.
 
     Raises:
         ModelInvalid, FileUnreadable
@@ -109,13 +109,9 @@ def check_weights(folder: Path) -> None:
             folder, f"has no weights{has}", "A model's folder holds model.safetensors or pytorch_model.bin."
         )
     for name in found:
-        try:
-            with (folder / name).open("rb") as file:
-                start = file.read(len(LFS))
-        except OSError as error:
-            raise FileUnreadable(folder / name, error.strerror or str(error)) from error
-        if start == LFS:
-            raise ModelInvalid(folder / name, "is a Git LFS pointer, not the weights", "Run `git lfs pull` there.")
+        check_kind(folder / name, weights=True)
+        if name.endswith(".safetensors"):
+            check_whole(folder / name)
 
 
 def _check_loaded(folder: Path, torch: Any, model: Any, report: dict[str, Any]) -> None:

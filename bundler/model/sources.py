@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnx
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
 from bundler.model.adapt import KNOWN_INPUTS, adapt, option_for
+from bundler.model.file_kinds import check_kind
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 DEFAULT_LENGTH = 384
@@ -20,21 +22,6 @@ NEWEST_IR = 10
 HUB_ADDRESS = re.compile(r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/")
 SOURCE_LINE = re.compile(r"\S+\.(?:cc|cpp|h|cu):\d+:? (?:\S+ )?(?:\[\w+\] )?")
 """A place in the source of ONNX's libraries, which says nothing to the user."""
-OTHER_KINDS = (
-    (0, b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Fetch the file: `git lfs pull`."),
-    (
-        0,
-        b"<!doctype",
-        "is an HTML page, not a model",
-        "Download the file itself: on huggingface.co, its /resolve/ link.",
-    ),
-    (0, b"<html", "is an HTML page, not a model", "Download the file itself: on huggingface.co, its /resolve/ link."),
-    (0, b"\x1f\x8b", "is packed with gzip", "Unpack it with gunzip, and give the .onnx file."),
-    (0, b"pk\x03\x04", "is a zip archive, or PyTorch's file", "Unpack it, or give the folder with config.json."),
-    (4, b"tfl3", "is a TensorFlow Lite model", "Export the model to ONNX, for example with optimum-cli."),
-    (8, b'{"', "is a safetensors file", "Give the folder that holds it, config.json and the tokenizer."),
-)
-"""Files of other kinds: where their mark stands, the mark in lower case, what the file is, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +76,8 @@ def open_model(
     if path.is_dir() and not _has_weights(path) and (path / "onnx" / "model.onnx").is_file():
         tokenizer = tokenizer or next((path / n for n in ("tokenizer.json", "vocab.txt") if (path / n).is_file()), None)
         path = path / "onnx" / "model.onnx"  # as Xenova lays it out
-    if path.is_dir() and not _has_weights(path) and (path / "model.onnx").is_file():
-        path = path / "model.onnx"  # what optimum writes
+    if path.is_dir() and (path / "model.onnx").is_file() and not (_has_weights(path) and find_spec("torch")):
+        path = path / "model.onnx"  # what optimum writes; without torch its weights beside it are of no use
     if path.is_dir() or is_model_name(str(model)):
         return _exported(str(model), tokenizer, length or DEFAULT_LENGTH, work, progress)
     beside = tokenizer or tokenizer_beside(path)
@@ -129,7 +116,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """
     from google.protobuf.message import DecodeError
 
-    _check_first_bytes(path)
+    check_kind(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
@@ -146,22 +133,6 @@ def load_onnx(path: Path) -> onnx.ModelProto:
             path, f"its external data cannot be read: {first_line(error)}", "Keep its data files beside the ONNX file."
         ) from error
     return model
-
-
-def _check_first_bytes(path: Path) -> None:
-    """Refuses files of other kinds by their name, so that the remedy fits.
-
-    Raises:
-        FileUnreadable, ModelInvalid
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise FileUnreadable(path, error.strerror or str(error)) from error
-    for place, mark, what, hint in OTHER_KINDS:
-        if head[place:].lstrip().lower().startswith(mark):
-            raise ModelInvalid(path, what, hint)
 
 
 def embedding_rows(model: onnx.ModelProto) -> int | None:

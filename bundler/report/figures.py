@@ -126,6 +126,8 @@ def _f1(document: Document) -> Tile | None:
     scores = [run["scores"]["f1"] for run in known]
     reference = document["reference"]["scores"]
     note = f"the reference’s: {figure(reference['f1'])}" if reference else ""
+    if reference and reference["total"] != document["questions_count"]:
+        note += f"; of {count(reference['total'])} of {count(document['questions_count'])} questions"
     return Tile("F1", _span(figure(min(scores)), figure(max(scores))), "", note)
 
 

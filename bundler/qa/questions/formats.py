@@ -16,7 +16,7 @@ LINES_HINT = QUESTION_HINTS[".jsonl"]
 NEEDED = ("question", "context")
 KEPT = {*FIELDS, *(name for names in OTHER_NAMES.values() for name in names), "qas", "data", "annotations"}
 HEAD_BYTES = 4096
-ONE_DOCUMENT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*(?:"version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[)')
+ONE_DOCUMENT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*\{|\{\s*(?:"version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[)')
 NO_SQUAD = "is not SQuAD JSON: there is no list `data` at the top"
 
 
