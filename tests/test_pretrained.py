@@ -134,7 +134,9 @@ def test_missing_and_broken_weights_are_refused(
     assert said in str(error)
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.001, "cut short in its header"), (0.5, "bytes of"), (0.999, "bytes of")])
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.001, "cut short in its header"), (0.5, "bytes of"), (0.999, "bytes of")]
+)
 def test_weights_that_were_cut_short_are_refused(share: float, said: str, folder: Path, tmp_path: Path) -> None:
     path = folder / "model.safetensors"
     content = path.read_bytes()

@@ -231,12 +231,47 @@ def test_tables_that_only_pandas_reads(name: str, reader: str, tmp_path: Path) -
     assert f"pandas.{reader}('{name}').to_json('q.jsonl'" in (caught.value.hint or "")
 
 
-def test_every_reported_file_is_read() -> None:
+ONE = (("1808",), False)
+IMPOSSIBLE = ((), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("answer_key.jsonl", [ONE]),
+        ("answer_singular.json", [ONE]),
+        ("cdqa_noids.json", [ONE]),
+        ("excel_sep.csv", [ONE]),
+        ("hf_to_json_named.json", [ONE, IMPOSSIBLE]),
+        ("impossible_int.json", [IMPOSSIBLE]),
+        ("label_studio.json", [ONE]),
+        ("list_of_rows.json", [ONE, IMPOSSIBLE]),
+        ("nan.jsonl", [ONE]),
+        ("numeric_strings.jsonl", [ONE]),
+        ("spaces_after_comma.csv", [ONE]),
+        ("spaces_header.csv", [((), None)]),
+        ("start_float.json", [ONE]),
+        ("eight.json", [((), None)] * 8),
+    ],
+)
+def test_the_collected_files(name: str, expected: list[Any]) -> None:
     if not CASES.is_dir():
         pytest.skip("../shared/cases is not here")
-    for path in (*CASES.glob("*.jsonl"), *CASES.glob("*.csv"), *CASES.glob("*.json")):
-        if path.name not in ("tokenizer.json", "vocab10.jsonl", "vocab_rare_token.jsonl"):
-            assert all('"' not in question.context for question in open_questions(path)), path
+    source = open_questions(CASES / name)
+    found = list(source)
+    assert [(question.answers, question.impossible) for question in found] == expected
+    assert source.may_be_unanswerable is (IMPOSSIBLE in expected)
+    assert all(question.id and '"' not in question.context + question.text for question in found)
+    assert all(text in question.context for question in found for text in question.answers)
+
+
+def test_the_collected_annotations_are_scored_as_far_as_they_tell() -> None:
+    if not CASES.is_dir():
+        pytest.skip("../shared/cases is not here")
+    notes = Notes()
+    found = list(open_questions(CASES / "eval_edge_v2.json", notes=notes))
+    assert [question.id for question in found if not question.has_truth] == ["c", "e"]
+    assert len(notes.lines) == 3
 
 
 @pytest.mark.parametrize("indent", [None, 2])
