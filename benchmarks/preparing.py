@@ -14,9 +14,9 @@ from benchmarks.loads import made_up, quiet, xquad
 from benchmarks.race import Sides, timed
 from benchmarks.watched import OURS, run
 from bundler import layout
+from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.model.make import Recipe
 from bundler.pipeline.build import BuildRequest, build_bundle
-from bundler.pipeline.inputs import kept_questions, write_windows
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.questions import open_questions, read_squad
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER

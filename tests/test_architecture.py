@@ -19,7 +19,7 @@ ALLOWED = {
     "device": {"bundle", "errors", "layout", "platforms", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "platforms", "resources", "soc", "types"},
     "report": {"errors", "resources"},
-    "bundle": {"errors", "layout", "types"},
+    "bundle": {"errors", "layout", "platforms", "types"},
     "errors": set(),
     "types": set(),
     "layout": set(),

@@ -14,10 +14,10 @@ from bundler.device.chunks import Chunk
 from bundler.device.outputs import keep, load
 from bundler.device.phone import Phone
 from bundler.errors import NotVerified, UsageError
-from bundler.pipeline.check import compare_logits
-from bundler.pipeline.verify import _is_as_good, default_threshold, verify_run
+from bundler.evaluation.check import compare_logits
 from bundler.runs.comparison import Comparison, known
 from bundler.runs.record import Run, Verified, newest_run
+from bundler.runs.verify import _is_as_good, default_threshold, verify_run
 from bundler.types import Answer, Candidate, Feature
 from tests.deploying import deploy, fetch
 from tests.phones import virtual_phone

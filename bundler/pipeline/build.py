@@ -24,14 +24,14 @@ from bundler.bundle import (
     read_windows,
     write_manifest,
 )
+from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.errors import ModelInvalid
+from bundler.evaluation.check import check_dlc
+from bundler.model.calibration_sample import Sample
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, check_converter, make_dlc
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
-from bundler.pipeline.calibration_sample import Sample
-from bundler.pipeline.check import check_dlc
-from bundler.pipeline.inputs import kept_questions, write_windows
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
 from bundler.qa.warnings import Notes

@@ -15,9 +15,9 @@ from bundler.device.phone import AdbServer
 from bundler.device.probe import probe
 from bundler.device.targets import Target, choose_targets
 from bundler.errors import UsageError
-from bundler.pipeline.verify import verify_run
 from bundler.runs.owner import owning
 from bundler.runs.record import Run, newest_run
+from bundler.runs.verify import verify_run
 from bundler.scheduler.compatibility import check_fitness, choose_runtime
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.scheduler.worker import Member

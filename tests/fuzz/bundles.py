@@ -22,6 +22,7 @@ from bundler.bundle import (
     write_manifest,
 )
 from bundler.bundle.arrays import write_arrays
+from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.commands.model_view import run_lines
 from bundler.device.chunks import Archiver, Chunk, chunks_of
 from bundler.device.job import Settings
@@ -30,7 +31,6 @@ from bundler.device.probe import read_facts
 from bundler.device.timings import ChunkTimes, keep_times
 from bundler.evaluation.latency import latency_of, memory_of
 from bundler.pipeline.fetch import Fetched, decode_answers
-from bundler.pipeline.inputs import kept_questions, write_windows
 from bundler.qa.spans import USUAL
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Part, Run, newest_run, runs_of

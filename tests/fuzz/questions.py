@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bundler.bundle import read_questions
+from bundler.bundle.inputs import kept_questions
 from bundler.commands.question_options import columns_of
 from bundler.errors import UsageError
-from bundler.pipeline.inputs import kept_questions
 from bundler.qa.questions import open_questions
 from bundler.qa.warnings import Notes
 from tests.fuzz import work
