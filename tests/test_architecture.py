@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
@@ -114,6 +115,40 @@ def test_nothing_goes_round() -> None:
         ends = {used for _, used in left} - {user for user, _ in left}
         assert ends, f"a circle among {sorted(left)}"
         left = {(user, used) for user, used in left if used not in ends}
+
+
+STAGES = [path for path in FILES if part(path) == "pipeline" and path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", STAGES, ids=[path.name for path in STAGES])
+def test_no_stage_imports_another(path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith("bundler.pipeline.")}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count too; those that only a type checker sees do not."""
+    modules = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+    left = {(module, used) for module, path in modules.items() for used in files_used(path, modules) if used != module}
+    while left:
+        ends = {used for _, used in left} - {user for user, _ in left}
+        assert ends, f"a circle among {sorted(left)}"
+        left = {(user, used) for user, used in left if used not in ends}
+
+
+def files_used(path: Path, modules: Container[str]) -> set[str]:
+    """The modules of the package that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    found = {name if name in modules else name.rpartition(".")[0] for name in names}
+    return {name for name in found if name in modules}
 
 
 def test_one_file_talks_to_adbutils() -> None:

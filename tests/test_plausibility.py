@@ -16,12 +16,9 @@ from bundler.cli import main
 from bundler.device.chunks import Chunk
 from bundler.device.job import Settings
 from bundler.device.outputs import keep
-from bundler.device.phone import AdbServer
-from bundler.device.targets import Target
 from bundler.pipeline.build import BuildRequest, build_bundle
-from bundler.pipeline.deploy import begin
 from bundler.runs.plausibility import doubts
-from bundler.runs.record import Part, Run
+from bundler.runs.record import Part, Run, begin
 from bundler.runs.reference import OnnxNetwork, window_inputs
 from bundler.types import OUTPUTS, QuestionSet
 from tests.conftest import QUESTIONS
@@ -40,8 +37,7 @@ def exact(bundle: Bundle) -> Rows:
 
 def finished(bundle: Bundle, rows: Rows) -> Run:
     """A run with these logits, in chunks of SIZE."""
-    target = Target(AdbServer("127.0.0.1", 1), "R5CT", "R5CT")
-    run = begin(bundle, [target], Settings("0123abcd", "dsp", chunk=SIZE))
+    run = begin(bundle, ["R5CT"], Settings("0123abcd", "dsp", chunk=SIZE))
     total = len(bundle.manifest.windows)
     for start in range(0, total, SIZE):
         chunk = Chunk(start, min(start + SIZE, total))

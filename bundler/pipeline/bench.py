@@ -18,9 +18,8 @@ from bundler.device.targets import Target, choose_targets
 from bundler.errors import UsageError
 from bundler.evaluation.latency import DIAGVIEW, latency_of
 from bundler.model.sdk import open_sdk
-from bundler.pipeline.deploy import look_at
 from bundler.scheduler.queue import Board
-from bundler.scheduler.worker import Shared, Worker
+from bundler.scheduler.worker import Member, Shared, Worker
 from bundler.types import Progress, Runtime
 
 SCHEMA = 1
@@ -95,7 +94,7 @@ def _run_once(
     after."""
     folder.mkdir()
     settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk))
-    member = look_at(target, bundle, settings, limit)
+    member = Member.of(target, bundle, settings, limit)
     board = Board([chunk], (), bundle.manifest.windows)
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
         Worker(member, Shared(bundle, folder, board, limit, _quiet, Path(spool))).work()

@@ -1,10 +1,8 @@
 """A bundle onto phones, and run there."""
 
 import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
@@ -12,13 +10,11 @@ from bundler.bundle import Bundle, read_bundle
 from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
-from bundler.device.probe import probe
-from bundler.device.targets import Target, choose_targets
+from bundler.device.targets import choose_targets
 from bundler.errors import UsageError
 from bundler.runs.owner import owning
-from bundler.runs.record import Run, newest_run
+from bundler.runs.record import Run, begin, newest_run
 from bundler.runs.verify import verify_run
-from bundler.scheduler.compatibility import check_fitness, choose_runtime
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.scheduler.worker import Member
 from bundler.types import Progress, Runtime, silent
@@ -65,30 +61,18 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
     progress("looking at the phones", 0, None)
     targets = choose_targets(request.devices, server, everything=request.everywhere)
     wanted = _settings(bundle, request, len(targets))
-    members = [look_at(target, bundle, wanted, limit) for target in targets]
-    with owning(layout.run_folder(path, request.runtime, [target.name for target in targets]), "deploy"):
-        run = (None if request.restart else _unfinished(bundle, targets, wanted)) or begin(bundle, targets, wanted)
-        for member in members:
-            member.settings = replace(member.settings, id=run.settings.id)
+    names = [target.name for target in targets]
+    with owning(layout.run_folder(path, request.runtime, names), "deploy"):
+        left = None if request.restart else _unfinished(bundle, names, wanted)
+        settings = left.settings if left else wanted
+        members = [Member.of(target, bundle, settings, limit) for target in targets]
+        run = left or begin(bundle, names, settings)
         work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
         if request.detach:
             launch(work)
             return run
         done = carry_on(work)
         return verify_run(bundle, done, request.verify_threshold) if request.verify else done
-
-
-def look_at(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> Member:
-    """A phone that can do the run, with the runtime that it can do it on.
-
-    Raises:
-        PhoneError: it cannot; nothing has been pushed.
-    """
-    phone = target.find(limit)
-    facts = probe(phone)
-    runtime = choose_runtime(phone.serial, facts, bundle, settings.runtime, settings.fallback or None)
-    check_fitness(phone, facts, bundle, runtime)
-    return Member(target, facts, replace(settings, runtime=runtime))
 
 
 def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
@@ -104,19 +88,9 @@ def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
     )
 
 
-def _unfinished(bundle: Bundle, targets: Sequence[Target], wanted: Settings) -> Run | None:
+def _unfinished(bundle: Bundle, names: Sequence[str], wanted: Settings) -> Run | None:
     """The last run on these phones, where it is not finished and is done as wanted."""
-    last = newest_run(bundle, wanted.runtime, [target.name for target in targets])
+    last = newest_run(bundle, wanted.runtime, names)
     if last is None or last.finished or replace(last.settings, id=wanted.id) != wanted:
         return None
     return last
-
-
-def begin(bundle: Bundle, targets: Sequence[Target], settings: Settings) -> Run:
-    """A new run, its record saved; what an older one on these phones left here is removed."""
-    names = tuple(target.name for target in targets)
-    run = Run(bundle.id, settings, names, datetime.now(UTC).isoformat())
-    shutil.rmtree(run.folder(bundle.path), ignore_errors=True)
-    (run.folder(bundle.path) / layout.LOGITS).mkdir(parents=True)
-    run.save(bundle.path)
-    return run

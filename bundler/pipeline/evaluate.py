@@ -15,7 +15,7 @@ from bundler.evaluation.latency import DIAGVIEW, latency_of, memory_of
 from bundler.evaluation.layers import layers_of
 from bundler.evaluation.table import Table
 from bundler.model.sdk import open_sdk
-from bundler.pipeline.fetch import decode_answers
+from bundler.runs.answers import decode_answers
 from bundler.runs.comparison import Comparison, known
 from bundler.runs.reference import CHUNK, real_tokens, reference_logits, reference_name
 from bundler.types import Progress, Runtime, silent

@@ -2,15 +2,17 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
 from bundler.bundle import Bundle, writing
 from bundler.bundle.parsing import typed
 from bundler.device.job import Settings
-from bundler.errors import InputError
+from bundler.errors import HostStorageFailed, InputError
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,23 @@ class Run:
             return run
         except (ValueError, RecursionError, OSError) as error:
             raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
+
+
+def begin(bundle: Bundle, phones: Sequence[str], settings: Settings) -> Run:
+    """A new run, its record saved. What an older run on these phones left here is removed.
+
+    Raises:
+        HostStorageFailed
+    """
+    run = Run(bundle.id, settings, tuple(phones), datetime.now(UTC).isoformat())
+    folder = run.folder(bundle.path)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        (folder / layout.LOGITS).mkdir(parents=True)
+    except OSError as error:
+        raise HostStorageFailed(folder, error.strerror or str(error)) from error
+    run.save(bundle.path)
+    return run
 
 
 def runs_of(bundle: Bundle) -> list[Run]:

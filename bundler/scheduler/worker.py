@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundler import layout
@@ -38,7 +38,7 @@ from bundler.errors import (
 )
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.runs.record import Part
-from bundler.scheduler.compatibility import files_for
+from bundler.scheduler.compatibility import check_fitness, choose_runtime, files_for
 from bundler.scheduler.queue import Board
 from bundler.types import Progress
 
@@ -63,6 +63,19 @@ class Member:
     chunks: int = 0
     pushed_bytes: int = 0
     trouble: Exception | None = None
+
+    @classmethod
+    def of(cls, target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> "Member":
+        """A phone that can do the run, with the runtime that it can do it on.
+
+        Raises:
+            PhoneError: it cannot; nothing has been pushed.
+        """
+        phone = target.find(limit)
+        facts = probe(phone)
+        runtime = choose_runtime(phone.serial, facts, bundle, settings.runtime, settings.fallback or None)
+        check_fitness(phone, facts, bundle, runtime)
+        return cls(target, facts, replace(settings, runtime=runtime))
 
     def part(self, times: Sequence[ChunkTimes]) -> Part:
         """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an

@@ -30,8 +30,9 @@ from bundler.device.outputs import keep, kept_chunks, load
 from bundler.device.probe import read_facts
 from bundler.device.timings import ChunkTimes, keep_times
 from bundler.evaluation.latency import latency_of, memory_of
-from bundler.pipeline.fetch import Fetched, decode_answers
+from bundler.pipeline.fetch import Fetched
 from bundler.qa.spans import USUAL
+from bundler.runs.answers import decode_answers
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Part, Run, newest_run, runs_of
 from bundler.runs.reference import real_tokens, verify_logits, window_inputs

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bundler.bundle import Bundle
 from bundler.device.server import private_adb_server
-from bundler.pipeline.fetch import decode_answers
 from bundler.qa.questions import read_squad
 from bundler.resources import DEMO_QUESTIONS
+from bundler.runs.answers import decode_answers
 from bundler.runs.reference import CHUNK, reference_logits
 from tests.deploying import quiet
 from tests.load.commands import Ran, command
