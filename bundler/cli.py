@@ -12,7 +12,7 @@ import typer
 from bundler import __version__
 from bundler.commands.options import app
 from bundler.console import show_error
-from bundler.errors import BundlerError, HostStorageFailed
+from bundler.errors import BundlerError, GateFailed, HostStorageFailed
 
 # each adds its commands, shown by `--help` in this order
 # isort: off
@@ -62,22 +62,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # what a console's encoding lacks is no reason to fail
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    words = sys.argv[1:] if argv is None else argv
     try:
-        app(args=_usual(sys.argv[1:] if argv is None else argv), prog_name="mbqa-bundle")
+        app(args=_usual(words), prog_name="mbqa-bundle")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BundlerError as error:
-        show_error(error)
+        # what a gate refuses has been printed: --json promises one document
+        show_error(error, as_json="--json" in words and not isinstance(error, GateFailed))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        show_error(HostStorageFailed(error.filename or "this machine", error.strerror or str(error)))
+        failure = HostStorageFailed(error.filename or "this machine", error.strerror or str(error))
+        show_error(failure, as_json="--json" in words)
         return HostStorageFailed.exit_code
     except Exception as error:
         if os.environ.get("MBQA_TRACEBACK"):
             raise
-        show_error(BundlerError(f"internal error: {type(error).__name__}: {error} (MBQA_TRACEBACK=1 shows where)"))
+        defect = BundlerError(f"internal error: {type(error).__name__}: {error} (MBQA_TRACEBACK=1 shows where)")
+        show_error(defect, as_json="--json" in words)
         return BundlerError.exit_code
     return 0
 

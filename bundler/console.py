@@ -141,6 +141,17 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
 
 
-def show_error(error: BundlerError) -> None:
-    """One line that says what and where, one that says what to do."""
+def show_error(error: BundlerError, *, as_json: bool = False) -> None:
+    """One line that says what and where, one that says what to do; with `as_json` a document on stdout too."""
     print(f"error: {_visible(str(error))}\nhint: {_visible(error.hint)}", file=sys.stderr, flush=True)
+    if as_json:
+        import json
+
+        told = {
+            "error": type(error).__name__,
+            "message": str(error),
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+            "data": error.data,
+        }
+        _print_json(json.dumps(told, ensure_ascii=False, indent=1, default=str) + "\n")

@@ -49,17 +49,28 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 +- Interrupted                130  by Ctrl-C
 """
 
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 
 class BundlerError(Exception):
-    """`str(error)` says what and where; `hint` says what to do."""
+    """`str(error)` says what and where; `hint` says what to do. `data` has what the error was made of, by its names."""
+
+    data: Mapping[str, Any]
 
     exit_code = 1
     hint = "This is a defect of mbqa-bundle: please report it with the command that you typed."
+
+    def __new__(cls, *args: Any, **named: Any) -> Self:
+        error = super().__new__(cls)
+        try:
+            error.data = dict(inspect.signature(cls).bind(*args, **named).arguments)
+        except TypeError:  # __init__ says what is wrong
+            error.data = {}
+        return error
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -1,6 +1,10 @@
 """The address book of what ships beside the code: templates, device scripts, the demo and the SoC table."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jinja2
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -19,3 +23,17 @@ DEMO_TOKENIZER = DEMO / "tokenizer.json"
 DEMO_QUESTIONS = DEMO / "questions.json"
 SOCS = PACKAGE / "socs.json"
 KNOWN_ERRORS = PACKAGE / "device" / "known_errors.toml"
+
+
+def templates(*, html: bool) -> "jinja2.Environment":
+    """Our templates: of HTML, whose values are escaped, or of plain text. A value that is missing is an error."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=not html,
+        trim_blocks=True,
+        lstrip_blocks=html,
+        autoescape=html,
+    )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bundler.bundle import Bundle, read_bundle
-from bundler.device.phone import Phone
+from bundler.device.phone import AdbServer, Phone
 from bundler.model.make import Recipe
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.soc import DEFAULT, known_socs
@@ -67,9 +67,21 @@ def bundle(built: Path, tmp_path: Path) -> Bundle:
     return read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", metavar="SERIAL", help="test this phone; its mbqa folder is removed")
+
+
 @pytest.fixture(scope="module", params=["virtual", pytest.param("genuine", marks=pytest.mark.genuine)])
 def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
-    """A phone, virtual and then of genuine parts: what holds for one must hold for the other."""
+    """A phone, virtual and then of genuine parts: what holds for one must hold for the other.
+
+    With --device the phone of that serial stands for both.
+    """
+    if serial := request.config.getoption("--device"):
+        if request.param == "genuine":
+            pytest.skip("--device names a phone")
+        yield AdbServer.at().find(serial)
+        return
     if request.param == "virtual":
         with virtual_phone(tmp_path_factory.mktemp("phone")) as made:
             yield made

@@ -51,7 +51,7 @@ class _Told(NamedTuple):
 def _told(path: Path) -> _Told:
     made = load_onnx(path)
     names = (tuple(value.name for value in values) for values in (made.graph.input, made.graph.output))
-    return _Told(*names, float_elements(made), float_elements(fit_for_htp(made, LENGTH).model))
+    return _Told(*names, float_elements(made), float_elements(fit_for_htp(made, LENGTH).model))  # type: ignore[arg-type, call-arg]
 
 
 def float_elements(made: onnx.ModelProto) -> int:

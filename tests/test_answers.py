@@ -75,10 +75,10 @@ def documents(bundle: Bundle, run: Run, pairs: list[tuple[Question, Answer]]) ->
     entries = []
     for question, answer in pairs:
         entry = {"id": question.id, "question": question.text, "answer": answer.text}
-        entry |= {"start": answer.start, "end": answer.end}
-        entry |= {"confidence": round(answer.confidence, 6), "score": round(answer.score, 6)}
+        entry |= {"start": answer.start, "end": answer.end}  # type: ignore[dict-item]
+        entry |= {"confidence": round(answer.confidence, 6), "score": round(answer.score, 6)}  # type: ignore[dict-item]
         start, end = answer.best_span
-        entry["best_span"] = {"text": question.context[start:end], "start": start, "end": end}
+        entry["best_span"] = {"text": question.context[start:end], "start": start, "end": end}  # type: ignore[assignment]
         entries.append({**entry, "null_score": round(answer.null_score, 6), "window": answer.window})
     (part,), model, verified = run.parts, bundle.manifest.model, run.verified
     assert verified is not None

@@ -15,15 +15,17 @@ PAGE = ROOT.parent / "docs" / "architecture.md"
 GROUND = "ground"
 ALLOWED = {
     "qa": {"errors", "types"},
-    "dlc": {"errors", "platforms", "types"},
-    "model": {"dlc", "errors", "layout", "platforms", "qa", "soc", "types"},
-    "device": {"bundle", "errors", "layout", "platforms", "resources", "soc", "types"},
-    "virtual": {"dlc", "errors", "platforms", "resources", "soc", "types"},
-    "report": {"errors", "resources"},
-    "bundle": {"errors", "layout", "platforms", "types"},
+    "dlc": {"errors", "onnx_sessions", "platforms", "types"},
+    "model": {"dlc", "errors", "onnx_sessions", "layout", "platforms", "qa", "soc", "types"},
+    "device": {"bundle", "errors", "files", "layout", "platforms", "resources", "soc", "types"},
+    "virtual": {"dlc", "errors", "files", "platforms", "resources", "soc", "types"},
+    "report": {"errors", "files", "resources"},
+    "bundle": {"errors", "files", "layout", "platforms", "types"},
     "errors": set(),
     "types": set(),
     "layout": set(),
+    "files": {"errors"},
+    "onnx_sessions": set(),
     "platforms": set(),
     "soc": {"resources"},
 }

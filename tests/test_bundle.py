@@ -202,7 +202,7 @@ def test_a_new_build_replaces_an_older_bundle_and_keeps_its_runs(bundle: Bundle,
     note = bundle.path / layout.RUNS / "cpu-1" / "answers.json"
     note.parent.mkdir(parents=True)
     note.write_text("kept")
-    fewer = replace(request_for, questions=QuestionSet(request_for.questions.questions[:1], False))
+    fewer = replace(request_for, questions=QuestionSet(request_for.questions.questions[:1], False))  # type: ignore[attr-defined]
     rebuilt = build_bundle(fewer, bundle.path, quiet)
     assert rebuilt.id != bundle.id
     assert len(rebuilt.manifest.windows) == 1

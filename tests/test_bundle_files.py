@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from bundler import layout
-from bundler.bundle import drafting, file_entries, json_lines, sha256_of, writing
+from bundler.bundle import drafting, file_entries, json_lines, sha256_of
 from bundler.bundle.json_lines import JsonLines
 from bundler.errors import BundleInvalid, HostStorageFailed, UsageError
+from bundler.files import writing
 
 # drafts
 

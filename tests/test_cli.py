@@ -16,6 +16,7 @@ from bundler.bundle import read_bundle
 from bundler.cli import _usual, main
 from bundler.device.phone import Attached, without_twins
 from bundler.device.server import private_adb_server
+from bundler.errors import RunFailed
 from bundler.soc import known_socs
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.models import qa_model
@@ -93,6 +94,25 @@ def test_a_bundle_is_named_the_same_way_everywhere(capfd: pytest.CaptureFixture[
         refused(capfd, 3, "nowhere: there is no bundle here", name, "--bundle", "nowhere")
         refused(capfd, 3, "nowhere: there is no bundle here", name, "nowhere", "--bundle", "nowhere")
         refused(capfd, 2, "a and --bundle b are two bundles", name, "a", "--bundle", "b")
+
+
+def test_errors_are_json_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "nowhere", "--json"]) == 3
+    shown = capfd.readouterr()
+    told = json.loads(shown.out)
+    assert shown.err.splitlines()[-2:] == [f"error: {told['message']}", f"hint: {told['hint']}"]
+    assert (told["error"], told["exit_code"], told["data"]) == ("NoBundle", 3, {"path": "nowhere"})
+    assert main(["build", "--questions", "nowhere.json", "--json"]) == 3
+    assert json.loads(capfd.readouterr().out)["data"]["path"] == "nowhere.json"
+
+
+def test_errors_keep_what_they_were_made_of() -> None:
+    error = RunFailed("R5CT", 3, ["a", "b"], Path("log"), cause="heat")
+    assert error.data == {
+        "serial": "R5CT", "exit_status": 3, "lines": ["a", "b"], "log": Path("log"), "cause": "heat",
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="missing"):
+        RunFailed("R5CT")  # type: ignore[call-arg]
 
 
 def test_build_refuses_bad_questions(capfd: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,7 @@ def test_a_detached_run_of_several_phones_comes_together(
         deploy(bundle, server, serials, detach=True, chunk=7)
         for serial in serials:
             job = PhoneJob(server.find(serial), bundle.id, "cpu")
-            wait_for(lambda job=job: job.status().state == "finished")
+            wait_for(lambda job=job: job.status().state == "finished")  # type: ignore[misc]
         run = fetch_answers(bundle.path, server, FetchRequest(), quiet).run
         assert same(bundle, run, alone)
         assert all(part.chunks == 3 for part in run.parts)

@@ -51,7 +51,7 @@ def test_answers_come_back(phone: Phone, bundle: Bundle, runtime: Runtime, reque
         {"serial": phone.serial, "soc": "SM8650", "model": part.model, "windows": {runtime: 4}}
     ]
     assert [entry["answer"] for entry in document["answers"]] == [answer.text for answer in fetched.answers]
-    check_logits(bundle, run, request_for.model)
+    check_logits(bundle, run, request_for.model)  # type: ignore[arg-type]
 
 
 def logits_of(bundle: Bundle, run: Run) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ def test_a_second_deploy_pushes_nothing_and_says_the_same(phone: Phone, bundle: 
 @pytest.mark.slow
 def test_new_questions_push_only_themselves(phone: Phone, bundle: Bundle, request_for: BuildRequest) -> None:
     deploy(phone, bundle)
-    asked = replace(request_for.questions, questions=request_for.questions.questions[:2])
+    asked = replace(request_for.questions, questions=request_for.questions.questions[:2])  # type: ignore[attr-defined, type-var]
     other = build_bundle(replace(request_for, questions=asked), bundle.path, quiet)
     model = other.device_files[layout.MODEL].size
     assert 0 < deploy(phone, other).parts[0].pushed_bytes < model / 4

@@ -130,7 +130,7 @@ def test_no_answer_counts_by_the_rules_of_version_2(request_for: BuildRequest, p
     request = replace(request_for, questions=QuestionSet(asked, may_be_unanswerable=True))
     bundle = build_bundle(request, tmp_path / "bundle", quiet)
     run = deploy(phone, bundle)
-    logits = load(reference_logits(bundle, quiet), *[(chunks_of(2, CHUNK)[0]), bundle.manifest.outputs])
+    logits = load(reference_logits(bundle, quiet), *[(chunks_of(2, CHUNK)[0]), bundle.manifest.outputs])  # type: ignore[arg-type]
     for values in logits.values():
         values[:, 0, 0] = [50, -50]  # no answer to the first question, one to the second
     keep(logits, run.folder(bundle.path), chunks_of(2, CHUNK)[0])

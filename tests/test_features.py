@@ -59,7 +59,7 @@ def test_a_long_context_overlaps(vocabulary: Path) -> None:
         assert len(last & first) == 10
 
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=200)
+TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=200)  # type: ignore[arg-type]
 
 
 @settings(max_examples=150, deadline=None)

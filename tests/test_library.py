@@ -22,7 +22,7 @@ PUBLIC = [
 
 
 def test_the_public_names() -> None:
-    assert bundler.__all__ == PUBLIC
+    assert bundler.__all__ == PUBLIC  # type: ignore[attr-defined]
     for name in PUBLIC:
         assert getattr(bundler, name).__doc__, name
         assert f"`{name}" in PAGE, name

@@ -135,8 +135,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 def check(lab: Lab, style: str, precision: str, on_dsp: int) -> None:
     for runtime, count in (("cpu", OFF_DSP), ("gpu", OFF_DSP), ("dsp", on_dsp)):
-        found = lab.grade(style, precision, runtime, count)
-        assert found.correlation > LEAST_LIKE[precision, runtime], (runtime, found)
+        found = lab.grade(style, precision, runtime, count)  # type: ignore[arg-type]
+        assert found.correlation > LEAST_LIKE[precision, runtime], (runtime, found)  # type: ignore[index]
         if style != MAIN or runtime != "dsp":
             assert found.equal == found.questions, (runtime, found)
     check_inspect(lab.dlc(style, precision), lab.model(style), precision)

@@ -124,7 +124,7 @@ def test_oddities_are_counted_once_however_often_it_is_read(tmp_path: Path) -> N
         (squad(QA, {**QA, "id": "q2", "answers": [], "is_impossible": True}), 1, False),
         ({"data": squad(QA)["data"], "version": "v2.0"}, 1, True),  # said only after the questions
         ({"data": squad(QA)["data"]}, 1, False),
-        *((squad(QA, version=version), None, True) for version in ("V2.0", "2.1", 2.0)),
+        *((squad(QA, version=version), None, True) for version in ("V2.0", "2.1", 2.0)),  # type: ignore[arg-type]
     ],
 )
 @pytest.mark.parametrize("read_before", [True, False])

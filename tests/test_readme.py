@@ -1,4 +1,5 @@
-"""Every line of every block of shell in README.md is run, on virtual phones; what is replaced, README.md says there."""
+"""Every line of every block of shell in README.md and docs/guide.md is run, on virtual phones; what is replaced, the
+pages say there."""
 
 import json
 import re
@@ -20,8 +21,9 @@ from tests.snippets import QUICK, ROOT, Block, Shell, blocks, commands, phone, s
 from tests.test_deploy import check_logits
 from tests.test_first_light import left_behind
 
-README = ROOT / "README.md"
-BLOCKS = {block.heading + (" (tests)" if "pytest" in block.lines[0] else ""): block for block in blocks(README)}
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
+FOUND = [*blocks(README), *blocks(GUIDE)]
+BLOCKS = {block.heading + (" (tests)" if "pytest" in block.lines[0] else ""): block for block in FOUND}
 LEAST_RIGHT = 11
 EXIT_CODES = {"csarron/": 4, "--max-p90-ms": 8}
 """What a line with this text ends with, where that is not 0."""
@@ -110,6 +112,13 @@ def with_models(here: Shell, stack: ExitStack) -> dict[str, str]:
     return {"my-model-folder": "my-model-folder", hub: hub, "--check": "--check --calibration-windows 1"}
 
 
+def with_own_files(here: Shell, stack: ExitStack) -> dict[str, str]:
+    with_models(here, stack)
+    asked = {"question": "When was it built?", "context": "The bridge was built in 1808.", "answers": ["1808"]}
+    (here.folder / "own.json").write_text(json.dumps([asked]), encoding="utf-8")
+    return {"dev-v1.1.json": "own.json", "--check": "--check --calibration-windows 1"}
+
+
 def with_an_sdk(here: Shell, stack: ExitStack) -> dict[str, str]:
     serial = stack.enter_context(phone(here.folder / "phone", QUICK))
     return {"/opt/qairt/2.31.0": str(sdk_for_virtual_phones(here.folder)), "SERIAL": serial}
@@ -144,7 +153,8 @@ def with_bundles(here: Shell, stack: ExitStack) -> dict[str, str]:
 
 SCENES: dict[str, Callable[[Shell, ExitStack], dict[str, str]]] = {
     "Your own model, at the precision you want": with_models,
-    "On a real phone": with_an_sdk,
+    "With a phone": with_an_sdk,
+    "With your model and your questions": with_own_files,
     "Many questions, bad cables, several phones": with_two_phones,
     "How good the answers are": with_bundles,
 }
@@ -160,4 +170,4 @@ def test_every_line_runs(heading: str, here: Shell) -> None:
 def test_no_block_is_left_out() -> None:
     own = {"See it work", "See it work (tests)", "Step by step, without a phone"}
     assert set(BLOCKS) == own | set(SCENES)
-    assert len(BLOCKS) == len(blocks(README))
+    assert len(BLOCKS) == len(FOUND)

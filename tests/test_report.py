@@ -188,7 +188,7 @@ def test_another_schema_is_refused() -> None:
 
 
 def test_without_matplotlib_the_page_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     page = render_report(evaluations.document(3))
     assert "<svg" not in page
     assert "pip install &#39;mbqa-bundle[report]&#39;" in page

@@ -128,7 +128,7 @@ def test_paths_in_a_manifest(bundle: Bundle, tmp_path: Path) -> None:
     entry = {"size": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
     good = (bundle.path / layout.MANIFEST).read_text()
     for name in ("../secret", str(tmp_path / "secret"), "device/../../secret", "/etc/passwd", "a\0b", "\ud800", ""):
-        rewrite(bundle, lambda told, name=name: told["files"].update({name: entry}))
+        rewrite(bundle, lambda told, name=name: told["files"].update({name: entry}))  # type: ignore[misc]
         with pytest.raises(BundleInvalid):
             read_bundle(bundle.path)
         (bundle.path / layout.MANIFEST).write_text(good)
@@ -232,7 +232,7 @@ def test_folders_of_an_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = tmp_path / odd / "model $(touch canary).onnx"
     model.write_bytes(b"")
     specs = [TensorSpec(name, "int32", (1, 4)) for name in ("input_ids", "start_logits")]
-    job = VendorJob(model, specs[:1], specs[1:])
+    job = VendorJob(model, specs[:1], specs[1:])  # type: ignore[arg-type]
     monkeypatch.chdir(tmp_path)
     commands = convert_with_sdk(open_sdk(sdk), job, tmp_path / odd / "model.dlc", tmp_path / odd / "log")
     told = (tools / "told").read_text().split("\0")

@@ -181,14 +181,14 @@ def test_one_place_reads_a_phones_archives() -> None:
 
 
 def test_html_is_escaped() -> None:
-    """One environment writes HTML, with autoescape; the other writes the shell script and the input list."""
+    """The environment that writes HTML escapes; the one without it writes the shell script and the input list."""
     made = {
-        call.file: _keyword(call, "autoescape")
+        call.file: _keyword(call, "html" if call.name == "templates" else "autoescape")
         for file, source in sources()
         for call in calls(ast.parse(source), file)
-        if call.name.endswith("jinja2.Environment") or call.name == "Environment"
+        if call.name.endswith("jinja2.Environment") or call.name in ("Environment", "templates")
     }
-    assert made == {"report/page.py": "True", "pipeline/build.py": "False"}
+    assert made == {"resources.py": "html", "report/page.py": "True", "pipeline/build.py": "False"}
     from bundler.report.page import _environment
 
     template = _environment().from_string("<p title='{{ text }}'>{{ text }}</p>")

@@ -107,7 +107,7 @@ def test_settings_of_a_run(phone: Phone) -> None:
     for number, name in enumerate(odd):
         for field in texts:
             with pytest.raises(ValueError, match="is no setting of a run"):
-                replace(good, **{field: name})
+                replace(good, **{field: name})  # type: ignore[arg-type]
         unchecked = replace(good)
         object.__setattr__(unchecked, [field for field in texts if field != "runtime"][number % 4], name)
         with pytest.raises(PhoneRefused, match="starting the run failed"):

@@ -244,8 +244,8 @@ def test_questions_decoded_together_are_as_each_alone(
         for number, (context, windows) in enumerate(drawn)
     ]
     with patch.object(spans, "BATCH", size):
-        together = list(decode_all(asked, **rules))
-    assert together == [decode(question, windows, **rules) for question, windows in asked]
+        together = list(decode_all(asked, **rules))  # type: ignore[arg-type]
+    assert together == [decode(question, windows, **rules) for question, windows in asked]  # type: ignore[arg-type]
 
 
 def lengthened(window: WindowLogits, length: int) -> WindowLogits:
@@ -280,7 +280,7 @@ def test_of_spans_that_all_score_alike_few_are_looked_at() -> None:
     """A broken model says the same of every token: the earliest spans are the best."""
     length, count, width = 384, 20, 30
     offsets = np.array([[(5 * token, 5 * token + 4) for token in range(length)]] * 3, np.int32)
-    score, where, first, last = best_spans(*np.zeros((2, 3, length)), offsets, width, count)
+    score, where, first, last = best_spans(*np.zeros((2, 3, length)), offsets, width, count)  # type: ignore[call-arg]
     assert len(score) == 3 * count * width
     assert [(where[at], first[at], last[at]) for at in (0, 1, width)] == [(0, 0, 0), (0, 0, 1), (0, 1, 1)]
 

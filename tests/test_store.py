@@ -70,10 +70,10 @@ def test_a_large_blob_goes_on_where_it_was(phone: Phone, tmp_path: Path, monkeyp
     (large,) = blobs(tmp_path, 5_000_000)
     rest = Blob(tmp_path / "rest", large.sha256, large.size)
     rest.path.write_bytes(large.path.read_bytes()[:3_000_000])
-    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
+    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):  # type: ignore[attr-defined]
         push(phone, [rest])  # at once: nothing of it stays
     assert sh(phone, f"find {STORE}/incoming -type f") == ""
-    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
+    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):  # type: ignore[attr-defined]
         push(phone, [rest], careful=True)
     assert sh(phone, f"ls {STORE}/incoming").split() == [f"{large.sha256}.part"]
     assert push(phone, [large]) == 2_000_000
@@ -84,7 +84,7 @@ def test_a_wrong_beginning_is_thrown_away(phone: Phone, tmp_path: Path, monkeypa
     monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000)
     (large,) = blobs(tmp_path, 500_000)
     sh(phone, f"mkdir -p {STORE}/incoming && echo wrong >{STORE}/incoming/{large.sha256}.part")
-    with pytest.raises(store_module.TransferDamaged, match="arrived damaged"):
+    with pytest.raises(store_module.TransferDamaged, match="arrived damaged"):  # type: ignore[attr-defined]
         push(phone, [large])
     assert push(phone, [large]) == 500_000
     assert there(phone) == [large.sha256]
@@ -102,7 +102,7 @@ def test_what_a_dying_phone_left_of_a_blob_goes_when_it_is_old(phone: Phone, tmp
 def test_two_push_at_once(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One begins, another does all of it in between, and then the first goes on."""
     made, between = blobs(tmp_path, 70_000, 80_000, 900_000), []
-    tar_of = store_module.tar_of
+    tar_of = store_module.tar_of  # type: ignore[attr-defined]
 
     def interrupted(wanted: Iterable[Blob]) -> Iterator[bytes]:
         for number, piece in enumerate(tar_of(wanted)):
@@ -132,7 +132,7 @@ def test_more_than_all_of_a_blob_is_thrown_away(phone: Phone, tmp_path: Path, mo
     monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000)
     (large,) = blobs(tmp_path, 200_000)
     sh(phone, f"mkdir -p {STORE}/incoming && head -c 200001 /dev/zero >{STORE}/incoming/{large.sha256}.part")
-    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):
+    with pytest.raises(store_module.TransferDamaged, match="not all of it came"):  # type: ignore[attr-defined]
         push(phone, [large], careful=True)
     assert push(phone, [large], careful=True) == 200_000
     assert there(phone) == [large.sha256]
@@ -181,7 +181,7 @@ def test_a_changed_byte_on_the_way_is_noticed(large: bool, tmp_path: Path, monke
     monkeypatch.setattr(store_module, "LARGE_BYTES", 100_000 if large else 10_000_000)
     (blob,) = blobs(tmp_path, 400_000)
     with virtual_phone(tmp_path / "phone", faults=["flip-in:200000"]) as phone:
-        with pytest.raises(store_module.TransferDamaged, match="arrived damaged"):
+        with pytest.raises(store_module.TransferDamaged, match="arrived damaged"):  # type: ignore[attr-defined]
             push(phone, [blob])
         assert there(phone) == []
         assert push(phone, [blob]) >= 400_000

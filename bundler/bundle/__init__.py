@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bundler import layout
 from bundler.bundle.arrays import map_array
-from bundler.bundle.atomic import drafting, writing
+from bundler.bundle.atomic import drafting
 from bundler.bundle.json_lines import JsonLines
 from bundler.bundle.parsing import typed
 from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
@@ -23,7 +23,7 @@ from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "FileEntry", "Manifest", "ModelRecord", "Window", "drafting",
-    "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of", "write_manifest", "writing",
+    "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of", "write_manifest",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Whole or not at all: a bundle's folder, and files in it, beside their final names until they are done."""
+"""A bundle's folder is written whole or not at all: beside its final name until it is done."""
 
 import os
 import shutil
@@ -52,21 +52,3 @@ def _replace(out: Path, draft: Path) -> None:
             old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """A name beside `path` that becomes `path` when the block ends well.
-
-    Raises:
-        HostStorageFailed
-    """
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        draft.replace(path)
-    except OSError as error:
-        raise HostStorageFailed(path, error.strerror or str(error)) from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -54,9 +54,9 @@ def evaluate(
     """Compare the answers of finished runs with the known ones and with float32's; a gate for CI by exit code 8."""
     import json
 
-    from bundler.bundle import writing
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows, unscored
+    from bundler.files import writing
     from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
     from bundler.report import write_report
@@ -118,7 +118,7 @@ def bench(
     """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
     import json
 
-    from bundler.bundle import writing
+    from bundler.files import writing
     from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
     from bundler.pipeline.bench import bench as measure

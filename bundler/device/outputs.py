@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import layout
-from bundler.bundle import writing
 from bundler.bundle.arrays import read_arrays, write_arrays
 from bundler.device.chunks import CHUNK_NAME, Chunk
 from bundler.device.job import Announced
 from bundler.device.tarball import BrokenTar, Entry, Reader, TooLarge
 from bundler.errors import OutputsInvalid
+from bundler.files import writing
 from bundler.types import TensorSpec
 
 Logits = dict[str, npt.NDArray[np.float32]]

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bundler import layout
-from bundler.bundle import writing
 from bundler.bundle.parsing import typed
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
 from bundler.device.numbers import whole
 from bundler.device.tarball import BrokenTar, Reader, TooLarge
 from bundler.errors import OutputsInvalid
+from bundler.files import writing
 
 NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
 RESULT = re.compile(r"Result_(\d{1,9})/")

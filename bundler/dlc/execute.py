@@ -14,6 +14,7 @@ from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Tensor, read_graph
 from bundler.dlc.htp import HtpNetwork, context_name, save_context
 from bundler.errors import DlcInvalid
+from bundler.onnx_sessions import cpu_session
 from bundler.types import TensorSpec
 
 __all__ = ["CpuNetwork", "GpuNetwork", "HtpNetwork", "Network", "context_name", "save_context"]
@@ -46,7 +47,6 @@ class CpuNetwork:
     half = False
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
 
         from bundler.dlc.to_onnx import to_onnx
 
@@ -56,13 +56,10 @@ class CpuNetwork:
         self.outputs = tuple(_spec(graph.tensors[name]) for name in graph.outputs)
         self.encodings: Mapping[str, Encoding] = {t.name: t.encoding for t in ends if t.encoding is not None}
         self._real = {tensor.name for tensor in ends if tensor.is_real}
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        if self.half:  # an optimizer may take a pair of casts for superfluous
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             model = to_onnx(graph, half=self.half).SerializeToString()
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # an optimizer may take a pair of casts for superfluous
+            self._session = cpu_session(model, optimize="nothing" if self.half else "all")
         except DlcInvalid as refused:
             raise DlcInvalid(path, str(refused)) from refused
         except Exception as failure:  # ONNX Runtime's errors have no common base

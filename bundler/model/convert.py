@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bundler.dlc.qnn import library_folder
 from bundler.errors import ModelInvalid, NoConverter, OperatorUnsupported
+from bundler.onnx_sessions import quiet_options
 from bundler.soc import Soc
 
 LIMIT_S = 600.0
@@ -102,8 +103,7 @@ def _child(model: str, folder: str, soc_model: str, hexagon: str) -> dict[str, o
     }
 
     def session(setting: str) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
+        options = quiet_options()
         options.add_session_config_entry(setting, "1")
         options.add_provider_for_devices([device], provider)
         return ort.InferenceSession(graph, options)

@@ -12,6 +12,7 @@ from bundler.errors import BundlerError, HostStorageFailed
 from bundler.model.adapt import KNOWN_INPUTS
 from bundler.model.hub import local_folder
 from bundler.model.pretrained import check_config, import_libraries, load_model, read_config
+from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, Progress
 
 OPSET = 17
@@ -118,9 +119,7 @@ def _write(torch: Any, wrapper: Any, sample: Sequence[Any], names: Sequence[str]
 
 
 def _compare(source: str, path: Path, sample: dict[str, Any], expected: Sequence[Any]) -> None:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = cpu_session(path)
     found = session.run(list(OUTPUTS), {name: values.numpy() for name, values in sample.items()})
     difference = _difference(found, expected)
     if not difference <= TOLERANCE:

@@ -17,6 +17,7 @@ from bundler.model.fuse import fuse_constants
 from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
 from bundler.model.onnx_graph import Array, Net, attribute, opset_of
 from bundler.model.sources import NEEDED, first_line, sizes
+from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits
@@ -76,36 +77,26 @@ def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx
     Raises:
         ModelInvalid
     """
-    import onnxruntime
-
     with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
-        options.log_severity_level = 4
+        path = Path(folder) / "simplified.onnx"
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            cpu_session(model.SerializeToString(), optimize="basic", optimized=path)
         except Exception as refused:  # ONNX Runtime's errors have no common base
             hint = "Give the number of tokens that it takes with --seq-len, or export it again."
             what = f"ONNX Runtime refuses it with {length} tokens: {first_line(refused)}"
             raise ModelInvalid(name, what, hint) from refused
-        return onnx.load(options.optimized_model_filepath)
+        return onnx.load(path)
 
 
 def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
     """A session that runs the model as it is, on the CPU; `outputs` are made outputs too."""
-    import onnxruntime
-
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     present = {value.name for value in probed.graph.output}
     probed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name not in present
     )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return cpu_session(probed.SerializeToString(), optimize="nothing")
 
 
 def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from bundler.model.onnx_graph import Array, Net, node
+from bundler.onnx_sessions import cpu_session
 
 MASK = "attention_mask"
 SIZE = "mask:size"
@@ -80,19 +81,15 @@ def _meanings(net: Net, names: list[str], length: int) -> dict[str, Meaning]:
 
 
 def _evaluate(net: Net, names: list[str], mask: Array) -> list[Array]:
-    import onnxruntime
-
     part = net.to_model()
     del part.graph.output[:], part.graph.input[:]
     value = next(value for value in net.inputs if value.name == MASK)
     part.graph.input.append(value)
     part.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     pruned = Net(part).to_model()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     try:
-        session = onnxruntime.InferenceSession(pruned.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = cpu_session(pruned.SerializeToString())
         computed: list[Array] = session.run(names, {MASK: mask.astype(dtype)})
     except Exception as refused:  # ONNX Runtime's errors have no common base
         raise NoAdditiveMeaning(f"it cannot be computed: {refused}".splitlines()[0]) from refused

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
 from tokenizers import Tokenizer
 
 from bundler import __version__, layout
@@ -35,7 +34,7 @@ from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
 from bundler.qa.warnings import Notes
-from bundler.resources import TEMPLATES
+from bundler.resources import templates
 from bundler.runs.reference import keep_reference
 from bundler.soc import DEFAULT, Soc, known_socs
 from bundler.types import Feature, Progress, Questions, silent
@@ -233,13 +232,7 @@ def _copy_parts(device: Path, parts: Mapping[str, Path]) -> None:
 
 
 def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window]) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        autoescape=False,  # shell scripts and lists, not HTML
-    )
+    environment = templates(html=False)
     values = {
         "model": layout.MODEL,
         "input_list": layout.INPUT_LIST,

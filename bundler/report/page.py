@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,11 @@ import jinja2
 from markupsafe import Markup
 
 from bundler.errors import InputError
+from bundler.files import writing
 from bundler.report import figures
 from bundler.report.plots import draw, why_none
 from bundler.report.questions import embedded
-from bundler.resources import TEMPLATES
+from bundler.resources import TEMPLATES, templates
 
 SCHEMA = 1
 STYLES = ("report.css", "report.questions.css")
@@ -57,22 +57,12 @@ def render_report(document: Mapping[str, Any]) -> str:
 def write_report(document: Mapping[str, Any], path: Path) -> None:
     """The page is there whole or not at all."""
     page = render_report(document)
-    made = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        made.write_text(page, encoding="utf-8", newline="\n")
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
+    with writing(path) as draft:
+        draft.write_text(page, encoding="utf-8", newline="\n")
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(html=True)
     environment.filters["figure"] = figures.figure
     environment.filters["count"] = figures.count
     environment.filters["change"] = figures.change

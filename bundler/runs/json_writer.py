@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bundler.bundle import writing
+from bundler.files import writing
 
 TO_JSON = json.JSONEncoder(ensure_ascii=False, indent=1, allow_nan=False).encode
 

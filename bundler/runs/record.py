@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
-from bundler.bundle import Bundle, writing
+from bundler.bundle import Bundle
 from bundler.bundle.parsing import typed
 from bundler.device.job import Settings
 from bundler.errors import HostStorageFailed, InputError
+from bundler.files import writing
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from bundler.bundle.arrays import Kind, read_arrays, write_arrays
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.errors import BundleInvalid, BundlerError, ModelInvalid, OutputsInvalid
+from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ class OnnxNetwork:
     """An exporter's ONNX file as it is."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = cpu_session(path)
         kinds = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
         self._dtypes = {value.name: kinds[value.type] for value in self._session.get_inputs()}
 

@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from bundler.files import writing
 from bundler.soc import Soc, known_socs
 from bundler.virtual import adbd, landlock, shell
 from bundler.virtual.disk import make_small
@@ -60,9 +61,8 @@ async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults, 
 
     def ready(port: int) -> None:
         record = {"pid": os.getpid(), "port": port, "soc": soc.name, "address": address}
-        draft = state / f"{RECORD}.draft"
-        draft.write_text(json.dumps(record), encoding="utf-8")
-        draft.rename(state / RECORD)
+        with writing(state / RECORD) as draft:
+            draft.write_text(json.dumps(record), encoding="utf-8")
 
     serving = asyncio.create_task(adbd.serve(phone, port, ready=ready, address=address, open_to_all=open_to_all))
     loop = asyncio.get_running_loop()

@@ -151,7 +151,7 @@ def run_file(data: bytes) -> None:
 def _use_run(bundle: Bundle) -> None:
     for run in runs_of(bundle):
         assert all(isinstance(line, str) for line in run_lines(run))
-    run = newest_run(bundle)
+    run = newest_run(bundle)  # type: ignore[assignment]
     if run is not None:
         folder = run.folder(bundle.path)
         assert folder.parent == bundle.path / layout.RUNS

@@ -108,7 +108,7 @@ def input_list(data: bytes) -> None:
     """input_list.txt, as the stand-in for snpe-net-run reads it."""
     if b"/" in data:  # outputs would be written where the list says
         return
-    here, world = phone_storage().root / "data/local/tmp", World(lambda: "SM8650", _NoFaults())
+    here, world = phone_storage().root / "data/local/tmp", World(lambda: "SM8650", _NoFaults())  # type: ignore[arg-type]
     (here / "list").write_bytes(data)
     argv = [NAME, "--container", "file", "--input_list", "list", "--output_dir", "out"]
     with (

@@ -77,7 +77,7 @@ class _Daemon:
 def packets(data: bytes) -> bytes:
     """Messages of a byte for the command, two for the arguments and two for the payload's length, with the payload; as
     packets. A command of 0xff stands for the rest as it is."""
-    made, at = [], 0
+    made, at = [], 0  # type: ignore[var-annotated]
     while at + 5 <= len(data):
         kind, first, second, size = struct.unpack_from("<BBBH", data, at)
         if kind == 0xFF:

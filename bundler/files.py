@@ -1,0 +1,26 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bundler.errors import HostStorageFailed
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A name beside `path` that becomes `path` when the block ends well.
+
+    Raises:
+        HostStorageFailed
+    """
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise HostStorageFailed(path, error.strerror or str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""How ONNX Runtime is used: on the CPU, and silent, as what is wrong comes as an exception."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def quiet_options() -> "onnxruntime.SessionOptions":
+    """Options of a session that logs nothing."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def cpu_session(
+    model: bytes | Path, *, optimize: Literal["all", "basic", "nothing"] = "all", optimized: Path | None = None
+) -> "onnxruntime.InferenceSession":
+    """A session of an ONNX model, given as a file or as its bytes.
+
+    optimized: a file that takes the model as ONNX Runtime has optimized it.
+
+    Raises:
+        Exception: ONNX Runtime refuses the model. Its errors have no common base.
+    """
+    import onnxruntime
+
+    level = onnxruntime.GraphOptimizationLevel
+    options = quiet_options()
+    options.graph_optimization_level = {
+        "all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC, "nothing": level.ORT_DISABLE_ALL,
+    }[optimize]  # fmt: skip
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
