@@ -74,8 +74,8 @@ def test_ci_takes_the_test_command() -> None:
     (line,) = (line for line in ci.read_text(encoding="utf-8").splitlines() if line.startswith("command="))
     script = f'set -e\n{line}\nprintf %s "$command"'
     found = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert (found,) == BLOCKS["See it work (tests)"].lines
-    assert all(name in found for name in BLOCKS["See it work (tests)"].replaced)
+    assert (found,) == BLOCKS["Read on (tests)"].lines
+    assert all(name in found for name in BLOCKS["Read on (tests)"].replaced)
     assert 'bash -euo pipefail -c "$command"' in ci.read_text(encoding="utf-8")
 
 
@@ -168,6 +168,6 @@ def test_every_line_runs(heading: str, here: Shell) -> None:
 
 
 def test_no_block_is_left_out() -> None:
-    own = {"See it work", "See it work (tests)", "Step by step, without a phone"}
+    own = {"See it work", "Read on (tests)", "Step by step, without a phone"}
     assert set(BLOCKS) == own | set(SCENES)
     assert len(BLOCKS) == len(FOUND)
