@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundler.model.calibrate import BINS, METHODS, Calibration, _entropy, _percentile, calibrate, measure_mask
+from bundler.errors import ModelInvalid
+from bundler.model.calibrate import (
+    BINS,
+    METHODS,
+    Calibration,
+    _entropy,
+    _percentile,
+    calibrate,
+    measure_mask,
+    token_axes,
+)  # fmt: skip
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mask import set_mask_size
@@ -28,6 +38,7 @@ from bundler.model.quantize import (
 from bundler.soc import DEFAULT, known_socs
 from tests import styles
 from tests.conftest import quiet
+from tests.models import LENGTH, qa_model, random_feed
 
 SCHEMES = {"w8a8": Scheme(8, 8), "w8a16": Scheme(8, 16), "w16a16": Scheme(16, 16)}
 FEEDS = [styles.feed(tokens, seed=seed) for seed, tokens in enumerate((48, 40, 30, 12))]
@@ -99,6 +110,47 @@ def test_every_method_keeps_within_what_was_seen(fit: FitGraph, method: str) -> 
         assert found.full[name][0] - 1e-6 <= low <= high <= found.full[name][1] + 1e-6
     if method == "min-max":
         assert found.ranges == found.full
+
+
+def test_the_axes_of_tokens_are_found(fit: FitGraph) -> None:
+    axes = token_axes(fit)
+    net = Net(fit.model)
+    assert fit.masked_scores
+    for masked in fit.masked_scores:
+        assert axes[masked] == (2, 3)
+    for spec in fit.outputs:
+        assert axes[spec.name] == (1,)
+    for each in net.ordered():
+        if each.op_type in ("Gather", "Relu"):
+            assert axes[each.output[0]] == (1,)
+
+
+@pytest.mark.parametrize("hidden", [16, LENGTH])
+def test_padding_sets_no_range(hidden: int) -> None:
+    """Not even where the hidden size is the length."""
+    ranges, feed = [], random_feed()
+    feed["input_ids"] = np.maximum(feed["input_ids"], feed["attention_mask"])  # 0 is padding only
+    for size in (1.0, 3.0):
+        made = qa_model(hidden=hidden)
+        weights = {each.name: each for each in made.graph.initializer}
+        words = onnx.numpy_helper.to_array(weights["words"]).copy()
+        words[0] *= size
+        weights["words"].CopyFrom(onnx.numpy_helper.from_array(words, "words"))
+        weights["penalty"].CopyFrom(onnx.numpy_helper.from_array(np.float32(-1e4), "penalty"))
+        ranges.append(calibrate(fit_for_htp(made, LENGTH), [feed]).full)
+    assert ranges[0].keys() == ranges[1].keys()
+    for name, (low, high) in ranges[0].items():
+        assert ranges[1][name] == pytest.approx((low, high), rel=1e-3, abs=1e-3), name
+
+
+def test_a_tensor_that_is_not_finite_is_refused(fit: FitGraph) -> None:
+    made = qa_model()
+    (words,) = (each for each in made.graph.initializer if each.name == "words")
+    value = onnx.numpy_helper.to_array(words).copy()
+    value[5:] = 3e38
+    words.CopyFrom(onnx.numpy_helper.from_array(value, "words"))
+    with pytest.raises(ModelInvalid, match="is not finite on the windows to calibrate on"):
+        calibrate(fit_for_htp(made, LENGTH), [random_feed()])
 
 
 def test_outliers_are_cut_off() -> None:

@@ -1,15 +1,20 @@
-"""Which values each tensor takes on real windows: the ranges that a quantized model is given."""
+"""Which values each tensor takes on real windows: the ranges that a quantized model is given.
+
+Padding sets no range: what is computed at positions after the last token is left out.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import combinations
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from bundler.errors import ModelInvalid
 from bundler.model.graph import Feed, FitGraph, runner
-from bundler.model.mask import mask_size
+from bundler.model.mask import MASK, mask_size
 from bundler.model.onnx_graph import Array, Net
 
 Method = Literal["min-max", "entropy", "percentile"]
@@ -18,6 +23,7 @@ OUTSIDE = 1e-5  # the share of a tensor's values that the percentile method cuts
 BINS = 2048
 LEVELS = 256  # of 8 bits
 SHRINKS = np.linspace(1.0, 0.3, 29)  # the ranges that the entropy method compares, as parts of the whole
+SAME = 1e-4  # of a tensor's largest value: what padding changes by no more than that is not of padding
 FLOOR = 16.0  # a score this far below the least row's best weighs exp(-16): the range need not reach lower
 
 
@@ -46,20 +52,74 @@ def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") 
     """Runs the windows (int32 (1, length) each) through the float32 model; a second time where histograms are needed.
 
     The range of masked attention scores ends FLOOR below the least best score: what is less weighs nothing.
+
+    Raises:
+        ModelInvalid: a tensor is not finite.
     """
     spans: list[tuple[float, float]] = []
-    full = _min_max(_watched(fit, feeds, spans))
+    best: list[tuple[float, float]] = []
+    full = _min_max(_watched(fit, feeds, spans, best), fit.name)
     layers = len(fit.masked_scores)
     for layer, name in enumerate(fit.masked_scores):
-        least = min(least for _, least in spans[layer::layers])
+        least = min(least for _, least in best[layer::layers])
         full[name] = (max(full[name][0], least - FLOOR), full[name][1])
     ranges = full
     if method != "min-max":
         cut = _percentile if method == "percentile" else _entropy
         ranges = {
-            name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds, []), full).items()
+            name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds, [], []), full).items()
         }
     return Calibration(full, ranges, mask_size(spans))
+
+
+def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
+    """Along which axes of each float tensor the window's tokens lie; tensors without padding in them are left out.
+
+    They are found by trial, so that no operator needs a rule: a window is computed with two kinds of padding. The axes
+    are the fewest such that nothing differs where all their positions hold tokens.
+    """
+    if MASK not in {spec.name for spec in fit.inputs}:
+        return {}
+    names, length = float_tensors(fit.model), fit.length
+    session, real = runner(fit.model, names), np.arange(length) < length // 2
+    first, second = (_trial(fit, real, padding) for padding in (0, 1))
+    axes: dict[str, tuple[int, ...]] = {}
+    for name, one, other in zip(names, session.run(names, first), session.run(names, second), strict=True):
+        differs = np.abs(one - other) > SAME * np.abs(one).max(initial=0)
+        if differs.any() and (found := _axes_of(differs, real)):
+            axes[name] = found
+    return axes
+
+
+def _trial(fit: FitGraph, real: npt.NDArray[np.bool_], padding: int) -> dict[str, Array]:
+    """A window whose second half is padding of this kind: token ids and segments 0, or others.
+
+    The first of it is always 0: MobileBERT's embedding looks at a token's neighbours too.
+    """
+    kinds = np.where(real | np.roll(real, 1), 0, padding)
+    values = {"input_ids": np.where(real, 2, kinds), MASK: real.astype(np.int64)}
+    return {spec.name: values.get(spec.name, kinds)[None].astype(np.int32) for spec in fit.inputs}
+
+
+def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """The fewest axes of the tokens' length without a difference where all their positions are real; () for none."""
+    able = [axis for axis, size in enumerate(differs.shape) if size == len(real)]
+    for count in range(1, len(able) + 1):
+        for axes in combinations(able, count):
+            if not _at_tokens(differs, axes, real).any():
+                return axes
+    return ()
+
+
+def _at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """The values where each of these axes is at a token."""
+    count = int(real.sum())
+    for axis in axes:
+        if real[:count].all():  # a view costs nothing
+            value = value[(slice(None),) * axis + (slice(count),)]
+        else:
+            value = np.compress(real, value, axis=axis)
+    return value
 
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:
@@ -73,13 +133,23 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for each in Net(model).ordered() for name in each.output if name in floats]
 
 
-def _watched(fit: FitGraph, feeds: Iterable[Feed], spans: list[tuple[float, float]]) -> Iterator[dict[str, Array]]:
-    """Every float tensor's value, window by window; the extremes of the masked scores are added to `spans`."""
-    names = float_tensors(fit.model)
+def _watched(
+    fit: FitGraph, feeds: Iterable[Feed], spans: list[tuple[float, float]], best: list[tuple[float, float]]
+) -> Iterator[dict[str, Array]]:
+    """Every float tensor's values at tokens, window by window.
+
+    The extremes of the masked scores are added to `best`, and to `spans` with those at padding, which the mask is to
+    outweigh.
+    """
+    names, axes = float_tensors(fit.model), token_axes(fit)
     session = runner(fit.model, names)
     for feed in feeds:
         values = dict(zip(names, session.run(names, dict(feed)), strict=True))
         spans.extend(_rows([values[name] for name in fit.masked_scores]))
+        real = feed[MASK][0] == 1 if MASK in feed else np.ones(fit.length, np.bool_)
+        if not real.all():
+            values = {name: _at_tokens(value, axes.get(name, ()), real) for name, value in values.items()}
+        best.extend(_rows([values[name] for name in fit.masked_scores]))
         yield values
 
 
@@ -88,11 +158,14 @@ def _rows(scores: Sequence[Array]) -> list[tuple[float, float]]:
     return [(float(each.max()), float(each.max(axis=-1).min())) for each in scores]
 
 
-def _min_max(windows: Iterable[dict[str, Array]]) -> dict[str, tuple[float, float]]:
+def _min_max(windows: Iterable[dict[str, Array]], model: str) -> dict[str, tuple[float, float]]:
     ranges: dict[str, tuple[float, float]] = {}
     for values in windows:
         for name, value in values.items():
             low, high = float(value.min()), float(value.max())
+            if not np.isfinite([low, high]).all():
+                what = f"tensor {name} is not finite on the windows to calibrate on"
+                raise ModelInvalid(model, what, "Take an undamaged model, or calibrate on other questions.")
             before = ranges.get(name, (low, high))
             ranges[name] = (min(low, before[0]), max(high, before[1]))
     return ranges
