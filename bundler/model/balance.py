@@ -14,7 +14,7 @@ import numpy as np
 from bundler.model.onnx_graph import Array
 
 SHARPNESS = 8  # the maximum is a norm of this power, which has a gradient
-STEPS = 150
+STEPS = 120
 FIRST_STEP, LAST_STEP = 0.5, 0.01  # octaves
 ROUNDS = 40  # of levelling
 LIMIT = 30.0  # octaves
@@ -80,17 +80,19 @@ def levelled(problem: Problem) -> Array:
     return exponents
 
 
-def balanced(problem: Problem, activation_bits: float, weight_bits: float) -> Array:
-    """The exponents of least cost, by gradient descent (Adam) from the levelled ones."""
-    exponents = levelled(problem)
+def balanced(problem: Problem, activation_bits: float, weight_bits: float, start: Array | None = None) -> Array:
+    """The exponents of least cost, by gradient descent (Adam) from `start`, of which only those that are not 0 move;
+    or of all, from the levelled ones."""
+    exponents = levelled(problem) if start is None else start
+    free = np.arange(problem.count) > 0 if start is None else start != 0
     first, second = np.zeros(problem.count), np.zeros(problem.count)
-    for step in range(1, STEPS + 1):
-        gradient = _gradient(problem, exponents, activation_bits, weight_bits)
-        gradient[0] = 0
+    steps = STEPS if start is None else STEPS // 2
+    for step in range(1, steps + 1):
+        gradient = np.where(free, _gradient(problem, exponents, activation_bits, weight_bits), 0.0)
         first = 0.9 * first + 0.1 * gradient
         second = 0.95 * second + 0.05 * gradient**2
-        rate = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (step / STEPS)
-        move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.95**step)) + 1e-12)
+        rate = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (step / steps)
+        move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.95**step)) + TINY)
         exponents = np.clip(exponents - rate * move, -LIMIT, LIMIT)
     return exponents
 

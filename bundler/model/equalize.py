@@ -34,7 +34,7 @@ SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
 
 @dataclass(frozen=True)
 class Equalized:
-    """The graph to round, and the exponents of its classes of channels (rescale.py), none where it is as it was."""
+    """The graph to round, and the exponents of its classes of channels (rescale.py); none where it is as it was."""
 
     fit: FitGraph
     exponents: tuple[int, ...] = ()
@@ -100,9 +100,12 @@ def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, .
     if scheme is None:
         yield _whole(levelled(problem))
         return
-    exponents = _whole(balanced(problem, scheme.activation_bits, scheme.weight_bits))
-    yield exponents
-    yield tuple(each if abs(each) > TAMED else 0 for each in exponents)
+    bits = (scheme.activation_bits, scheme.weight_bits)
+    exponents = balanced(problem, *bits)
+    yield _whole(exponents)
+    outliers = np.where(np.abs(exponents) > TAMED, exponents, 0.0)
+    if outliers.any():
+        yield _whole(balanced(problem, *bits, outliers))
 
 
 def _whole(exponents: Array) -> tuple[int, ...]:

@@ -47,8 +47,10 @@ def _scale(net: Net, use: Use, exponents: Array, made: dict[tuple[str, bytes], s
     name = each.input[use.position]
     key = (name, np.array([*exponents.shape, *exponents.ravel()]).tobytes())
     if key not in made:
+        own = net.constants[name]
         with np.errstate(over="ignore"):
-            value = np.ldexp(net.constants[name], exponents.astype(np.int32))
+            value = np.ldexp(own, exponents.astype(np.int32))
+        value = value.reshape(own.shape) if value.size == own.size else value  # a bias of two axes is not quantized
         if not np.isfinite(value).all():
             raise ValueError(f"constant {name} would leave float32")
         made[key] = net.add_constant(value.astype(np.float32), f"{name}:equalized")
