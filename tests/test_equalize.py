@@ -258,6 +258,17 @@ def test_dead_channels_have_no_say(fit: FitGraph) -> None:
     assert noise(found.fit, FEEDS, W8A8) < 0.1 * noise(graph, FEEDS, W8A8)
 
 
+def test_weights_out_of_all_proportion_are_left_alone(fit: FitGraph) -> None:
+    """A graph whose numbers overflow where costs are computed: no exponents, and no failure."""
+    net = Net(fit.model)
+    each = next(each for each in net.ordered() if each.op_type == "Gemm")
+    value = net.constants[each.input[1]].copy()
+    value[0, 0] = 3e38
+    net.connect(each, 1, net.add_constant(value, "huge"))
+    graph = replace(fit, model=onnx.shape_inference.infer_shapes(net.to_model()))
+    assert isinstance(equalize(graph, FEEDS[:1], W8A8, quiet), Equalized)
+
+
 # float16
 
 

@@ -24,8 +24,9 @@ from bundler.model.rounding import Spans, measure_spans, problem_of
 from bundler.types import Progress
 
 RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
-WINDOWS = 2  # on which candidates are compared
-GAIN = 0.8  # a candidate's share of the error, at most: below 1 dB nothing is touched
+WINDOWS = 4  # on which candidates are compared
+GAIN = 0.7  # a candidate's share of the error, at most: for less than 1.5 dB nothing is touched
+CHECKED = 2  # windows, for logits that must stay
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
 TAMED = 2  # octaves: the second proposal leaves channels alone that are to move by no more
 NEAR = 4.0  # float16's largest number over this is near its end
@@ -52,10 +53,11 @@ def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progre
     spans = measure_spans(fit, channels, feeds[:RANGE_WINDOWS])
     if scheme is None and not leaves_float16(fit, channels, spans):
         return Equalized(fit)
-    problem = problem_of(fit, channels, spans)
+    with np.errstate(all="ignore"):  # weights out of all proportion give no numbers, and are left alone
+        proposals = list(_proposals(problem_of(fit, channels, spans), scheme))
     compared = feeds[:WINDOWS]
     best, least = Equalized(fit), GAIN * noise(fit, compared, scheme)
-    for exponents in _proposals(problem, scheme):
+    for exponents in proposals:
         progress("comparing scales of the model's channels", 0, None)
         candidate = _candidate(fit, channels, exponents, compared)
         if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < least:
@@ -97,6 +99,8 @@ def leaves_float16(fit: FitGraph, channels: Channels, spans: Spans) -> bool:
 
 def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, ...]]:
     """Exponents to compare, without those of class 0."""
+    if not problem.streams:
+        return
     if scheme is None:
         yield _whole(levelled(problem))
         return
@@ -109,7 +113,8 @@ def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, .
 
 
 def _whole(exponents: Array) -> tuple[int, ...]:
-    return tuple(np.round(np.clip(exponents, -LIMIT, LIMIT)).astype(int).tolist()[1:])
+    """As whole numbers; 0 for what weights out of all proportion made no number."""
+    return tuple(np.round(np.clip(np.nan_to_num(exponents), -LIMIT, LIMIT)).astype(int).tolist()[1:])
 
 
 def _candidate(fit: FitGraph, channels: Channels, exponents: tuple[int, ...], feeds: Sequence[Feed]) -> Equalized:
@@ -120,5 +125,5 @@ def _candidate(fit: FitGraph, channels: Channels, exponents: tuple[int, ...], fe
         scaled = rescaled(fit, exponents, channels)
     except ValueError:
         return Equalized(fit)
-    difference, largest = largest_difference(fit.model, scaled, feeds)
+    difference, largest = largest_difference(fit.model, scaled, feeds[:CHECKED])
     return Equalized(scaled, exponents) if difference <= TOLERANCE * max(1.0, largest) else Equalized(fit)

@@ -111,7 +111,9 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
         NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError, SocUnfit
     """
     by_sdk = _by_sdk_tools(job.recipe, job.sdk)
-    if not by_sdk:
+    if by_sdk:
+        _check_sdk(job)
+    else:
         _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
@@ -177,6 +179,13 @@ def _check_chip(recipe: Recipe, soc: Soc) -> None:
         raise SocUnfit(soc.name, soc.market, what, "Leave --mixed out.")
 
 
+def _check_sdk(job: Job) -> None:
+    if job.sdk is None:
+        raise NoConverter("--converter sdk, and there is no SDK")
+    if job.recipe.mixed:
+        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
+
+
 def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
     """By the libraries of the onnxruntime-qnn wheel; returns their name, and how many operators are kept at 16 bits."""
     graph, wide = _at_precision(job, fit, progress)
@@ -208,10 +217,7 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
     """By the tools of Qualcomm's SDK, which quantize with the windows of the calibration list."""
-    if job.sdk is None:
-        raise NoConverter("--converter sdk, and there is no SDK")
-    if job.recipe.mixed:
-        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
+    assert job.sdk is not None  # checked before
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
     path.write_bytes(fit.model.SerializeToString())
