@@ -28,6 +28,7 @@ WINDOWS = "windows.jsonl"
 SUMS = "inputs.sha256"  # of the raw inputs, as sha256sum writes them
 OFFSETS = "offsets.npy"
 TOKENIZER = "tokenizer.json"
+EXPONENTS = "exponents.npy"  # of the DLC's channels: int8, where its values are the float32 model's times 2 to them
 REFERENCE = "reference.onnx"  # the float32 model that the DLC came from
 VERIFY = "verify.npz"  # its logits for a few windows
 

@@ -262,7 +262,7 @@ def test_operators_and_versions_of_the_future(refused: Refusal) -> None:
         ("tok_lower_mismatch", 0, ""),
         ("biggervocab_model", 3, "gives the token id"),
         ("model_zero_logits.onnx", 0, "note: the model gives the same logit to every token"),
-        ("fp16_activation_overflow_mobilebert.onnx", 3, "float16 ends at 65,504"),
+        ("fp16_activation_overflow_mobilebert.onnx", 0, "channels"),
         ("model_dropout_training_mode.onnx", 3, "its external data cannot be read"),
     ],
 )

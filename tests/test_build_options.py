@@ -102,7 +102,8 @@ def test_another_method(method: str, capfd: pytest.CaptureFixture[str]) -> None:
     made = build(capfd, "--precision", "w8a8", "--calibration-method", method, "--check")
     assert made["calibration"]["method"] == method
     assert made["check"]["correlation"] > 0.95
-    assert dlc() != dlc("plain")
+    cuts = method == "entropy"  # percentiles leave the few values of these windows as they are
+    assert (dlc() != dlc("plain")) is cuts
 
 
 def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,7 @@ def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[
     value.CopyFrom(numpy_helper.from_array(scaled, "value"))
     onnx.save(made, "model.onnx")
     for options, axes in (((), set()), (("--per-channel",), {24})):
-        told = build(capfd, "--precision", "w8a8", *options)
+        told = build(capfd, "--precision", "w8a8", "--no-equalize", *options)
         assert told["calibration"]["per_channel"] is bool(options)
         encodings = [tensor.encoding for tensor in read_graph(Path("bundle/device/model.dlc")).tensors.values()]
         assert {len(each.scales) for each in encodings if each and each.axis is not None} == axes

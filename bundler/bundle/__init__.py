@@ -17,13 +17,23 @@ from bundler.bundle.arrays import map_array
 from bundler.bundle.atomic import drafting
 from bundler.bundle.json_lines import JsonLines
 from bundler.bundle.parsing import typed
-from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
+from bundler.bundle.records import (
+    SCHEMA,
+    CalibrationRecord,
+    Check,
+    EqualizationRecord,
+    FileEntry,
+    Manifest,
+    ModelRecord,
+    Window,
+)
 from bundler.errors import BundleInvalid, FileUnreadable, NoBundle
 from bundler.types import Question
 
 __all__ = [
-    "SCHEMA", "Bundle", "CalibrationRecord", "Check", "FileEntry", "Manifest", "ModelRecord", "Window", "drafting",
-    "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of", "write_manifest",
+    "SCHEMA", "Bundle", "CalibrationRecord", "Check", "EqualizationRecord", "FileEntry", "Manifest", "ModelRecord",
+    "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of",
+    "write_manifest",
 ]  # fmt: skip
 
 

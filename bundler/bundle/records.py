@@ -60,6 +60,15 @@ class CalibrationRecord:
 
 
 @dataclass(frozen=True)
+class EqualizationRecord:
+    """The model's channels that were multiplied by powers of two before rounding, those with one scale counted once;
+    `largest_exponent`: of two, up or down."""
+
+    channels: int
+    largest_exponent: int
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """The model and how its DLC was made; sizes in bytes, None where the DLC was given."""
 
@@ -72,6 +81,7 @@ class ModelRecord:
     mask_size: float | None
     calibration: CalibrationRecord | None
     check: Check | None
+    equalized: EqualizationRecord | None = None
 
 
 @dataclass(frozen=True)

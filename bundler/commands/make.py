@@ -62,6 +62,9 @@ def build(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding is measured to cost most.")
     ] = False,
+    no_equalize: Annotated[
+        bool, typer.Option("--no-equalize", help="Leave channels that are much larger than others as they are.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run the DLC on the DSP's simulator and compare it with float32.")
     ] = False,
@@ -129,7 +132,7 @@ def build(
         overlap=doc_stride,
         length=seq_len,
         max_answer_tokens=max_answer_tokens,
-        recipe=Recipe(precision or "fp16", calibration_method, per_channel, mixed, prepare, converter),
+        recipe=Recipe(precision or "fp16", calibration_method, per_channel, mixed, prepare, converter, not no_equalize),
         calibration=replace(own, questions=open_questions(calibration), name=calibration.name) if calibration else own,
         check=check,
     )

@@ -29,6 +29,9 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
             f"calibrated on {record.calibration.windows} windows of {record.calibration.questions}"
             f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"
         )
+    if record.equalized is not None:
+        count, most = record.equalized.channels, record.equalized.largest_exponent
+        yield f"equalized: {count} channels scaled, by up to 2^{most} up or down; no answer changes by it"
     if record.check is not None:
         check = record.check
         near = "no correlation" if check.correlation is None else f"correlation {check.correlation:.6f}"

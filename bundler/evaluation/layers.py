@@ -20,7 +20,8 @@ from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Operator, Tensor, read_graph
 from bundler.dlc.to_onnx import to_onnx
 from bundler.dlc.writer import MOVEMENT
-from bundler.model.graph import fit_for_htp, runner
+from bundler.model.graph import FitGraph, fit_for_htp, runner
+from bundler.model.rescale import rescaled
 from bundler.model.sources import load_onnx
 from bundler.runs.comparison import Comparison, known
 from bundler.runs.reference import real_tokens, verify_logits, window_inputs
@@ -64,16 +65,35 @@ def layers_of(bundle: Bundle, runtime: Runtime) -> list[Json] | None:
 
 
 def _reference(bundle: Bundle, graph: Graph) -> tuple[onnx.ModelProto | None, dict[str, str]]:
-    """The float32 model as it is rewritten for the HTP, which folds factors, so that names stand for other values;
-    and the names there of the graph's results. No model where the bundle has none."""
+    """The float32 model as it is rewritten for the HTP, which folds factors, so that names stand for other values,
+    and with channels scaled as the DLC's are; and the names there of the graph's results. No model where the bundle
+    has none, or where this release does not find the channels that were scaled."""
     path = bundle.path / layout.HOST / layout.REFERENCE
     results = [name for op in graph.operators for name in op.outputs]
     if not path.exists():
         return None, {name: name for name in results}
     length = bundle.manifest.inputs[0].shape[1]
-    model = fit_for_htp(load_onnx(path), length, bundle.manifest.model.name).model
+    try:
+        model = _scaled(bundle, fit_for_htp(load_onnx(path), length, bundle.manifest.model.name)).model
+    except ValueError:
+        return None, {name: name for name in results}
     known = {_plain(name): name for node in model.graph.node for name in node.output}
     return model, {name: known[_plain(name)] for name in results if _plain(name) in known}
+
+
+def _scaled(bundle: Bundle, fit: FitGraph) -> FitGraph:
+    """The graph with channels scaled as build did before it rounded them.
+
+    Raises:
+        ValueError: the exponents are no such file, or of another graph
+    """
+    if bundle.manifest.model.equalized is None:
+        return fit
+    path = bundle.path / layout.HOST / layout.EXPONENTS
+    exponents = np.load(path, allow_pickle=False) if path.is_file() else np.zeros(0, np.int8)
+    if not isinstance(exponents, np.ndarray) or exponents.dtype != np.int8 or exponents.ndim != 1:
+        raise ValueError(f"{path} holds no exponents")
+    return rescaled(fit, exponents.tolist())
 
 
 def _plain(name: str) -> str:

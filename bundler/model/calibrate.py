@@ -85,7 +85,8 @@ def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
     first, second = (_trial(fit, real, padding) for padding in (0, 1))
     axes: dict[str, tuple[int, ...]] = {}
     for name, one, other in zip(names, session.run(names, first), session.run(names, second), strict=True):
-        differs = np.abs(one - other) > SAME * np.abs(one).max(initial=0)
+        with np.errstate(all="ignore"):  # values that are not finite differ
+            differs = ~(np.abs(one - other) <= SAME * np.abs(one).max(initial=0))
         if differs.any() and (found := _axes_of(differs, real)):
             axes[name] = found
     return axes
@@ -106,12 +107,17 @@ def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tup
     able = [axis for axis, size in enumerate(differs.shape) if size == len(real)]
     for count in range(1, len(able) + 1):
         for axes in combinations(able, count):
-            if not _at_tokens(differs, axes, real).any():
+            if not at_tokens(differs, axes, real).any():
                 return axes
     return ()
 
 
-def _at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
+    """(length,): which positions of a window are no padding."""
+    return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
+
+
+def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """The values where each of these axes is at a token."""
     count = int(real.sum())
     for axis in axes:
@@ -146,9 +152,9 @@ def _watched(
     for feed in feeds:
         values = dict(zip(names, session.run(names, dict(feed)), strict=True))
         spans.extend(_rows([values[name] for name in fit.masked_scores]))
-        real = feed[MASK][0] == 1 if MASK in feed else np.ones(fit.length, np.bool_)
+        real = tokens_of(feed, fit.length)
         if not real.all():
-            values = {name: _at_tokens(value, axes.get(name, ()), real) for name, value in values.items()}
+            values = {name: at_tokens(value, axes.get(name, ()), real) for name, value in values.items()}
         best.extend(_rows([values[name] for name in fit.masked_scores]))
         yield values
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
+from bundler.model.equalize import Equalized, equalize
 from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
 from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE, set_mask_size
@@ -38,7 +39,7 @@ TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model becomes a DLC; method, per_channel and mixed count for quantized precisions.
+    """How a model becomes a DLC; method, per_channel and mixed count for quantized precisions, equalize for fp16 too.
 
     converter: None takes the SDK's where the SDK has one, else the one of the onnxruntime-qnn wheel.
     """
@@ -49,10 +50,16 @@ class Recipe:
     mixed: bool = False
     prepare: bool = False
     converter: Converter | None = None
+    equalize: bool = True
 
     @property
     def quantized(self) -> bool:
         return self.precision in BITS
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The bits of a quantized precision."""
+        return Scheme(*BITS[self.precision], per_channel=self.per_channel) if self.quantized else None
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class Job:
 @dataclass(frozen=True)
 class Made:
     """What was made. `graph`: the float32 model that the DLC stands for; `wide`: how many operators have 16 bits
-    instead of 8; `mask_size`: what the attention mask takes from the score of padding; sizes are in bytes; `remark`:
-    what the user should know of it, or empty."""
+    instead of 8; `mask_size`: what the attention mask takes from the score of padding; `exponents`: the scales of
+    its classes of channels in the DLC (rescale.py), none where they are its own; sizes are in bytes; `remark`: what
+    the user should know of it, or empty."""
 
     graph: FitGraph
     converter: str
@@ -82,6 +90,7 @@ class Made:
     dlc_bytes: int
     mask_size: float | None
     wide: int
+    exponents: tuple[int, ...]
     remark: str = ""
 
 
@@ -105,13 +114,20 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
         NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError, SocUnfit
     """
     by_sdk = _by_sdk_tools(job.recipe, job.sdk)
-    if not by_sdk:
+    if by_sdk:
+        _check_sdk(job)
+    else:
         _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
-    tool, wide = _by_sdk(job, fit, dlc, progress) if by_sdk else _built_in(job, fit, dlc, progress)
-    remark = check_range(fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
-    return Made(fit, tool, weight_bytes(fit.model), dlc.stat().st_size, _mask_size(fit), wide, remark)
+    if job.recipe.quantized and not by_sdk:
+        progress("checking every operator against the HTP", 0, None)
+        _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    scaled = _equalized(job, fit, progress)
+    tool, wide = _by_sdk(job, scaled.fit, dlc, progress) if by_sdk else _built_in(job, scaled.fit, dlc, progress)
+    remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
+    size = dlc.stat().st_size
+    return Made(fit, tool, weight_bytes(fit.model), size, _mask_size(fit), wide, scaled.exponents, remark)
 
 
 def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:
@@ -147,6 +163,13 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
 
 
+def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
+    """The graph as it is to be rounded."""
+    if job.recipe.precision == "fp32" or not job.recipe.equalize:
+        return Equalized(fit)
+    return equalize(fit, job.feeds, job.recipe.scheme, progress)
+
+
 def _by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
     default = "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
     return (recipe.converter or default) == "sdk"
@@ -158,6 +181,13 @@ def _check_chip(recipe: Recipe, soc: Soc) -> None:
     if recipe.mixed and recipe.precision == "w8a16" and soc.has_htp and not soc.takes("w16a16"):
         what = "its HTP takes no weights of 16 bits, which --mixed gives some operators"
         raise SocUnfit(soc.name, soc.market, what, "Leave --mixed out.")
+
+
+def _check_sdk(job: Job) -> None:
+    if job.sdk is None:
+        raise NoConverter("--converter sdk, and there is no SDK")
+    if job.recipe.mixed:
+        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
 
 
 def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
@@ -173,19 +203,13 @@ def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[s
 
 def _at_precision(job: Job, fit: FitGraph, progress: Progress) -> tuple[onnx.ModelProto, int]:
     recipe = job.recipe
-    if recipe.precision == "fp32":
-        return fit.model, 0
-    if recipe.precision == "fp16":
-        return in_float16(fit), 0
-    progress("checking every operator against the HTP", 0, None)
-    _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    scheme = recipe.scheme
+    if scheme is None:
+        return in_float16(fit) if recipe.precision == "fp16" else fit.model, 0
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(fit, job.feeds, recipe.method)
-    scheme = Scheme(*BITS[recipe.precision], per_channel=recipe.per_channel)
     if recipe.mixed:
-        scheme = Scheme(
-            *BITS[recipe.precision], recipe.per_channel, choose_wide(fit, calibration, scheme, job.feeds, progress)
-        )
+        scheme = replace(scheme, wide=choose_wide(fit, calibration, scheme, job.feeds, progress))
     return quantize(fit, calibration, scheme).model, len(scheme.wide)
 
 
@@ -197,10 +221,7 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
     """By the tools of Qualcomm's SDK, which quantize with the windows of the calibration list."""
-    if job.sdk is None:
-        raise NoConverter("--converter sdk, and there is no SDK")
-    if job.recipe.mixed:
-        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
+    assert job.sdk is not None  # checked before
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
     path.write_bytes(fit.model.SerializeToString())

@@ -8,7 +8,7 @@ import onnx
 
 from bundler.model.calibrate import Calibration
 from bundler.model.graph import Feed, FitGraph, runner
-from bundler.model.onnx_graph import Net
+from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 
@@ -63,13 +63,19 @@ class Measure:
         session = runner(quantized.model)
         noise = signal = 0.0
         for feed, exact in zip(self._feeds, self._exact, strict=True):
-            real = feed["attention_mask"] == 1 if "attention_mask" in feed else np.ones((1, self._fit.length), bool)
             for name, fixed, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
                 encoding = quantized.outputs[name]
                 rounded = (fixed.astype(np.float64) - encoding.zero_point) * encoding.scale
-                noise += float(np.square(rounded - logits)[real].sum())
-                signal += float(np.square(logits.astype(np.float64))[real].sum())
+                error, power = real_noise(feed, rounded, logits)
+                noise, signal = noise + error, signal + power
         return noise / signal if signal else 0.0
+
+
+def real_noise(feed: Feed, rounded: Array, exact: Array) -> tuple[float, float]:
+    """The squared error of one window's logits (1, length), and their power, on real tokens."""
+    real = feed["attention_mask"] == 1 if "attention_mask" in feed else np.ones(exact.shape, bool)
+    one, other = (logits.astype(np.float64)[real] for logits in (rounded, exact))
+    return float(np.square(one - other).sum()), float(np.square(other).sum())
 
 
 def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:

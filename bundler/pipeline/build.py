@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from bundler import __version__, layout
@@ -13,6 +14,7 @@ from bundler.bundle import (
     SCHEMA,
     Bundle,
     CalibrationRecord,
+    EqualizationRecord,
     FileEntry,
     Manifest,
     ModelRecord,
@@ -112,7 +114,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         windows = read_windows(host, inputs, outputs)
         if request.calibration.questions is not None:
             sample = _sample_of(request.calibration.questions, windower, request.calibration)
-        record = _make_model(request, sdk, source, sample.features, device, work, out, progress, notes)
+        record = _make_model(request, sdk, source, sample.features, draft, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
             notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
@@ -149,11 +151,11 @@ def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[
 
 
 def _make_model(
-    request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], device: Path, work: Path,
+    request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], draft: Path, work: Path,
     out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
-    """Writes the DLC; returns what the manifest tells of it."""
-    dlc, recipe = device / layout.MODEL, request.recipe
+    """Writes the DLC and its channels' exponents; returns what the manifest tells of it."""
+    dlc, recipe = draft / layout.DEVICE / layout.MODEL, request.recipe
     if source.is_dlc:
         return _take_dlc(request, source, dlc)
     names = [spec.name for spec in source.inputs]
@@ -171,6 +173,8 @@ def _make_model(
     made = make_dlc(job, dlc, progress)
     if made.remark:
         notes.remark(made.remark)
+    if made.exponents:
+        np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
     asked = request.calibration.questions or request.questions
     check = check_dlc(dlc, made.graph, request.chip, asked, sample, feeds, progress) if request.check else None
     return ModelRecord(
@@ -183,6 +187,7 @@ def _make_model(
         mask_size=made.mask_size,
         calibration=_calibration_record(request, made, len(sample)) if recipe.quantized else None,
         check=check,
+        equalized=_equalization_record(made),
     )
 
 
@@ -201,6 +206,11 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
 def _calibration_record(request: BuildRequest, made: Made, windows: int) -> CalibrationRecord:
     asked, recipe = request.calibration, request.recipe
     return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
+
+
+def _equalization_record(made: Made) -> EqualizationRecord | None:
+    scaled = [abs(exponent) for exponent in made.exponents if exponent]
+    return EqualizationRecord(len(scaled), max(scaled)) if scaled else None
 
 
 def _sample_of(questions: Questions, windower: Windower, request: CalibrationRequest) -> Sample:

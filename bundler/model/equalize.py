@@ -1,0 +1,129 @@
+"""Channels of a graph balanced before it is rounded, where that is measured to bring the logits nearer.
+
+Some models have channels a hundred times as large as their neighbours. In fixed point these take the range of a
+tensor, in float16 they may leave it. Scaling channels by powers of two (rescale.py) changes nothing that the float32
+graph computes, and so costs nothing on the phone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bundler.errors import ModelInvalid
+from bundler.model.balance import LIMIT, Problem, balanced, levelled
+from bundler.model.calibrate import calibrate
+from bundler.model.channels import Channels
+from bundler.model.graph import Feed, FitGraph, largest_difference, runner
+from bundler.model.half import LARGEST, in_float16
+from bundler.model.mixed import Measure, real_noise
+from bundler.model.onnx_graph import Array, Net
+from bundler.model.quantize import Scheme
+from bundler.model.rescale import channels_in, rescaled
+from bundler.model.rounding import Spans, measure_spans, problem_of
+from bundler.types import Progress
+
+RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
+WINDOWS = 4  # on which candidates are compared
+GAIN = 0.7  # a candidate's share of the error, at most: for less than 1.5 dB nothing is touched
+CHECKED = 2  # windows, for logits that must stay
+TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
+TAMED = 2  # octaves: the second proposal leaves channels alone that are to move by no more
+NEAR = 4.0  # float16's largest number over this is near its end
+SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
+
+
+@dataclass(frozen=True)
+class Equalized:
+    """The graph to round, and the exponents of its classes of channels (rescale.py); none where it is as it was."""
+
+    fit: FitGraph
+    exponents: tuple[int, ...] = ()
+
+
+def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progress: Progress) -> Equalized:
+    """The graph with balanced channels, or as it is where that is not measured to be better.
+
+    feeds: calibration windows, int32 (1, length) each; scheme: the bits to come, None for float16.
+    """
+    channels = channels_in(fit)
+    if channels.count == 1 or not feeds:
+        return Equalized(fit)
+    progress("measuring the model's channels", 0, None)
+    spans = measure_spans(fit, channels, feeds[:RANGE_WINDOWS])
+    if scheme is None and not leaves_float16(fit, channels, spans):
+        return Equalized(fit)
+    with np.errstate(all="ignore"):  # weights out of all proportion give no numbers, and are left alone
+        proposals = list(_proposals(problem_of(fit, channels, spans), scheme))
+    compared = feeds[:WINDOWS]
+    best, least = Equalized(fit), GAIN * noise(fit, compared, scheme)
+    for exponents in proposals:
+        progress("comparing scales of the model's channels", 0, None)
+        candidate = _candidate(fit, channels, exponents, compared)
+        if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < least:
+            best, least = candidate, found
+    return best
+
+
+def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
+    """What rounding does to the logits: squared error over their power on these windows; infinite where it fails."""
+    if scheme is not None:
+        return Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
+    try:
+        half = runner(in_float16(fit))
+    except ModelInvalid:
+        return np.inf
+    exact = runner(fit.model)
+    names = [spec.name for spec in fit.outputs]
+    error = power = 0.0
+    for feed in feeds:
+        both = zip(half.run(names, dict(feed)), exact.run(names, dict(feed)), strict=True)
+        for rounded, logits in both:
+            parts = real_noise(feed, rounded, logits)
+            error, power = error + parts[0], power + parts[1]
+    ratio = error / power if power else 0.0
+    return ratio if np.isfinite(ratio) else np.inf
+
+
+def leaves_float16(fit: FitGraph, channels: Channels, spans: Spans) -> bool:
+    """Whether a weight or a value comes near the largest number of float16, or a free channel near the smallest."""
+    largest = [np.abs(v).max(initial=0) for v in Net(fit.model).constants.values() if v.dtype == np.float32]
+    for name, span in spans.items():
+        largest.append(span.sizes.max(initial=0))
+        free = channels.classes[channels.labels[name]] > 0
+        small = free & (span.sizes > 0) & (span.sizes < SMALL)
+        if small.any():
+            return True
+    return bool(max(largest, default=0) > LARGEST / NEAR)
+
+
+def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, ...]]:
+    """Exponents to compare, without those of class 0."""
+    if not problem.streams:
+        return
+    if scheme is None:
+        yield _whole(levelled(problem))
+        return
+    bits = (scheme.activation_bits, scheme.weight_bits)
+    exponents = balanced(problem, *bits)
+    yield _whole(exponents)
+    outliers = np.where(np.abs(exponents) > TAMED, exponents, 0.0)
+    if outliers.any():
+        yield _whole(balanced(problem, *bits, outliers))
+
+
+def _whole(exponents: Array) -> tuple[int, ...]:
+    """As whole numbers; 0 for what weights out of all proportion made no number."""
+    return tuple(np.round(np.clip(np.nan_to_num(exponents), -LIMIT, LIMIT)).astype(int).tolist()[1:])
+
+
+def _candidate(fit: FitGraph, channels: Channels, exponents: tuple[int, ...], feeds: Sequence[Feed]) -> Equalized:
+    """The scaled graph, or the graph as it is where nothing is to be scaled or the logits would change."""
+    if not any(exponents):
+        return Equalized(fit)
+    try:
+        scaled = rescaled(fit, exponents, channels)
+    except ValueError:
+        return Equalized(fit)
+    difference, largest = largest_difference(fit.model, scaled, feeds[:CHECKED])
+    return Equalized(scaled, exponents) if difference <= TOLERANCE * max(1.0, largest) else Equalized(fit)
