@@ -25,10 +25,10 @@ from bundler.types import Progress
 
 RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
 WINDOWS = 4  # on which candidates are compared
-GAIN = 0.7  # a candidate's share of the error, at most: for less than 1.5 dB nothing is touched
+GAIN = 0.5  # a candidate's share of the error that was least before it: four windows tell no less from chance
 CHECKED = 2  # windows, for logits that must stay
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
-TAMED = 2  # octaves: the second proposal leaves channels alone that are to move by no more
+TAMED = 2  # octaves: channels that are to move by more are outliers
 NEAR = 4.0  # float16's largest number over this is near its end
 SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
 
@@ -41,6 +41,7 @@ class Equalized:
     exponents: tuple[int, ...] = ()
 
 
+@np.errstate(all="ignore")  # what is not finite costs everything, or is no exponent
 def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progress: Progress) -> Equalized:
     """The graph with balanced channels, or as it is where that is not measured to be better.
 
@@ -53,14 +54,12 @@ def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progre
     spans = measure_spans(fit, channels, feeds[:RANGE_WINDOWS])
     if scheme is None and not leaves_float16(fit, channels, spans):
         return Equalized(fit)
-    with np.errstate(all="ignore"):  # weights out of all proportion give no numbers, and are left alone
-        proposals = list(_proposals(problem_of(fit, channels, spans), scheme))
     compared = feeds[:WINDOWS]
-    best, least = Equalized(fit), GAIN * noise(fit, compared, scheme)
-    for exponents in proposals:
+    best, least = Equalized(fit), noise(fit, compared, scheme)
+    for exponents in _proposals(problem_of(fit, channels, spans), scheme):
         progress("comparing scales of the model's channels", 0, None)
         candidate = _candidate(fit, channels, exponents, compared)
-        if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < least:
+        if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < GAIN * least:
             best, least = candidate, found
     return best
 
@@ -68,7 +67,8 @@ def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progre
 def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
     """What rounding does to the logits: squared error over their power on these windows; infinite where it fails."""
     if scheme is not None:
-        return Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
+        ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
+        return ratio if np.isfinite(ratio) else np.inf
     try:
         half = runner(in_float16(fit))
     except ModelInvalid:
@@ -98,7 +98,7 @@ def leaves_float16(fit: FitGraph, channels: Channels, spans: Spans) -> bool:
 
 
 def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, ...]]:
-    """Exponents to compare, without those of class 0."""
+    """Exponents to compare, without those of class 0: of outliers only, and of all channels."""
     if not problem.streams:
         return
     if scheme is None:
@@ -106,10 +106,10 @@ def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, .
         return
     bits = (scheme.activation_bits, scheme.weight_bits)
     exponents = balanced(problem, *bits)
-    yield _whole(exponents)
     outliers = np.where(np.abs(exponents) > TAMED, exponents, 0.0)
     if outliers.any():
         yield _whole(balanced(problem, *bits, outliers))
+    yield _whole(exponents)
 
 
 def _whole(exponents: Array) -> tuple[int, ...]:
