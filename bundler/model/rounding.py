@@ -43,7 +43,9 @@ def measure_spans(fit: FitGraph, channels: Channels, feeds: Iterable[Feed]) -> S
             sizes = np.abs(value).max(shared, keepdims=True).astype(np.float64)
             squares = np.square(value, dtype=np.float64).mean(shared, keepdims=True)
             before = spans.get(name, Span(sizes, squares))
-            spans[name] = Span(np.maximum(sizes, before.sizes), before.squares + (squares - before.squares) / windows)
+            with np.errstate(invalid="ignore"):  # values that are not finite leave a model alone
+                mean = before.squares + (squares - before.squares) / windows
+            spans[name] = Span(np.maximum(sizes, before.sizes), mean)
     return spans
 
 
