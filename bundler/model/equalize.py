@@ -25,7 +25,8 @@ from bundler.types import Progress
 
 RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
 WINDOWS = 4  # on which candidates are compared
-GAIN = 0.5  # a candidate's share of the error that was least before it: four windows tell no less from chance
+GAIN = 0.5  # a candidate's share of the error without it, at most: four windows tell no less from chance
+BETTER = 0.9  # its share of the error of the candidate before it, at most
 CHECKED = 2  # windows, for logits that must stay
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
 TAMED = 2  # octaves: channels that are to move by more are outliers
@@ -55,21 +56,21 @@ def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progre
     if scheme is None and not leaves_float16(fit, channels, spans):
         return Equalized(fit)
     compared = feeds[:WINDOWS]
-    best, least = Equalized(fit), noise(fit, compared, scheme)
+    best, most = Equalized(fit), GAIN * noise(fit, compared, scheme)
     for exponents in _proposals(problem_of(fit, channels, spans), scheme):
         progress("comparing scales of the model's channels", 0, None)
         candidate = _candidate(fit, channels, exponents, compared)
-        if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < GAIN * least:
-            best, least = candidate, found
+        if candidate.exponents and (found := noise(candidate.fit, compared, scheme)) < most:
+            best, most = candidate, BETTER * found
     return best
 
 
 def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
     """What rounding does to the logits: squared error over their power on these windows; infinite where it fails."""
-    if scheme is not None:
-        ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
-        return ratio if np.isfinite(ratio) else np.inf
     try:
+        if scheme is not None:
+            ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
+            return ratio if np.isfinite(ratio) else np.inf
         half = runner(in_float16(fit))
     except ModelInvalid:
         return np.inf
