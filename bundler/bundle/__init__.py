@@ -25,6 +25,7 @@ from bundler.bundle.records import (
     FileEntry,
     Manifest,
     ModelRecord,
+    Trial,
     Window,
 )
 from bundler.errors import BundleInvalid, FileUnreadable, NoBundle
@@ -32,7 +33,7 @@ from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "EqualizationRecord", "FileEntry", "Manifest", "ModelRecord",
-    "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of",
+    "Trial", "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of",
     "write_manifest",
 ]  # fmt: skip
 

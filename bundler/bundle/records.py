@@ -34,17 +34,31 @@ class Window:
 
 @dataclass(frozen=True)
 class Check:
-    """How far the DLC, run on the DSP's simulator, is from the float32 model on the calibration windows."""
+    """How far the DLC, run on the DSP's simulator, is from the float32 model on so many windows, of which `calibrated`
+    are among those that it was calibrated on."""
 
     windows: int
     equal_answers: int
     correlation: float | None
     sqnr_db: float | None
+    calibrated: int = 0
 
     @property
     def share(self) -> float:
         """Of answers that are float32's, 0 to 1."""
         return self.equal_answers / self.windows if self.windows else 0.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A precision that `--precision auto` looked at: what ONNX Runtime made of it on this computer, and what the DSP's
+    simulator, where it came so far."""
+
+    precision: str
+    mixed: bool
+    here: Check
+    simulator: Check | None = None
+    dlc_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,7 @@ class ModelRecord:
     calibration: CalibrationRecord | None
     check: Check | None
     equalized: EqualizationRecord | None = None
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ def build(
     ] = None,
     precision: Annotated[
         Precision | None,
-        typer.Option(help="Bits of weights and activations: float, or fixed point as in w8a16. Default: fp16."),
+        typer.Option(
+            help="Bits of weights and activations: float, or fixed point as in w8a16; auto tries which keeps --keep. "
+            "Default: fp16."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -71,7 +74,9 @@ def build(
     keep: Annotated[
         float | None,
         typer.Option(
-            help="The least share of answers equal to float32's in --check; below it exit code 8.", min=0, max=1
+            help="The least share of answers equal to float32's, below which exit code 8. Default of auto: 0.99.",
+            min=0,
+            max=1,
         ),
     ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Compile the DLC for the chip ahead of time.")] = False,
@@ -102,7 +107,7 @@ def build(
     """Make a bundle: DLC, raw inputs, input list and runner script."""
     from dataclasses import asdict, replace
 
-    from bundler.commands.model_view import disagreement, model_lines
+    from bundler.commands.model_view import TRIAL_COLUMNS, disagreement, model_lines, trial_rows
     from bundler.commands.question_options import Asked, named_tensors
     from bundler.model.make import Recipe
     from bundler.model.sdk import sdk_from_environment
@@ -111,12 +116,16 @@ def build(
     from bundler.qa.warnings import Notes
     from bundler.resources import DEMO_MODEL
 
+    if precision == "auto" and keep is None:
+        keep = 0.99
     check = check or keep is not None
     if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
         asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
         raise UsageError(f"{model}: a DLC is taken as it is, without {asked_for}", "Give the model that it came from.")
     fixed_point = {"--calibration": calibration, "--per-channel": per_channel, "--mixed": mixed}
     unused = [option for option, value in fixed_point.items() if value and precision in (None, "fp16", "fp32")]
+    if precision == "auto" and mixed:
+        raise UsageError("--precision auto tries --mixed itself", "Leave --mixed out.")
     if unused:
         raise UsageError(f"{unused[0]} is for fixed point", "Add --precision w8a16, w16a16 or w8a8.")
     notes = Notes()
@@ -132,9 +141,18 @@ def build(
         overlap=doc_stride,
         length=seq_len,
         max_answer_tokens=max_answer_tokens,
-        recipe=Recipe(precision or "fp16", calibration_method, per_channel, mixed, prepare, converter, not no_equalize),
+        recipe=Recipe(
+            "w8a8" if precision == "auto" else precision or "fp16",
+            calibration_method,
+            per_channel,
+            mixed,
+            prepare,
+            converter,
+            not no_equalize,
+        ),
         calibration=replace(own, questions=open_questions(calibration), name=calibration.name) if calibration else own,
         check=check,
+        keep=keep if precision == "auto" else None,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:
@@ -144,6 +162,8 @@ def build(
     size, count, windows = bundle.size_bytes, len(bundle.questions), len(bundle.manifest.windows)
     for line in model_lines(bundle.manifest.model):
         console.say(line)
+    if bundle.manifest.model.trials:
+        console.table(TRIAL_COLUMNS, trial_rows(bundle.manifest.model))
     found = bundle.manifest.model.check
     if found is not None and (what := disagreement(found)):
         console.warn(what)

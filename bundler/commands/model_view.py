@@ -26,7 +26,7 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
             f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
         )
         yield (
-            f"calibrated on {record.calibration.windows} windows of {record.calibration.questions}"
+            f"calibrated on {_windows(record.calibration.windows)} of {record.calibration.questions}"
             f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"
         )
     if record.equalized is not None:
@@ -37,9 +37,41 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
         near = "no correlation" if check.correlation is None else f"correlation {check.correlation:.6f}"
         ratio = "no ratio" if check.sqnr_db is None else f"{check.sqnr_db:.1f} dB"
         yield (
-            f"check against float32 on {check.windows} windows (DSP simulator, {record.soc}): {check.equal_answers} of "
+            f"check against float32 on {_windows(check.windows)}{_held_out(record)} (DSP simulator, {record.soc}): "
+            f"{check.equal_answers} of "
             f"{check.windows} answers equal, {near}, {ratio}"
         )
+
+
+def _held_out(record: ModelRecord) -> str:
+    """Whether the windows of the check were calibrated on."""
+    if record.calibration is None or record.check is None:
+        return ""
+    return " that it was calibrated on" if record.check.calibrated else " that it was not calibrated on"
+
+
+def _windows(count: int) -> str:
+    return f"{count} window" if count == 1 else f"{count} windows"
+
+
+TRIAL_COLUMNS = ("precision", "equal here", "dB here", "equal on the simulator", "dB", "DLC MB", "taken")
+
+
+def trial_rows(record: ModelRecord) -> list[tuple[str, ...]]:
+    """What `--precision auto` decided by, a row a precision."""
+    rows: list[tuple[str, ...]] = []
+    for number, trial in enumerate(record.trials, 1):
+        name = f"{trial.precision} --mixed" if trial.mixed else trial.precision
+        size = "-" if trial.dlc_bytes is None else f"{trial.dlc_bytes / 1e6:.1f}"
+        taken = "yes" if number == len(record.trials) else "no"
+        rows.append((name, *_equal(trial.here), *_equal(trial.simulator), size, taken))
+    return rows
+
+
+def _equal(check: Check | None) -> tuple[str, str]:
+    if check is None:
+        return "-", "-"
+    return f"{check.equal_answers}/{check.windows}", "-" if check.sqnr_db is None else f"{check.sqnr_db:.1f}"
 
 
 def disagreement(check: Check) -> str:

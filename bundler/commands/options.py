@@ -41,7 +41,7 @@ RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The ru
 SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
 
 # spelled out here, so that `--help` need not import what works with them; a test compares
-Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
+Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8", "auto"]
 Method = Literal["min-max", "entropy", "percentile"]
 Converter = Literal["built-in", "sdk"]
 PerfProfile = Literal[

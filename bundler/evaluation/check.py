@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler.bundle import Check
-from bundler.model.graph import FitGraph, runner
+from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.simulate import run_on_simulator
 from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
 from bundler.runs.comparison import MOST_DB, known
@@ -18,29 +18,42 @@ from bundler.types import Feature, Progress, Question, Questions
 Logits = Mapping[str, npt.NDArray[Any]]
 
 
-def check_dlc(
-    dlc: Path, graph: FitGraph, soc: Soc, questions: Questions, sample: Sequence[Feature],
-    feeds: Sequence[dict[str, Any]], progress: Progress,
-) -> Check:  # fmt: skip
-    """Runs the sampled windows through the DLC, on the simulator of the chip's DSP, and through the float32 graph.
+class Judge:
+    """Compares logits with the float32 graph's on windows: those of `sample`, whose questions are among `questions`.
 
-    Each window counts as a question of its own; logits are compared on real tokens.
-
-    Raises:
-        DlcInvalid, SocUnfit, NoConverter
+    feeds: the windows as int32 (1, length) arrays; calibrated: how many of them a quantized model is calibrated on.
     """
-    session, names = runner(graph.model), [spec.name for spec in graph.outputs]
-    exact = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
-    computed = run_on_simulator(dlc, soc, feeds, progress)
-    sampled = {feature.question_id for feature in sample}
-    asked = {question.id: question for question in questions if question.id in sampled}
-    equal = 0
-    for feature, one, other in zip(sample, exact, computed, strict=True):
-        question = asked[feature.question_id]
-        spans = [_span(question, feature, logits, questions.may_be_unanswerable) for logits in (one, other)]
-        equal += spans[0] == spans[1]
-    correlation, sqnr = compare_logits(sample, exact, computed)
-    return Check(len(sample), equal, correlation, sqnr)
+
+    def __init__(
+        self, graph: FitGraph, questions: Questions, sample: Sequence[Feature], feeds: Sequence[Feed], calibrated: int
+    ) -> None:
+        session, names = runner(graph.model), [spec.name for spec in graph.outputs]
+        self._exact = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        sampled = {feature.question_id for feature in sample}
+        self._asked = {question.id: question for question in questions if question.id in sampled}
+        self._unanswerable = questions.may_be_unanswerable
+        self._sample, self.feeds, self._calibrated = sample, feeds, calibrated
+
+    def check(self, computed: Sequence[Logits]) -> Check:
+        """How far these logits are from float32's. Each window counts as a question of its own.
+
+        Logits are compared on real tokens.
+        """
+        equal = 0
+        for feature, one, other in zip(self._sample, self._exact, computed, strict=True):
+            question = self._asked[feature.question_id]
+            spans = [_span(question, feature, logits, self._unanswerable) for logits in (one, other)]
+            equal += spans[0] == spans[1]
+        correlation, sqnr = compare_logits(self._sample, self._exact, computed)
+        return Check(len(self._sample), equal, correlation, sqnr, self._calibrated)
+
+    def check_dlc(self, dlc: Path, soc: Soc, progress: Progress) -> Check:
+        """The same of the DLC, run by the simulator of the chip's DSP.
+
+        Raises:
+            DlcInvalid, SocUnfit, NoConverter
+        """
+        return self.check(run_on_simulator(dlc, soc, [dict(feed) for feed in self.feeds], progress))
 
 
 def compare_logits(

@@ -1,8 +1,8 @@
 """A model's DLC at the precision asked for: graph fitted, calibrated, quantized, converted, prepared."""
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,12 +14,12 @@ from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.equalize import Equalized, equalize
-from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference
+from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference, runner
 from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
-from bundler.model.onnx_graph import Net
-from bundler.model.quantize import Scheme, quantize
+from bundler.model.onnx_graph import Array, Net
+from bundler.model.quantize import Encoding, Scheme, quantize, reals
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, first_line, load_onnx
@@ -100,7 +100,7 @@ def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
     Raises:
         NoConverter
     """
-    if not _by_sdk_tools(recipe, sdk):
+    if not by_sdk_tools(recipe, sdk):
         library_folder()
     elif not this_platform().runs_sdk_tools:
         raise NoConverter(f"the SDK's converters run on Linux, and this is {this_platform()}", ELSEWHERE)
@@ -113,18 +113,81 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
         ModelInvalid, OperatorUnsupported, VendorToolFailed: the model is refused.
         NoConverter, SdkIncomplete, SdkTooOld, VendorToolUnusable: no tools for it here; UsageError, SocUnfit
     """
-    by_sdk = _by_sdk_tools(job.recipe, job.sdk)
-    if by_sdk:
-        _check_sdk(job)
-    else:
-        _check_chip(job.recipe, job.soc)
+    if by_sdk_tools(job.recipe, job.sdk):
+        return _by_sdk(job, dlc, progress)
+    fit = fit_checked(job, progress)
+    return write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
+
+
+def fit_checked(job: Job, progress: Progress) -> FitGraph:
+    """The source's graph, fitted to the HTP, each of its operators known to the chip; for the built-in converter.
+
+    Raises:
+        ModelInvalid, OperatorUnsupported, SocUnfit, NoConverter
+    """
+    _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
-    if job.recipe.quantized and not by_sdk:
+    if job.recipe.quantized:
         progress("checking every operator against the HTP", 0, None)
         _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    return fit
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: its operators at 16 bits;
+    `outputs`: how its logits are read where they are fixed point."""
+
+    scaled: Equalized
+    model: onnx.ModelProto
+    wide: int = 0
+    outputs: Mapping[str, Encoding] = field(default_factory=dict)
+
+    def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
+        session, names = runner(self.model), [spec.name for spec in self.scaled.fit.outputs]
+        found = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        return [
+            {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
+            for each in found
+        ]
+
+
+def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
+    """The fitted graph at the recipe's precision.
+
+    Raises:
+        ModelInvalid
+    """
     scaled = _equalized(job, fit, progress)
-    tool, wide = _by_sdk(job, scaled.fit, dlc, progress) if by_sdk else _built_in(job, scaled.fit, dlc, progress)
+    recipe, scheme = job.recipe, job.recipe.scheme
+    if scheme is None:
+        return Rounded(scaled, in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model)
+    progress(f"calibrating on {len(job.feeds)} windows", 0, None)
+    calibration = calibrate(scaled.fit, job.feeds, recipe.method)
+    if recipe.mixed:
+        scheme = replace(scheme, wide=choose_wide(scaled.fit, calibration, scheme, job.feeds, progress))
+    quantized = quantize(scaled.fit, calibration, scheme)
+    return Rounded(scaled, quantized.model, len(scheme.wide), quantized.outputs)
+
+
+def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Progress) -> Made:
+    """Writes `dlc` by the libraries of the onnxruntime-qnn wheel.
+
+    Raises:
+        ModelInvalid, OperatorUnsupported, NoConverter
+    """
+    progress("converting the model to a DLC", 0, None)
+    _convert(job, rounded.model, dlc, job.recipe.precision)
+    if job.recipe.prepare:
+        progress(f"preparing the DLC for {job.soc.name}", 0, None)
+        prepare_context(dlc, job.soc)
+    tool = f"onnxruntime-qnn {importlib.metadata.version('onnxruntime-qnn')}"
+    return _made(job, fit, rounded.scaled, tool, dlc, rounded.wide)
+
+
+def _made(job: Job, fit: FitGraph, scaled: Equalized, tool: str, dlc: Path, wide: int) -> Made:
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
     size = dlc.stat().st_size
     return Made(fit, tool, weight_bytes(fit.model), size, _mask_size(fit), wide, scaled.exponents, remark)
@@ -170,7 +233,7 @@ def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
     return equalize(fit, job.feeds, job.recipe.scheme, progress)
 
 
-def _by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
+def by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
     default = "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
     return (recipe.converter or default) == "sdk"
 
@@ -190,45 +253,26 @@ def _check_sdk(job: Job) -> None:
         raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
 
 
-def _built_in(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
-    """By the libraries of the onnxruntime-qnn wheel; returns their name, and how many operators are kept at 16 bits."""
-    graph, wide = _at_precision(job, fit, progress)
-    progress("converting the model to a DLC", 0, None)
-    _convert(job, graph, dlc, job.recipe.precision)
-    if job.recipe.prepare:
-        progress(f"preparing the DLC for {job.soc.name}", 0, None)
-        prepare_context(dlc, job.soc)
-    return f"onnxruntime-qnn {importlib.metadata.version('onnxruntime-qnn')}", wide
-
-
-def _at_precision(job: Job, fit: FitGraph, progress: Progress) -> tuple[onnx.ModelProto, int]:
-    recipe = job.recipe
-    scheme = recipe.scheme
-    if scheme is None:
-        return in_float16(fit) if recipe.precision == "fp16" else fit.model, 0
-    progress(f"calibrating on {len(job.feeds)} windows", 0, None)
-    calibration = calibrate(fit, job.feeds, recipe.method)
-    if recipe.mixed:
-        scheme = replace(scheme, wide=choose_wide(fit, calibration, scheme, job.feeds, progress))
-    return quantize(fit, calibration, scheme).model, len(scheme.wide)
-
-
 def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
     path = job.work / "graph.onnx"
     path.write_bytes(graph.SerializeToString())
     onnx_to_dlc(path, dlc, judge_for(job.soc, precision), name=job.source.name)
 
 
-def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str, int]:
+def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
     """By the tools of Qualcomm's SDK, which quantize with the windows of the calibration list."""
+    _check_sdk(job)
     assert job.sdk is not None  # checked before
+    progress("fitting the model's graph to the HTP", 0, None)
+    fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
+    scaled = _equalized(job, fit, progress)
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
-    path.write_bytes(fit.model.SerializeToString())
+    path.write_bytes(scaled.fit.model.SerializeToString())
     wish = VendorJob(
         model=path,
-        inputs=fit.inputs,
-        outputs=fit.outputs,
+        inputs=scaled.fit.inputs,
+        outputs=scaled.fit.outputs,
         precision=job.recipe.precision,
         calibration_list=job.calibration_list,
         calibration=job.recipe.method,
@@ -237,7 +281,7 @@ def _by_sdk(job: Job, fit: FitGraph, dlc: Path, progress: Progress) -> tuple[str
         prepare=job.recipe.prepare,
     )
     convert_with_sdk(job.sdk, wish, dlc, job.log)
-    return job.sdk.name, 0
+    return _made(job, fit, scaled, job.sdk.name, dlc, 0)
 
 
 def _mask_size(fit: FitGraph) -> float | None:

@@ -9,7 +9,7 @@ import onnx
 from bundler.model.calibrate import Calibration
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import MOVES, Scheme, quantize
+from bundler.model.quantize import MOVES, Scheme, quantize, reals
 from bundler.types import Progress
 
 SHARE = 0.25  # of the operators may get 16 bits
@@ -64,8 +64,7 @@ class Measure:
         noise = signal = 0.0
         for feed, exact in zip(self._feeds, self._exact, strict=True):
             for name, fixed, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
-                encoding = quantized.outputs[name]
-                rounded = (fixed.astype(np.float64) - encoding.zero_point) * encoding.scale
+                rounded = reals(fixed, quantized.outputs[name])
                 error, power = real_noise(feed, rounded, logits)
                 noise, signal = noise + error, signal + power
         return noise / signal if signal else 0.0

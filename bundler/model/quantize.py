@@ -74,6 +74,11 @@ def stored(value: Array, encoding: Encoding) -> Array:
     return np.clip(rounded, limits.min, limits.max).astype(encoding.zero_point.dtype)
 
 
+def reals(value: Array, encoding: Encoding) -> Array:
+    """The real numbers of fixed-point ones, float64."""
+    return np.asarray((value.astype(np.float64) - encoding.zero_point) * encoding.scale)
+
+
 class Groups:
     """Tensors that share an encoding, because an operator only moves the one's values to the other."""
 

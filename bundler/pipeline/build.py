@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from bundler.bundle import (
     FileEntry,
     Manifest,
     ModelRecord,
+    Trial,
     Window,
     drafting,
     file_entries,
@@ -26,10 +27,11 @@ from bundler.bundle import (
     write_manifest,
 )
 from bundler.bundle.inputs import kept_questions, write_windows
-from bundler.errors import ModelInvalid
-from bundler.evaluation.check import check_dlc
+from bundler.errors import ModelInvalid, UsageError
+from bundler.evaluation.check import Judge
+from bundler.evaluation.ladder import choose_precision
 from bundler.model.calibration_sample import Sample
-from bundler.model.make import PRECISIONS, Job, Made, Recipe, check_converter, make_dlc
+from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, check_converter, fit_checked, make_dlc
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
@@ -60,7 +62,10 @@ class CalibrationRequest:
 class BuildRequest:
     """What a bundle is made of. `model` and `names` as `open_model` takes them; `soc` None: any chip the SDK knows.
 
-    The questions are gone through as a stream, and once more where `check` is asked for.
+    check: compare the DLC, run by the DSP's simulator, with float32. keep: take the precision of least size that keeps
+    this share of float32's answers, whatever the recipe's is.
+
+    The questions are gone through as a stream, and once more where the DLC is compared.
     """
 
     questions: Questions
@@ -75,6 +80,11 @@ class BuildRequest:
     recipe: Recipe = field(default_factory=Recipe)
     calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
     check: bool = False
+    keep: float | None = None
+
+    @property
+    def judged(self) -> bool:
+        return self.check or self.keep is not None
 
     @property
     def chip(self) -> Soc:
@@ -89,11 +99,13 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
     """
     notes = notes or Notes()
-    if request.check:
+    if request.check and request.keep is None:
         check_simulated(request.chip, request.recipe.precision)
     sdk = open_sdk(request.sdk) if request.sdk is not None else None
     parts = device_parts(sdk, request.soc) if sdk is not None else {}
     check_converter(request.recipe, sdk)
+    if request.keep is not None and by_sdk_tools(request.recipe, sdk):
+        raise UsageError("--precision auto does not go with the SDK's converter", "Add --converter built-in.")
     with tempfile.TemporaryDirectory(prefix="mbqa-build-") as folder, drafting(out) as draft:
         work, device, host = Path(folder), draft / layout.DEVICE, draft / layout.HOST
         for made in (device, host):
@@ -105,16 +117,15 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         tokenizer = load_tokenizer(host / layout.TOKENIZER)
         _compare_vocabulary(tokenizer, source, notes)
         windower = Windower(tokenizer, source.length, request.overlap, notes)
-        sample = Sample(request.calibration.windows, request.calibration.seed)
+        sample = Sample(request.calibration.windows * (2 if request.judged else 1), request.calibration.seed)
         progress("cutting questions into windows", 0, None)
         made_windows = windower.windows(kept_questions(request.questions, host))
         features = sample.watch(_known_tokens(made_windows, source))
         inputs, outputs = ([spec.name for spec in side] for side in (source.inputs, source.outputs))
         write_windows(features, inputs, draft)
         windows = read_windows(host, inputs, outputs)
-        if request.calibration.questions is not None:
-            sample = _sample_of(request.calibration.questions, windower, request.calibration)
-        record = _make_model(request, sdk, source, sample.features, draft, work, out, progress, notes)
+        windows_for = _divided(request, sample.features, windower)
+        record = _make_model(request, sdk, source, windows_for, draft, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
             notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
@@ -150,16 +161,42 @@ def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[
         yield feature
 
 
+@dataclass(frozen=True)
+class Windows:
+    """To calibrate on, and to judge by; `shared`: how many are among both."""
+
+    calibration: list[Feature]
+    judged: list[Feature]
+    shared: int
+
+
+def _divided(request: BuildRequest, sample: list[Feature], windower: Windower) -> Windows:
+    """The sample of the bundle's windows by their use: what a model is calibrated on says little of how good it is."""
+    count = request.calibration.windows
+    if request.calibration.questions is not None:
+        return Windows(
+            _sample_of(request.calibration.questions, windower, request.calibration).features, sample[:count], 0
+        )
+    if not request.judged or not (request.recipe.quantized or request.keep is not None):
+        return Windows(sample[:count], sample[:count], 0)
+    if len(sample) == 1:
+        return Windows(sample, sample, 1)
+    return Windows(sample[::2], sample[1::2], 0)
+
+
 def _make_model(
-    request: BuildRequest, sdk: Sdk | None, source: ModelSource, sample: list[Feature], draft: Path, work: Path,
+    request: BuildRequest, sdk: Sdk | None, source: ModelSource, windows: Windows, draft: Path, work: Path,
     out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
     """Writes the DLC and its channels' exponents; returns what the manifest tells of it."""
     dlc, recipe = draft / layout.DEVICE / layout.MODEL, request.recipe
     if source.is_dlc:
         return _take_dlc(request, source, dlc)
-    names = [spec.name for spec in source.inputs]
-    feeds = [{name: feature.inputs[name][None] for name in names} for feature in sample]
+    names, sample = [spec.name for spec in source.inputs], windows.calibration
+    feeds, others = (
+        [{name: feature.inputs[name][None] for name in names} for feature in features]
+        for features in (sample, windows.judged)
+    )
     job = Job(
         source=source,
         recipe=recipe,
@@ -170,13 +207,23 @@ def _make_model(
         work=work,
         log=layout.convert_log(out),
     )
-    made = make_dlc(job, dlc, progress)
+    trials: tuple[Trial, ...] = ()
+    if request.keep is not None:
+        job = replace(job, recipe=replace(recipe, precision="w8a8"))  # the mask is measured, and operators are checked
+        fit = fit_checked(job, progress)
+        judge = Judge(fit, request.questions, windows.judged, others, windows.shared)
+        chosen = choose_precision(job, fit, judge, request.keep, dlc, progress)
+        recipe, made, trials = chosen.recipe, chosen.made, chosen.trials
+        check = trials[-1].simulator
+    else:
+        made, check = make_dlc(job, dlc, progress), None
+        if request.check:
+            judge = Judge(made.graph, request.questions, windows.judged, others, windows.shared)
+            check = judge.check_dlc(dlc, request.chip, progress)
     if made.remark:
         notes.remark(made.remark)
     if made.exponents:
         np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
-    asked = request.calibration.questions or request.questions
-    check = check_dlc(dlc, made.graph, request.chip, asked, sample, feeds, progress) if request.check else None
     return ModelRecord(
         name=source.name,
         precision=recipe.precision,
@@ -185,9 +232,10 @@ def _make_model(
         float_bytes=made.float_bytes,
         dlc_bytes=made.dlc_bytes,
         mask_size=made.mask_size,
-        calibration=_calibration_record(request, made, len(sample)) if recipe.quantized else None,
+        calibration=_calibration_record(request, recipe, made, len(sample)) if recipe.quantized else None,
         check=check,
         equalized=_equalization_record(made),
+        trials=trials,
     )
 
 
@@ -203,8 +251,8 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
     )
 
 
-def _calibration_record(request: BuildRequest, made: Made, windows: int) -> CalibrationRecord:
-    asked, recipe = request.calibration, request.recipe
+def _calibration_record(request: BuildRequest, recipe: Recipe, made: Made, windows: int) -> CalibrationRecord:
+    asked = request.calibration
     return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
 
 
