@@ -16,6 +16,7 @@ ALLOWED = {
     "qa": {"errors", "types"},
     "dlc": {"errors", "platforms", "types"},
     "model": {"dlc", "errors", "layout", "platforms", "qa", "soc", "types"},
+    "sdk": {"errors", "model", "platforms", "resources", "soc", "types"},
     "device": {"bundle", "errors", "layout", "platforms", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "platforms", "resources", "soc", "types"},
     "report": {"errors", "resources"},
