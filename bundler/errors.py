@@ -15,11 +15,17 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- DlcInvalid
 |  +- CalibrationInvalid
 |  +- VendorToolFailed
+|  +- ArchiveInvalid
 +- MissingHere                  4  something is missing on this machine
 |  +- NoConverter
 |  +- SdkIncomplete
 |  +- NotAnSdk
 |  +- SdkTooOld
+|  +- SdkUnreachable
+|  +- SdkNotFetched
+|  +- SdkDamaged
+|  +- SdkInUse
+|  +- FolderOfOthers
 |  +- VendorToolUnusable
 |  +- ExtraMissing
 |  +- HubUnreachable
@@ -47,6 +53,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- NotVerified
 |  +- AnswersLost
 +- Interrupted                130  by Ctrl-C
++- FetchInterrupted           130
 """
 
 import inspect
@@ -191,6 +198,13 @@ class VendorToolFailed(InputError):
         )
 
 
+class ArchiveInvalid(InputError):
+    """`path` is an archive of Qualcomm's SDK, a file or an address."""
+
+    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {what}", hint or "Take the archive from Qualcomm's own place; this one is refused.")
+
+
 class MissingHere(BundlerError):
     exit_code = 4
     hint = "`mbqa-bundle doctor` shows what is here and what is missing."
@@ -214,7 +228,7 @@ class SdkIncomplete(MissingHere):
 
 
 class NotAnSdk(MissingHere):
-    def __init__(self, root: Path, found: str, hint: str | None = None) -> None:
+    def __init__(self, root: Path | str, found: str, hint: str | None = None) -> None:
         super().__init__(
             f"{root}: {found}",
             hint or "Give the root of an SNPE 2 or QAIRT SDK for Linux and Android: the folder that has bin/ and lib/.",
@@ -224,6 +238,42 @@ class NotAnSdk(MissingHere):
 class SdkTooOld(MissingHere):
     def __init__(self, sdk: str, lacks: str, hint: str) -> None:
         super().__init__(f"{sdk} {lacks}", hint)
+
+
+class SdkUnreachable(MissingHere):
+    def __init__(self, address: str, reason: str, hint: str) -> None:
+        super().__init__(f"{address}: {reason}", hint)
+
+
+class SdkNotFetched(MissingHere):
+    """`version` None: no SDK at all."""
+
+    def __init__(self, version: str | None = None) -> None:
+        which = f"SDK {version} was not fetched" if version else "no SDK was fetched"
+        super().__init__(which, f"Fetch it: `mbqa-bundle sdk get{f' {version}' if version else ''}`.")
+
+
+class SdkDamaged(MissingHere):
+    def __init__(self, root: Path, version: str, what: str) -> None:
+        super().__init__(
+            f"{root}: {what}",
+            f"Fetch what is damaged again: `mbqa-bundle sdk get {version}`; or name another SDK with --sdk.",
+        )
+
+
+class SdkInUse(MissingHere):
+    def __init__(self, cache: Path, version: str) -> None:
+        super().__init__(
+            f"{cache}: another `mbqa-bundle sdk` works on SDK {version}", "Wait for it, or end it with Ctrl-C."
+        )
+
+
+class FolderOfOthers(MissingHere):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder}: belongs to another user, who could change what lies there",
+            "Choose a folder of your own with MBQA_SDK_CACHE.",
+        )
 
 
 class VendorToolUnusable(MissingHere):
@@ -265,8 +315,10 @@ class NoAdbKey(MissingHere):
 
 
 class HostStorageFailed(MissingHere):
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path}: cannot be written: {reason}", "Make room or choose another folder with --out.")
+    def __init__(self, path: Path | str, reason: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path}: cannot be written: {reason}", hint or "Make room or choose another folder with --out."
+        )
 
 
 class PhoneError(BundlerError):
@@ -482,4 +534,14 @@ class Interrupted(BundlerError):
             "The same deploy goes on where it was stopped."
             if stopped
             else "Come back with `mbqa-bundle fetch-answers`, or end it with `mbqa-bundle stop`.",
+        )
+
+
+class FetchInterrupted(BundlerError):
+    exit_code = 130
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"interrupted; what has come stays in {folder}",
+            "The same command goes on from there; `mbqa-bundle sdk remove VERSION` removes it.",
         )

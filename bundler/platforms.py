@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 BINARY = getattr(os, "O_BINARY", 0)
 """For os.open: Windows would otherwise change the line ends of what is read and written."""
@@ -85,3 +86,10 @@ def limit_memory(address_space_bytes: int) -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def is_of_others(path: Path) -> bool:
+    """Whether a file or folder belongs to another user than the one who runs this; on Windows, nobody asks."""
+    if this_platform().system == "Windows":
+        return False
+    return path.stat().st_uid != os.geteuid()

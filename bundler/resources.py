@@ -1,4 +1,4 @@
-"""The address book of what ships beside the code: templates, device scripts, the demo and the SoC table."""
+"""The address book of what ships beside the code: templates, device scripts, the demo and the tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ DEMO_TOKENIZER = DEMO / "tokenizer.json"
 DEMO_QUESTIONS = DEMO / "questions.json"
 SOCS = PACKAGE / "socs.json"
 KNOWN_ERRORS = PACKAGE / "device" / "known_errors.toml"
+SDK_VERSIONS = PACKAGE / "sdk" / "versions.toml"
 
 
 def templates(*, html: bool) -> "jinja2.Environment":

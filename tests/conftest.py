@@ -99,6 +99,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("MBQA_SDK_CACHE", str(tmp_path / "sdks"))
     monkeypatch.setenv("COLUMNS", "250")
     for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT", "ANDROID_SERIAL"):
         monkeypatch.delenv(name, raising=False)

@@ -23,6 +23,7 @@ def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MBQA_SDK_CACHE", str(folder.parent / "sdks"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     write_vocabulary(folder)
     return folder

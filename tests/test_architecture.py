@@ -17,6 +17,7 @@ ALLOWED = {
     "qa": {"errors", "types"},
     "dlc": {"errors", "onnx_sessions", "platforms", "types"},
     "model": {"dlc", "errors", "onnx_sessions", "layout", "platforms", "qa", "soc", "types"},
+    "sdk": {"errors", "files", "model", "platforms", "resources", "soc", "types"},
     "device": {"bundle", "errors", "files", "layout", "platforms", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "files", "platforms", "resources", "soc", "types"},
     "report": {"errors", "files", "resources"},

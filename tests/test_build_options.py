@@ -36,6 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MBQA_SDK_CACHE", str(tmp_path / "sdks"))
     onnx.save(qa_model(hidden=24), "model.onnx")
     write_vocabulary(Path())
     squad("questions.json", 1)

@@ -69,6 +69,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         "bundler/__init__.pyi",
         "bundler/py.typed",
         *(f"bundler/schemas/{name}.json" for name in SCHEMAS),
+        "bundler/sdk/versions.toml",
         "bundler/socs.json",
         "bundler/templates/input_list.txt.j2",
         *(

@@ -4,5 +4,5 @@
 CORE_MARKS="not slow and not genuine"
 CORE_TESTS=(
   tests/test_{bad_models,bundle,cli,console,convert,demo_model,deploy,dlc,features,first_light,graph,hub}.py
-  tests/test_{platforms,probe,quantize,questions,report,spans,startup}.py
+  tests/test_{platforms,probe,quantize,questions,report,sdk_get,spans,startup}.py
 )

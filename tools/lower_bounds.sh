@@ -14,7 +14,7 @@ uv=("$folder/uv/bin/uv" pip)
 "$folder/uv/bin/uv" venv -q --python "$folder/uv/bin/python" "$folder/low"
 "${uv[@]}" install -q --python "$folder/low/bin/python" --resolution lowest-direct -e '.[test]'
 "${uv[@]}" freeze --python "$folder/low/bin/python" |
-  grep -E '^(adbutils|filelock|huggingface-hub|jinja2|numpy|onnx|onnxruntime|regex|rich|tokenizers|transformers|typer)=='
+  grep -E '^(adbutils|filelock|huggingface-hub|jinja2|numpy|onnx|onnxruntime|platformdirs|regex|requests|rich|tokenizers|transformers|typer|urllib3)=='
 
 # shellcheck source=tools/core_tests.sh
 . tools/core_tests.sh

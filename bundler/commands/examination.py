@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from bundler.device.phone import AdbServer
 from bundler.dlc.qnn import library_folder
 from bundler.errors import BundlerError
-from bundler.model.sdk import device_parts, open_sdk, sdk_from_environment
+from bundler.model.sdk import device_parts, open_sdk
 from bundler.platforms import this_platform
 from bundler.resources import DEMO_MODEL, TEMPLATES
+from bundler.sdk.cache import default_sdk
 
 PACKAGES = ("adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "rich", "tokenizers", "transformers", "typer")
 OPTIONAL = {"torch": "Needed only to export models from a hub: pip install 'mbqa-bundle[export]'."}
@@ -60,12 +61,12 @@ def _libraries() -> Finding:
 
 
 def _sdk() -> Finding:
-    what, sdk = "Qualcomm's SDK (for a real phone)", sdk_from_environment()
-    if sdk is None:
-        return Finding(
-            what, False, "none of SNPE_ROOT, QAIRT_SDK_ROOT, QNN_SDK_ROOT is set", "See README.md.", needed=False
-        )
+    what = "Qualcomm's SDK (for a real phone)"
     try:
+        sdk = default_sdk()
+        if sdk is None:
+            lacks = "none of SNPE_ROOT, QAIRT_SDK_ROOT, QNN_SDK_ROOT is set, and none was fetched"
+            return Finding(what, False, lacks, "Fetch what a phone needs: `mbqa-bundle sdk get`.", needed=False)
         found = open_sdk(sdk)
         device_parts(found)
     except BundlerError as error:

@@ -43,7 +43,7 @@ def evaluate(
     ] = None,
     sdk: Annotated[
         Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
@@ -57,15 +57,15 @@ def evaluate(
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows, unscored
     from bundler.files import writing
-    from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
     from bundler.report import write_report
+    from bundler.sdk.cache import default_sdk
 
     console = Console(as_json=as_json)
     paths = bundles or [DEFAULT_BUNDLE]
     gates = Gates(min_f1, min_agreement, max_p90_ms)
     with console.progress() as progress:
-        tools = sdk or sdk_from_environment()
+        tools = sdk or default_sdk()
         request = EvaluateRequest(
             bundles=paths,
             runtimes=[runtime] if runtime else [],
@@ -106,7 +106,7 @@ def bench(
     perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
     sdk: Annotated[
         Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: SNPE_ROOT and its like."),
+        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
     ] = None,
     bundle: BundlePath = None,
     out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
@@ -119,11 +119,11 @@ def bench(
     import json
 
     from bundler.files import writing
-    from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
     from bundler.pipeline.bench import bench as measure
+    from bundler.sdk.cache import default_sdk
 
-    console, tools, where = Console(as_json=as_json), sdk or sdk_from_environment(), bundle_named(name, bundle)
+    console, tools, where = Console(as_json=as_json), sdk or default_sdk(), bundle_named(name, bundle)
     request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
     with console.progress() as progress:
         document = measure(where, adb_server(adb_host, adb_port), request, progress)

@@ -96,7 +96,10 @@ def build(
     ] = None,
     sdk: Annotated[
         Path | None,
-        typer.Option(help="Qualcomm's SDK, for a real phone. Default: SNPE_ROOT, QAIRT_SDK_ROOT or QNN_SDK_ROOT."),
+        typer.Option(
+            help="Qualcomm's SDK, for a real phone. Default: SNPE_ROOT, QAIRT_SDK_ROOT, QNN_SDK_ROOT, or what "
+            "`sdk get` fetched."
+        ),
     ] = None,
     converter: Annotated[
         Converter | None, typer.Option(help="What writes the DLC. Default: the SDK's converter, if it has one.")
@@ -110,11 +113,11 @@ def build(
     from bundler.commands.model_view import TRIAL_COLUMNS, disagreement, model_lines, trial_rows
     from bundler.commands.question_options import Asked, named_tensors
     from bundler.model.make import Recipe
-    from bundler.model.sdk import sdk_from_environment
     from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
     from bundler.qa.questions import open_questions
     from bundler.qa.warnings import Notes
     from bundler.resources import DEMO_MODEL
+    from bundler.sdk.cache import default_sdk
 
     if precision == "auto" and keep is None:
         keep = 0.99
@@ -137,7 +140,7 @@ def build(
         tokenizer=tokenizer,
         names={**named_tensors("--inputs", inputs), **named_tensors("--outputs", outputs)},
         soc=chip_named(chip) if chip else None,
-        sdk=sdk or sdk_from_environment(),
+        sdk=sdk or default_sdk(),
         overlap=doc_stride,
         length=seq_len,
         max_answer_tokens=max_answer_tokens,

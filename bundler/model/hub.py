@@ -108,7 +108,7 @@ def _cached(name: str, weights: bool, reason: Exception) -> Path:
     """The newest copy in the hub's cache on this machine, if it is whole."""
     from huggingface_hub import snapshot_download
 
-    unreachable = HubUnreachable(name, _short(reason))
+    unreachable = HubUnreachable(name, short_reason(reason))
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
     except Exception:
@@ -120,7 +120,7 @@ def _cached(name: str, weights: bool, reason: Exception) -> Path:
     return folder
 
 
-def _short(error: Any) -> str:
+def short_reason(error: Any) -> str:
     """The innermost cause in one line; what the operating system said, where an HTTP library wrapped it into more."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bundler.errors import BundlerError
-from tests.fuzz import bundles, models, phone, questions, transport
+from tests.fuzz import bundles, models, phone, questions, sdk, transport
 from tests.fuzz.mutate import Mutator, first_line_kept, mutate_bytes, mutate_json, mutate_json_lines
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -51,6 +51,8 @@ TARGETS = {
     "onnx_graph": Target(models.onnx_graph, guided=False),
     "dlc": Target(models.dlc, guided=False),
     "dlc_archive": Target(models.dlc_archive),
+    "sdk_archive": Target(sdk.sdk_archive),
+    "sdk_answer": Target(sdk.sdk_answer),
 }
 
 

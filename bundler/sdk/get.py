@@ -1,0 +1,179 @@
+"""`sdk get`, from the wish to the folder."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.errors import (
+    ArchiveInvalid,
+    FetchInterrupted,
+    FileUnreadable,
+    HostStorageFailed,
+    SdkDamaged,
+    SdkNotFetched,
+)
+from bundler.sdk.archive import Archive, Source, check_pins
+from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched, sha256_of
+from bundler.sdk.remote import BY_HAND, NoRanges, Remote
+from bundler.sdk.selection import PURPOSES, Purpose, is_wanted
+from bundler.sdk.versions import Known, address, checked_version, default_version, known
+from bundler.soc import Soc, known_socs
+from bundler.types import Progress, silent
+
+TIMEOUT_S = 3600.0
+ROOM = "Make room, or choose another folder with MBQA_SDK_CACHE."
+WHOLE = "archive.zip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetRequest:
+    """What is wanted, and from where: Qualcomm's public place, a `mirror` of it, or an `archive` that is here.
+
+    `agree` is called before anything is fetched, with the folder that the licence will lie in; it raises where the
+    user does not agree. `warn` takes what the user should know.
+    """
+
+    cache: Path
+    agree: Callable[[Path], None]
+    warn: Callable[[str], None]
+    version: str | None = None
+    purpose: Purpose = "run"
+    soc: Soc | None = None
+    mirror: str | None = None
+    archive: Path | None = None
+    insecure: bool = False
+    user_agent: str = "mbqa-bundle"
+    timeout_s: float = TIMEOUT_S
+
+
+@dataclass(frozen=True)
+class Got:
+    """The SDK, and what it cost: bytes that came, in so many requests; 0 where it was here."""
+
+    sdk: Fetched
+    received: int = 0
+    requests: int = 0
+
+
+def get_sdk(request: GetRequest, progress: Progress = silent) -> Got:
+    """Brings what is wanted into the cache folder, beside what is there of the same version.
+
+    Raises:
+        SdkUnreachable, SdkInUse, FolderOfOthers, HostStorageFailed: it cannot be fetched, or kept.
+        ArchiveInvalid, NotAnSdk, FileUnreadable: the archive is refused; UsageError: what is asked for is none.
+        FetchInterrupted: by Ctrl-C; what has come stays for the next time.
+    """
+    version = checked_version(request.version or _version_of(request.archive) or default_version())
+    try:
+        with locked(request.cache, version) as draft, ExitStack() as stack:
+            here, purpose, chips = _together(request, version)
+            if here and here.covers(purpose, chips):
+                try:
+                    check(here)
+                    return Got(here)
+                except SdkDamaged as damaged:
+                    request.warn(f"{damaged}: it is fetched again")
+            request.agree(request.cache / version)
+            draft.mkdir(exist_ok=True)
+            wish = Fetched(request.cache / version, version, purpose, chips, "", 0, here.files if here else {})
+            return _bring(request, wish, draft, stack, progress)
+    except KeyboardInterrupt as error:
+        raise FetchInterrupted(request.cache) from error
+    except OSError as error:
+        raise HostStorageFailed(error.filename or request.cache, error.strerror or str(error), ROOM) from error
+
+
+def _version_of(archive: Path | None) -> str | None:
+    if archive is None:
+        return None
+    with ExitStack() as stack:
+        found = _open_file(archive, Known(""), stack)
+        if not found.version:
+            hint = f"Name it: `mbqa-bundle sdk get VERSION --zip {archive}`."
+            raise ArchiveInvalid(archive, "does not say which version it has", hint)
+        return found.version
+
+
+def _together(request: GetRequest, version: str) -> tuple[Fetched | None, Purpose, tuple[str, ...] | None]:
+    """What is here of the version, and what it is to be with what is asked for: for which purpose, which chips."""
+    chips = (request.soc.name,) if request.soc else None
+    try:
+        here = read_fetched(request.cache, version)
+    except (SdkNotFetched, SdkDamaged):
+        return None, request.purpose, chips
+    both = None if here.chips is None or chips is None else tuple(sorted({*here.chips, *chips}))
+    return here, max(request.purpose, here.purpose, key=PURPOSES.index), both
+
+
+def _bring(request: GetRequest, wish: Fetched, draft: Path, stack: ExitStack, progress: Progress) -> Got:
+    facts, remote = known(wish.version), None
+    if request.archive is not None:
+        archive = _open_file(request.archive, facts, stack)
+    else:
+        remote = Remote(
+            address(wish.version, request.mirror),
+            user_agent=request.user_agent, timeout_s=request.timeout_s, insecure=request.insecure,
+        )  # fmt: skip
+        stack.callback(remote.close)
+        progress(f"asking {remote.name}", 0, None)
+        archive = _open_remote(remote, request, facts, draft, stack, progress)
+    if archive.version not in ("", wish.version):
+        raise ArchiveInvalid(archive.name, f"is version {archive.version}, not {wish.version}", BY_HAND)
+    hexagons = None if wish.chips is None else {known_socs()[chip].hexagon for chip in wish.chips}
+    paths = [path for path in archive.entries if is_wanted(path, wish.purpose, hexagons)]
+    files = archive.unpack(paths, draft, wish.root, progress)
+    try:
+        check_pins({path: digest for path, (_, digest) in wish.files.items()} | dict(facts.sha256), files, archive.name)
+    except ArchiveInvalid:
+        shutil.rmtree(draft)
+        raise
+    made = Fetched(wish.root, wish.version, wish.purpose, wish.chips, archive.name, archive.size, files)
+    keep(made, draft)
+    return Got(made, remote.received, remote.requests) if remote else Got(made)
+
+
+def _open_remote(
+    remote: Remote, request: GetRequest, facts: Known, draft: Path, stack: ExitStack, progress: Progress
+) -> Archive:
+    try:
+        remote.find()
+    except NoRanges:
+        request.warn(f"{remote.name}: the server gives no parts of the archive, so all of it is fetched")
+        path = draft / WHOLE
+        stack.callback(path.unlink, missing_ok=True)
+        with path.open("wb") as file:
+            for piece, at in remote.whole():
+                file.seek(at)
+                file.write(piece)
+                progress("fetching the whole archive", at + len(piece), remote.size)
+            file.truncate(remote.size)
+        return _open_file(path, facts, stack, remote.name)
+    _check_size(remote.name, remote.size, facts)
+    return _archive(remote, remote.name, remote.size, stack)
+
+
+def _open_file(path: Path, facts: Known, stack: ExitStack, name: str = "") -> Archive:
+    try:
+        file = stack.enter_context(path.open("rb"))
+        size = path.stat().st_size
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    _check_size(name or str(path), size, facts)
+    if facts.sha256_begins and not sha256_of(path).startswith(facts.sha256_begins):
+        what = f"is another file than the one known, whose SHA-256 begins {facts.sha256_begins}"
+        raise ArchiveInvalid(name or path, what, BY_HAND)
+    return _archive(file, name or str(path), size, stack)
+
+
+def _archive(source: Source, name: str, size: int, stack: ExitStack) -> Archive:
+    archive = Archive(source, name, size)
+    stack.callback(archive.close)
+    return archive
+
+
+def _check_size(name: str, size: int, facts: Known) -> None:
+    if facts.bytes is not None and size != facts.bytes:
+        what = "is cut off" if size < facts.bytes else "is another file than the one known"
+        raise ArchiveInvalid(name, f"{what}: {size} bytes instead of {facts.bytes}", "Download it again.")

@@ -1,0 +1,97 @@
+"""Which SDKs are known, and where an archive lies; the table is versions.toml."""
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from bundler.errors import UsageError
+from bundler.resources import SDK_VERSIONS
+
+VERSION = re.compile(r"\d{1,4}(\.\d{1,8}){2,3}")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What public documents tell of an archive; `sha256` is of files in it, by their path below the SDK's root."""
+
+    version: str
+    source: str = ""
+    bytes: int | None = None
+    sha256_begins: str = ""
+    url: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(SDK_VERSIONS.read_text(encoding="utf-8"))
+
+
+def known_versions() -> tuple[Known, ...]:
+    """Newest first."""
+    made = [Known(version, **row) for version, row in _table()["versions"].items()]
+    return tuple(sorted(made, key=lambda known: order(known.version), reverse=True))
+
+
+def default_version() -> str:
+    return str(_table()["default"])
+
+
+def known(version: str) -> Known:
+    """What is known of a version, which may be nothing but its number."""
+    return next((each for each in known_versions() if each.version == version), Known(version))
+
+
+def order(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def checked_version(text: str) -> str:
+    """Raises: UsageError: this is no version's number."""
+    version = text.removeprefix("v")
+    if not VERSION.fullmatch(version):
+        raise UsageError(f"{text}: not a version of the SDK", f"One such is {default_version()}; see `sdk list`.")
+    return version
+
+
+def address(version: str, mirror: str | None) -> str:
+    """Where the archive of a version lies: at Qualcomm's public place, or at a company's copy of it."""
+    usual = "" if mirror else known(version).url
+    return usual or f"{(mirror or str(_table()['usual'])).rstrip('/')}/{version}/v{version}.zip"
+
+
+def checked_address(url: str, *, insecure: bool) -> str:
+    """The address, if what it answers may be believed: by https, or on this computer.
+
+    Raises:
+        UsageError
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise UsageError(f"{url}: not an address on the web", "Give one that begins with https://.")
+    if parts.scheme == "http" and not insecure and not _is_loopback(host):
+        hint = "Use https; --insecure takes http, and then anybody on the way may change what comes."
+        raise UsageError(f"{shown(url)}: http, on another computer", hint)
+    return url
+
+
+def shown(url: str) -> str:
+    """An address without what may be secret in it: the name and password, the signature of a redirect."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
