@@ -14,8 +14,8 @@ from bundler.types import Progress
 
 SHARE = 0.25  # of the operators may get 16 bits
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of SHARE: the one that brings the logits nearest is taken
-BLOCKS = 48  # as many measurements are made, whatever the size of the model
-WINDOWS = 4  # of the calibration windows are enough to tell blocks apart
+BLOCKS = 24  # as many measurements are made, whatever the size of the model
+WINDOWS = 2  # of the calibration windows are enough to tell blocks apart
 
 
 def choose_wide(
