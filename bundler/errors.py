@@ -503,7 +503,7 @@ class GateFailed(BundlerError):
 
 
 class NotVerified(GateFailed):
-    """`equal` of so many windows have float32's answer, None where nobody looked."""
+    """`equal`: how many of the windows have float32's answer; None where the answers were not compared."""
 
     def __init__(self, bundle: Path, cosine: float, threshold: float, windows: int, equal: int | None) -> None:
         what = f"{equal} of {windows} windows have float32's answer"

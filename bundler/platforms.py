@@ -1,4 +1,4 @@
-"""What kind of computer this is, and all that depends on it: the one place that asks, and that tests replace.
+"""The operating system and processor of this computer, and what depends on them. Tests replace what is here.
 
 Linux on x86-64 does everything. Elsewhere there is no converter, no simulator and no virtual phone: a bundle that was
 built on Linux is deployed, fetched and evaluated there.
@@ -35,7 +35,10 @@ class Platform:
 
     @property
     def runs_sdk_tools(self) -> bool:
-        """Whether the converters of Qualcomm's SDK for Linux may run here: on another machine they say themselves."""
+        """Whether the converters of Qualcomm's SDK for Linux may run here.
+
+        On another processor they fail with a message of their own.
+        """
         return self.system == "Linux"
 
     @property
@@ -45,7 +48,7 @@ class Platform:
 
 
 def told() -> tuple[str, str]:
-    """What Python says of this computer."""
+    """The system and the machine of this computer, as Python names them."""
     return platform.system(), platform.machine()
 
 

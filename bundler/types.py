@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 def silent(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Question:
     """One question about one context.
 
     `answers` are the known truths, each text once; `impossible` is whether the context is known to hold none, None
-    where nobody said: a question of which neither is known cannot be scored.
+    where that is not known. A question without either cannot be scored.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What is here, and the whole of it shown: doctor, demo."""
+"""Commands to start with: doctor, demo."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = False) -> None:
-    """Say what is here and what is missing, with a remedy for each lack."""
+    """Check this computer and the attached phones, and tell how to get what is missing."""
     from dataclasses import asdict
 
     from bundler.commands.examination import examine

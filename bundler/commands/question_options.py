@@ -26,7 +26,7 @@ class Asked:
     may_be_unanswerable: bool | None = None
 
     def open(self, notes: Notes, *, one_may_be_unanswerable: bool) -> Questions:
-        """The questions, of the demo where none were named. What is odd about them is added to `notes`.
+        """The questions, of the demo where none were named. Warnings are added to `notes`.
 
         Raises:
             UsageError: options that do not go together; FileUnreadable, QuestionsInvalid

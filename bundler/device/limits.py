@@ -1,4 +1,4 @@
-"""What ends waiting: patience for each kind of wait, and a limit of everything together."""
+"""Deadlines: how long each kind of wait may take, and a limit for a whole command."""
 
 import threading
 import time
@@ -9,8 +9,7 @@ from bundler.errors import TimeUp
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait: for adb to answer, for a command that has little to do, for data that stopped to flow, and for
-    a lost phone to come back."""
+    """Seconds to wait: for an answer of adb, for a short command, for data that no longer flows, for a lost phone."""
 
     answer_s: float = 20.0
     command_s: float = 60.0
@@ -19,11 +18,11 @@ class Patience:
 
 
 class Halted(Exception):
-    """Somebody wishes all waiting to end."""
+    """All waits are to end: the command was interrupted."""
 
 
 class Limit:
-    """A time for everything together, and a wish to end that may come from another thread."""
+    """A deadline for a whole command. `halt` ends all its waits, from any thread."""
 
     def __init__(self, timeout_s: float = float("inf")) -> None:
         self.timeout_s = timeout_s
@@ -35,14 +34,14 @@ class Limit:
         return self._deadline - time.monotonic()
 
     def check(self, doing: str) -> None:
-        """Raises: Halted, TimeUp where it is time."""
+        """Raises: Halted; TimeUp: the deadline is over."""
         if self.halt.is_set():
             raise Halted
         if self.left_s <= 0:
             raise TimeUp(doing, self.timeout_s)
 
     def pause(self, seconds: float, doing: str) -> None:
-        """Waits so long.
+        """Waits for so many seconds, or until the deadline.
 
         Raises:
             Halted, TimeUp

@@ -57,7 +57,7 @@ DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
 FOREIGN = (adbutils.AdbError, EOFError, AssertionError, ValueError, OSError)  # what adbutils raises
-LARGEST_OUTPUT = 64 << 20  # bytes that a command may say where nobody takes them as they come
+LARGEST_OUTPUT = 64 << 20  # bytes of output that are collected of a command
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 

@@ -73,7 +73,7 @@ class Net:
         return str(each.output[0])
 
     def remove(self, each: onnx.NodeProto) -> None:
-        """Takes the node away; nobody may read its outputs any more."""
+        """Removes the node. No other node may read its outputs."""
         for name in filter(None, each.output):
             del self._makers[name]
         for name in each.input:

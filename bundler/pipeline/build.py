@@ -93,7 +93,7 @@ class BuildRequest:
 
 
 def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, notes: Notes | None = None) -> Bundle:
-    """Writes the bundle `out`; on any failure nothing of it is left. What is odd about questions is added to `notes`.
+    """Writes the bundle `out`; on any failure nothing of it is left. Warnings are added to `notes`.
 
     Raises:
         InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.

@@ -1,4 +1,4 @@
-"""Ends what a bundle's runs are about on phones."""
+"""Ends a bundle's runs on phones."""
 
 from collections.abc import Sequence
 from pathlib import Path

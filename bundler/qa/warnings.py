@@ -1,4 +1,4 @@
-"""What is odd about questions or model, yet no reason to refuse them; questions are counted, with the first by name."""
+"""Warnings about questions and models. Questions with the same warning are counted, and the first is named."""
 
 
 class Notes:

@@ -47,7 +47,7 @@ class Verified:
     def share(self) -> tuple[float, float]:
         """Between which shares of all windows have float32's answer, with 95 % confidence (Wilson's interval).
 
-        0 to 1 where nobody looked.
+        0 to 1 where the answers were not compared.
         """
         count, z = self.windows, 1.96
         if self.equal_answers is None or not count:
@@ -61,7 +61,7 @@ class Verified:
 @dataclass(frozen=True)
 class Run:
     """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
-    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None where nobody asked for it."""
+    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None without `--verify`."""
 
     bundle_id: str
     settings: Settings

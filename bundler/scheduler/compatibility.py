@@ -63,7 +63,7 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
 
 
 def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> RuntimeUnsupported | None:
-    """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where nobody knows the chip."""
+    """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where the chip is not known."""
     if runtime == "cpu":
         return None
     if not facts.is_qualcomm:

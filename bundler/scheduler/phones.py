@@ -64,7 +64,7 @@ def carry_on(work: Work) -> Run:
                 for worker in workers:
                     worker.stop()
             raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
-        except SystemExit:  # a signal: nobody is to write any more when what is temporary is removed
+        except SystemExit:  # a signal: threads must not write once temporary files are removed
             _halt(work, threads)
             raise
     if not board.complete:

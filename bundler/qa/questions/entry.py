@@ -18,7 +18,7 @@ Known = tuple[str, int | None]  # an answer, and where it is said to begin
 
 @dataclass
 class Reading:
-    """One reading of a file: what is odd about its questions, and whether it says of itself that it is SQuAD v2.0."""
+    """One reading of a file: warnings about its questions, and whether its version is SQuAD v2.0."""
 
     notes: Notes
     is_version_2: bool = False
