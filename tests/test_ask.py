@@ -1,0 +1,231 @@
+"""`ask`: a question to a bundle that the phone has, with the answers of build, deploy and fetch-answers."""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler import layout
+from bundler.bundle import Bundle, file_entries, read_bundle
+from bundler.cli import main
+from bundler.device.phone import Phone
+from bundler.errors import RunFailed, UnknownPhone
+from bundler.pipeline.ask import AskRequest, Text, asking, sentence_around
+from tests.conftest import QUESTIONS
+from tests.deploying import deploy, fetch, sh
+from tests.phones import virtual_phone
+from tests.test_schemas import check
+
+ROOT = layout.REMOTE_ROOT
+BRIDGE = QUESTIONS[0].context
+
+
+def at(phone: Phone) -> tuple[str, ...]:
+    return ("--adb-host", phone.server.host, "--adb-port", str(phone.server.port), "--device", phone.serial)
+
+
+def ask(capfd: pytest.CaptureFixture[str], *argv: str) -> Any:
+    capfd.readouterr()
+    assert main(["ask", *argv, "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    check(document, "ask")
+    return document
+
+
+def refused(capfd: pytest.CaptureFixture[str], code: int, said: str, *argv: str) -> str:
+    capfd.readouterr()
+    assert main(["ask", *argv]) == code
+    shown = capfd.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert [line.split(": ")[0] for line in lines] == ["error", "hint"], shown.err
+    assert said in lines[0]
+    return shown.out
+
+
+def folders(phone: Phone) -> set[str]:
+    return set(sh(phone, f"cd {ROOT} && ls").split())
+
+
+@pytest.fixture
+def session(phone: Phone, bundle: Bundle) -> Iterator[Any]:
+    with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as made:
+        yield made
+
+
+def test_answers_are_those_of_deploy_and_fetch(
+    phone: Phone, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deploy(phone, bundle)
+    fetched = fetch(phone, bundle).answers
+    before, there = file_entries(bundle.path), folders(phone)
+    for question, expected in zip(QUESTIONS, fetched, strict=True):
+        text = tmp_path / "text.txt"
+        text.write_text(question.context, encoding="utf-8")
+        document = ask(capfd, question.text, str(bundle.path), "--context-file", str(text), *at(phone))
+        (reply,) = document["answers"]
+        answer = reply["answer"]
+        assert (answer["text"], answer["start"], answer["end"]) == (expected.text, expected.start, expected.end)
+        assert answer["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
+        assert answer["score"] == pytest.approx(expected.score, abs=1e-4)
+        assert answer["text"] in answer["sentence"]
+        assert document["pushed_bytes"] == 0
+        assert 0 < reply["pushed_bytes"] < 20_000
+        assert 0 < reply["phone_ms"] < reply["total_ms"]
+    assert file_entries(bundle.path) == before
+    assert folders(phone) == there
+
+
+def test_a_session(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path) -> None:
+    """Three questions of standard input; on a phone without the model, which is pushed once."""
+    sh(phone, f"rm -rf {ROOT}")
+    asked = ["When was the bridge built?", "Who built it?", "How many?"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([asked[0], "", *asked[1:]])))
+    document = ask(capfd, "--bundle", str(bundle.path), "--context", BRIDGE, *at(phone))
+    assert [reply["question"] for reply in document["answers"]] == asked
+    assert document["pushed_bytes"] > (bundle.path / layout.DEVICE / layout.MODEL).stat().st_size
+    assert all(reply["pushed_bytes"] < 20_000 for reply in document["answers"])
+    assert folders(phone) == {"store"}
+    assert main(["ask", asked[0], str(bundle.path), "--context", BRIDGE, *at(phone)]) == 0
+    shown = capfd.readouterr().out
+    text = document["answers"][0]["answer"]["text"]
+    assert text in shown.splitlines()
+    assert f"[{text}]" in shown
+    assert "not on the phone" not in shown
+    assert "ms on the phone" in shown
+    assert sh(phone, f"ls {ROOT}/store/incoming") == ""
+
+
+def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "texts"
+    (folder / "more").mkdir(parents=True)
+    for name, question in zip(("a.txt", "b.md", "more/c.txt"), QUESTIONS, strict=True):
+        (folder / name).write_text(question.context, encoding="utf-8")
+    (folder / "picture.png").write_bytes(b"\x89PNG\0")
+    (folder / "latin").write_bytes(b"caf\xe9")
+    (folder / "empty").write_text(" ")
+    texts = [Text(question.id, question.context) for question in QUESTIONS]
+    asked = ["When was the bridge built?", str(bundle.path), *at(phone)]
+    with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
+        alone = [session.ask(asked[0], [text]) for text in texts]
+    document = ask(capfd, *asked, "--context-folder", str(folder))
+    (reply,) = document["answers"]
+    best = sorted(alone, key=lambda one: -one.answer.score)
+    assert [found["text"] for found in reply["best"]] == [one.answer.text for one in best]
+    assert reply["answer"] == reply["best"][0]
+    assert {found["name"] for found in reply["best"]} == {"a.txt", "b.md", "more/c.txt"}
+    assert reply["windows"] == 4
+    assert reply["answer"]["confidence"] < best[0].answer.confidence
+    assert main(["ask", *asked, "--context-folder", str(folder)]) == 0
+    shown = capfd.readouterr()
+    assert "3 passed over, empty or no UTF-8: empty, latin, picture.png" in shown.err
+    assert "more/c.txt" in shown.out
+
+
+@pytest.mark.parametrize("phone", ["virtual"], indirect=True)
+def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
+        one = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
+        monkeypatch.setattr("bundler.pipeline.ask.AT_ONCE", 0)
+        other = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
+        monkeypatch.undo()
+        again = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
+    assert one.answer == other.answer == again.answer
+    assert one.windows > 1
+
+
+def test_no_answer(phone: Phone, bundle: Bundle, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.bundle = replace(bundle, manifest=replace(bundle.manifest, may_be_unanswerable=True))
+    reply = session.ask(QUESTIONS[0].text, [Text("", BRIDGE)])
+    assert reply.best[0].text in BRIDGE
+    assert reply.answer == reply.best[0] or reply.answer.text == ""
+    assert sum(found.confidence for found in {reply.answer, *reply.best}) <= 1.00001
+
+
+@pytest.mark.parametrize("phone", ["virtual"], indirect=True)
+def test_what_is_refused(
+    phone: Phone, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--bundle", str(bundle.path), *at(phone))
+    text, folder = ("--context", BRIDGE), tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(bytes(9))
+    large = tmp_path / "large.txt"
+    large.write_text("word " * 2_000_000)
+    (tmp_path / "empty.txt").write_text("\n")
+    refused(capfd, 3, "the question is empty", " ", *text, *where)
+    refused(capfd, 3, "--context is empty", "Who?", "--context", "", *where)
+    refused(capfd, 3, "the text is empty", "Who?", "--context-file", str(tmp_path / "empty.txt"), *where)
+    refused(capfd, 3, "cannot be read", "Who?", "--context-file", str(tmp_path / "none.txt"), *where)
+    refused(capfd, 3, "not UTF-8", "Who?", "--context-file", str(bundle.path / layout.DEVICE / layout.MODEL), *where)
+    refused(capfd, 3, "longer than 4,000,000 characters", "Who?", "--context-file", str(large), *where)
+    shutil.copyfile(large, folder / "large.txt")
+    refused(capfd, 3, "4,000,000", "Who?", "--context-folder", str(folder), *where)
+    (folder / "large.txt").unlink()
+    refused(capfd, 3, "holds no text, but 1 other files", "Who?", "--context-folder", str(folder), *where)
+    refused(capfd, 3, "cannot be read", "Who?", "--context-folder", str(tmp_path / "none"), *where)
+    refused(capfd, 2, "one text", "Who?", *where)
+    refused(capfd, 2, "one text", "Who?", *text, "--context-folder", str(folder), *where)
+    refused(capfd, 3, "no bundle", "Who?", *text, "--bundle", str(tmp_path / "none"))
+    refused(capfd, 3, "tokens long", "Who? " * 400, *text, *where)
+    refused(capfd, 3, "nothing that the tokenizer takes", "Who?", "--context", "\x01", *where)
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    refused(capfd, 3, "holds no question", *text, *where)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9?\n"), encoding="utf-8"))
+    refused(capfd, 3, "is not UTF-8", *text, *where)
+    other = f"{phone.server.host}:{phone.server.port}/{phone.serial}"
+    refused(capfd, 2, "one phone", "Who?", *text, *where, "--device", other)
+    assert folders(phone) <= {"store"}
+    assert read_bundle(bundle.path) == bundle
+
+
+def test_a_phone_that_loses_what_it_had(phone: Phone, bundle: Bundle, session: Any) -> None:
+    """What a `clean --all` removes in the middle of a session comes again."""
+    one = session.ask(QUESTIONS[0].text, [Text("", BRIDGE)])
+    sh(phone, f"rm -rf {ROOT}")
+    assert session.ask(QUESTIONS[0].text, [Text("", BRIDGE)]).answer == one.answer
+
+
+def test_a_phone_without_net_run_and_one_that_goes_away(bundle: Bundle, tmp_path: Path, capfd: Any) -> None:
+    with virtual_phone(tmp_path / "phone", faults=["no-net-run"]) as phone:
+        where = ("--bundle", str(bundle.path), *at(phone))
+        refused(capfd, 5, "there is no snpe-net-run", "Who?", "--context", BRIDGE, *where)
+    with virtual_phone(tmp_path / "other") as phone:
+        stack = asking(bundle.path, phone.server, AskRequest(devices=[phone.serial]))
+        session = stack.__enter__()
+        session.ask("Who?", [Text("", BRIDGE)])
+    with pytest.raises(UnknownPhone):  # as the command ends: exit code 5
+        session.ask("Who?", [Text("", BRIDGE)])
+    stack.__exit__(None, None, None)
+
+
+def test_a_run_that_fails_says_why(bundle: Bundle, tmp_path: Path) -> None:
+    with virtual_phone(tmp_path / "phone", faults=["run-fail:1:always"]) as phone:
+        request = AskRequest(devices=[phone.serial])
+        with pytest.raises(RunFailed) as failed, asking(bundle.path, phone.server, request) as session:
+            session.ask("Who?", [Text("", BRIDGE)])
+        log = Path(failed.value.data["log"])
+        assert log.read_text()
+        log.unlink()
+        assert folders(phone) == {"store"}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "sentence"),
+    [
+        ("It is old. It was built in 1808. It stands.", "1808", "It was built in 1808."),
+        ("It was built in 1808.", "1808.", "It was built in 1808."),
+        ("Built in\n1808 by who\nlater", "1808", "1808 by who"),
+        ("One. Two three. Four", "Two three. Four", "Two three. Four"),
+        ("\u6a4b\u3002\u6a4b\u306f1808\u5e74\u3002\u6a4b", "1808", "\u6a4b\u306f1808\u5e74\u3002"),
+        ("a" * 1000, "a" * 1000, "a" * 1000),
+    ],
+)
+def test_the_sentence_of_an_answer(text: str, answer: str, sentence: str) -> None:
+    start = text.index(answer)
+    begin, end = sentence_around(text, start, start + len(answer))
+    assert text[begin:end] == sentence
