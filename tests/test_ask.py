@@ -14,8 +14,12 @@ from bundler import layout
 from bundler.bundle import Bundle, file_entries, read_bundle
 from bundler.cli import main
 from bundler.device.phone import Phone
-from bundler.errors import RunFailed, UnknownPhone
+from bundler.device.probe import probe
+from bundler.device.server import private_adb_server
+from bundler.errors import RunFailed
 from bundler.pipeline.ask import AskRequest, Text, asking, sentence_around
+from bundler.soc import known_socs
+from bundler.virtual.phones import start_phone, stop_phone
 from tests.conftest import QUESTIONS
 from tests.deploying import deploy, fetch, sh
 from tests.phones import virtual_phone
@@ -190,21 +194,36 @@ def test_a_phone_that_loses_what_it_had(phone: Phone, bundle: Bundle, session: A
     assert session.ask(QUESTIONS[0].text, [Text("", BRIDGE)]).answer == one.answer
 
 
-def test_a_phone_without_net_run_and_one_that_goes_away(bundle: Bundle, tmp_path: Path, capfd: Any) -> None:
-    with virtual_phone(tmp_path / "phone", faults=["no-net-run"]) as phone:
-        where = ("--bundle", str(bundle.path), *at(phone))
-        refused(capfd, 5, "there is no snpe-net-run", "Who?", "--context", BRIDGE, *where)
-    with virtual_phone(tmp_path / "other") as phone:
-        stack = asking(bundle.path, phone.server, AskRequest(devices=[phone.serial]))
-        session = stack.__enter__()
-        session.ask("Who?", [Text("", BRIDGE)])
-    with pytest.raises(UnknownPhone):  # as the command ends: exit code 5
-        session.ask("Who?", [Text("", BRIDGE)])
-    stack.__exit__(None, None, None)
+@pytest.mark.parametrize("phone", ["virtual"], indirect=True)
+def test_a_phone_without_net_run(
+    phone: Phone, bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = replace(probe(phone), net_run="")
+    monkeypatch.setattr("bundler.scheduler.worker.probe", lambda _: facts)
+    refused(capfd, 5, "there is no snpe-net-run", "Who?", str(bundle.path), "--context", BRIDGE, *at(phone))
+
+
+def test_a_phone_that_goes_away(
+    bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two questions: the first is answered."""
+    with private_adb_server() as server:
+        started = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone")
+
+        def questions() -> Iterator[str]:
+            yield "Who?"
+            stop_phone(started)
+            yield "When?"
+
+        monkeypatch.setattr("sys.stdin", questions())
+        monkeypatch.setattr("bundler.console.Console.is_dialogue", False)
+        where = ("--adb-host", server.host, "--adb-port", str(server.port), "--device", started.serial)
+        out = refused(capfd, 5, "no phone answers", "--bundle", str(bundle.path), "--context", BRIDGE, *where)
+        assert "ms in all" in out
 
 
 def test_a_run_that_fails_says_why(bundle: Bundle, tmp_path: Path) -> None:
-    with virtual_phone(tmp_path / "phone", faults=["run-fail:1:always"]) as phone:
+    with virtual_phone(tmp_path / "phone", faults=["run-fail:0:always"]) as phone:
         request = AskRequest(devices=[phone.serial])
         with pytest.raises(RunFailed) as failed, asking(bundle.path, phone.server, request) as session:
             session.ask("Who?", [Text("", BRIDGE)])
@@ -229,3 +248,12 @@ def test_the_sentence_of_an_answer(text: str, answer: str, sentence: str) -> Non
     start = text.index(answer)
     begin, end = sentence_around(text, start, start + len(answer))
     assert text[begin:end] == sentence
+
+
+@pytest.mark.parametrize("fault", ["cut-run:0", "run-nan:0", "kill-run:0"])
+def test_what_goes_wrong_once_is_mended(fault: str, bundle: Bundle, tmp_path: Path) -> None:
+    with virtual_phone(tmp_path / "phone", faults=[fault]) as phone:
+        with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
+            first, second = (session.ask("Who?", [Text("", BRIDGE)]) for _ in range(2))
+        assert first.answer == second.answer
+        assert folders(phone) == {"store"}
