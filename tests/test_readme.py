@@ -162,7 +162,7 @@ def with_texts(here: Shell, stack: ExitStack) -> dict[str, str]:
     for name in ("bridge", "tower"):
         (here.folder / f"own/{name}.txt").write_text(f"The {name} was built in 1808.", encoding="utf-8")
     (here.folder / "questions.txt").write_text("When was it built?\nWhat was built?\n", encoding="utf-8")
-    return {"texts": "own", "dsp": "dsp"}
+    return {"texts": "own"}
 
 
 SCENES: dict[str, Callable[[Shell, ExitStack], dict[str, str]]] = {
