@@ -194,6 +194,15 @@ take_settings() {
   settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$@")
 }
 
+# detach: the job as a process of its own, whose number is $!
+detach() {
+  if command -v setsid >/dev/null; then
+    setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
+  else
+    (trap '' HUP && exec sh "$0" work "$runtime") </dev/null >/dev/null 2>>log.txt &
+  fi
+}
+
 # give NAME: the last thing that this script does
 give() {
   cd "$job/done" || exit 1
@@ -224,11 +233,7 @@ start)
   rm -f stop wanted
   [ -n "$held" ] && exit 0
   say_state starting
-  if command -v setsid >/dev/null; then
-    setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
-  else
-    (trap '' HUP && exec sh "$0" work "$runtime") </dev/null >/dev/null 2>>log.txt &
-  fi
+  detach
   waits=0
   while grep -q starting state && [ "$waits" -lt 50 ]; do
     sleep 0.1
@@ -251,7 +256,6 @@ status)
 give) give "$3" ;;
 answer)
   take_settings "$3" "$4" "$5" "$6" "$7"
-  trap '' HUP
   break_stale_lock
   held=$(holder)
   [ -z "$held" ] || { echo "busy=${held##*:}"; exit 75; }
@@ -261,9 +265,8 @@ answer)
   set -- "$8" "$9" "${10}" $(sha256sum <inputs.draft)
   [ "$3" = "${4:-}" ] || { echo "it arrived damaged" >&2; exit 1; }
   mv -f inputs.draft "$here/inputs/$2" && : >"queue/$1" || exit 1 # never through a link that lies there
-  work </dev/null >/dev/null 2>>log.txt
-  trap - EXIT TERM
-  rm -f "$lock"
+  detach
+  wait "$!"
   give "$1"
   ;;
 forget) rm -f "$job/done/$3.tgz" "$job/done/$3.tar" "$job/done/$3.sums" ;;

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +18,14 @@ from bundler.device.phone import Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.errors import RunFailed
-from bundler.pipeline.ask import AskRequest, Text, asking, sentence_around
+from bundler.pipeline.ask import AskRequest, Text, _best, asking, sentence_around
 from bundler.soc import known_socs
+from bundler.types import Answer, Candidate
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.conftest import QUESTIONS
 from tests.deploying import deploy, fetch, sh
 from tests.phones import virtual_phone
+from tests.test_first_light import left_behind
 from tests.test_schemas import check
 
 ROOT = layout.REMOTE_ROOT
@@ -110,13 +113,15 @@ def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: 
     for name, question in zip(("a.txt", "b.md", "more/c.txt"), QUESTIONS, strict=True):
         (folder / name).write_text(question.context, encoding="utf-8")
     (folder / "picture.png").write_bytes(b"\x89PNG\0")
+    (folder / os.fsdecode(b"caf\xe9.bin")).write_bytes(b"\0")
     (folder / "latin").write_bytes(b"caf\xe9")
     (folder / "empty").write_text(" ")
     texts = [Text(question.id, question.context) for question in QUESTIONS]
     asked = ["When was the bridge built?", str(bundle.path), *at(phone)]
     with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
         alone = [session.ask(asked[0], [text]) for text in texts]
-    document = ask(capfd, *asked, "--context-folder", str(folder))
+        document = ask(capfd, *asked, "--context-folder", str(folder))  # beside the other session
+        assert session.ask(asked[0], texts[:1]).answer == alone[0].answer
     (reply,) = document["answers"]
     best = sorted(alone, key=lambda one: -one.answer.score)
     assert [found["text"] for found in reply["best"]] == [one.answer.text for one in best]
@@ -126,7 +131,7 @@ def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: 
     assert reply["answer"]["confidence"] < best[0].answer.confidence
     assert main(["ask", *asked, "--context-folder", str(folder)]) == 0
     shown = capfd.readouterr()
-    assert "3 passed over, empty or no UTF-8: empty, latin, picture.png" in shown.err
+    assert "4 passed over, empty or no UTF-8: caf\\xe9.bin, empty, latin, ..." in shown.err
     assert "more/c.txt" in shown.out
 
 
@@ -142,12 +147,27 @@ def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: p
     assert one.windows > 1
 
 
-def test_no_answer(phone: Phone, bundle: Bundle, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    session.bundle = replace(bundle, manifest=replace(bundle.manifest, may_be_unanswerable=True))
-    reply = session.ask(QUESTIONS[0].text, [Text("", BRIDGE)])
-    assert reply.best[0].text in BRIDGE
-    assert reply.answer == reply.best[0] or reply.answer.text == ""
-    assert sum(found.confidence for found in {reply.answer, *reply.best}) <= 1.00001
+def answer_of(null: float, *scores: float) -> Answer:
+    """To a question that may have none: spans of these scores, and "no answer"."""
+    spans = [Candidate("text"[n:], n, 4, score, 0.1, "w") for n, score in enumerate(scores)]
+    listed = sorted([*spans, Candidate("", 0, 0, null, 0.1, "w")], key=lambda one: -one.score)
+    return Answer("q", "", 0, 0, 0.1, 0.0, (0, 4), null, "w", n_best=tuple(listed))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found", "confidence"),
+    [
+        (answer_of(5, 1), answer_of(0, 1), "text", 0.4223),  # the least inclined window's "no answer" counts
+        (answer_of(2, 1), answer_of(3, 1, 0), "", 0.5344),
+        (answer_of(0, 1), answer_of(0, 3, 1), "text", 0.7573),
+    ],
+)
+def test_no_answer_is_for_all_texts(first: Answer, second: Answer, found: str, confidence: float) -> None:
+    answer, best = _best([Text("a", "text"), Text("b", "text.")], [first, second])
+    assert answer.text == found
+    assert answer.confidence == pytest.approx(confidence, abs=1e-4)
+    assert {one.name for one in best} == {"a", "b"}
+    assert (answer == best[0]) == bool(found)
 
 
 @pytest.mark.parametrize("phone", ["virtual"], indirect=True)
@@ -192,6 +212,38 @@ def test_a_phone_that_loses_what_it_had(phone: Phone, bundle: Bundle, session: A
     one = session.ask(QUESTIONS[0].text, [Text("", BRIDGE)])
     sh(phone, f"rm -rf {ROOT}")
     assert session.ask(QUESTIONS[0].text, [Text("", BRIDGE)]).answer == one.answer
+
+
+@pytest.mark.parametrize("phone", ["virtual"], indirect=True)
+def test_a_dialogue(
+    phone: Phone, bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with a question does not end it; Ctrl-D does."""
+    typed = iter(["Who?", "", "Who? " * 400, "When?"])
+
+    def reads(prompt: str) -> str:
+        assert prompt == "? "
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", reads)
+    monkeypatch.setattr("bundler.console.Console.is_dialogue", True)
+    assert main(["ask", "--bundle", str(bundle.path), "--context", BRIDGE, *at(phone)]) == 0
+    shown = capfd.readouterr()
+    assert "Ctrl-D ends" in shown.out
+    assert shown.out.count("ms in all") == 2
+    assert shown.err.count("error: ") == shown.err.count("hint: ") == 1
+
+
+@pytest.mark.slow
+def test_a_phone_that_is_too_slow(bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with virtual_phone(tmp_path / "phone", faults=["run-time:60000"]) as phone:
+        where = ("--bundle", str(bundle.path), *at(phone), "--timeout", "2")
+        refused(capfd, 5, "no end of answering within 2 s", "Who?", "--context", BRIDGE, *where)
+        assert folders(phone) == {"store"}
+        assert [line for line in left_behind(tmp_path) if "/ask-" in line] == []
 
 
 @pytest.mark.parametrize("phone", ["virtual"], indirect=True)
@@ -250,6 +302,7 @@ def test_the_sentence_of_an_answer(text: str, answer: str, sentence: str) -> Non
     assert text[begin:end] == sentence
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
     """A cable that is pulled while the phone computes, and then an output that is no number."""
     with virtual_phone(tmp_path / "phone", faults=["cut-run:0", "run-nan:1"]) as phone:

@@ -31,9 +31,11 @@ from bundler.errors import (
     BundlerError,
     FileUnreadable,
     OutputsInvalid,
+    PhoneTooSlow,
     QuestionsInvalid,
     QuestionTooLong,
     RunFailed,
+    TimeUp,
     UsageError,
 )
 from bundler.qa.features import LEAST_CONTEXT, OVERLAP, Windower, load_tokenizer
@@ -125,7 +127,7 @@ def text_of(path: Path) -> Text:
             raise QuestionsInvalid(path, f"is longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
     content = "".join(pieces)
     check_text(path, "the text", content)
-    return Text(str(path), content)
+    return Text(_name_of(path), content)
 
 
 def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
@@ -139,7 +141,7 @@ def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
         os.scandir(folder).close()
         files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
         for path in files:
-            name = path.relative_to(folder).as_posix()
+            name = _name_of(path.relative_to(folder))
             content = _text_of(path, 4 * left) if path.is_file() else None
             if content is None:
                 others.append(name)
@@ -152,6 +154,11 @@ def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
         what = f"holds no text, but {len(others)} other files" if others else "holds no text"
         raise QuestionsInvalid(folder, what, "Name a folder with texts as UTF-8.")
     return texts, others
+
+
+def _name_of(path: Path) -> str:
+    """As text that can be written anywhere."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 def _text_of(path: Path, most_bytes: int) -> str | None:
@@ -202,8 +209,10 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
         try:
             session.bring(limit, progress)
             yield session
-        except BaseException:
+        except BaseException as error:
             session.stop()
+            if isinstance(error, TimeUp):  # whose remedies are for runs that go on
+                raise PhoneTooSlow(member.target.serial, "answering", request.timeout_s) from error
             raise
         finally:
             session.leave()
@@ -248,7 +257,8 @@ class Session:
         """The best answers in the texts.
 
         Raises:
-            QuestionsInvalid, QuestionTooLong; PhoneError, RunFailed, OutputsInvalid, TimeUp
+            QuestionsInvalid, QuestionTooLong; PhoneError, RunFailed, OutputsInvalid; TimeUp, which `asking` turns into
+        PhoneTooSlow
         """
         began, pushed, limit = time.monotonic(), self.member.pushed_bytes, Limit(self._timeout_s)
         check_text("command line", "the question", question)
@@ -342,7 +352,7 @@ def _best(texts: Sequence[Text], answers: Sequence[Answer]) -> tuple[Found, tupl
     listed = [span.score for _, span in spans[:N_BEST]] + ([] if null is None else [null])
     top = max(listed)
     whole = sum(exp(score - top) for score in listed)
-    firsts = {text.name: (text, span) for text, span in reversed(spans)}  # of each text the first in `spans`
+    firsts = {text: (text, span) for text, span in reversed(spans)}  # of each text the first in `spans`
     told = sorted(firsts.values(), key=lambda pair: -pair[1].score)[:MOST_TOLD]
     best = tuple(_found(text, span, exp(span.score - top) / whole) for text, span in told)
     if null is not None and null > best[0].score:
