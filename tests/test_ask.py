@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from bundler import layout
 from bundler.bundle import Bundle, file_entries, read_bundle
 from bundler.cli import main
-from bundler.device.phone import Phone
+from bundler.device.phone import Completed, Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.errors import RunFailed
@@ -133,6 +133,28 @@ def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: 
     shown = capfd.readouterr()
     assert "4 passed over, empty or no UTF-8: caf\\xe9.bin, empty, latin, ..." in shown.err
     assert "more/c.txt" in shown.out
+
+
+@pytest.mark.parametrize("phone", ["virtual"], indirect=True)
+def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look at the phone a session, and one round trip a question."""
+    deploy(phone, bundle)
+    said: list[str] = []
+    run = Phone.run
+
+    def counted(self: Phone, argv: Sequence[str], **more: Any) -> Completed:
+        said.append(more["doing"])
+        return run(self, argv, **more)
+
+    monkeypatch.setattr(Phone, "run", counted)
+    with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
+        assert said == ["looking at the phone", "making checksums", "linking the bundle"]
+        for _ in range(2):
+            said.clear()
+            session.ask("Who?", [Text("", BRIDGE)])
+            assert said == ["running the chunk"]
+        said.clear()
+    assert said == ["removing the links"]
 
 
 @pytest.mark.parametrize("phone", ["virtual"], indirect=True)
