@@ -1,5 +1,6 @@
 """The only place that prints: tables, progress and errors for people, one JSON document for programs."""
 
+import os
 import re
 import sys
 import time
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bundler.errors import BundlerError
+from bundler.errors import BundlerError, QuestionsInvalid
 from bundler.types import Progress
 
 PIECE = 1 << 16  # characters
@@ -26,6 +27,32 @@ class Console:
     def say(self, text: str) -> None:
         """A line."""
         print(_visible(text), file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def marked(self, before: str, what: str, after: str) -> None:
+        """A line in which `what` stands out: bold on a terminal, in brackets elsewhere."""
+        stream = sys.stderr if self._as_json else sys.stdout
+        left, right = ("\x1b[1m", "\x1b[0m") if stream.isatty() and "NO_COLOR" not in os.environ else ("[", "]")
+        print(f"{_visible(before)}{left}{_visible(what)}{right}{_visible(after)}", file=stream, flush=True)
+
+    @property
+    def is_dialogue(self) -> bool:
+        """Whether a person types on standard input."""
+        return sys.stdin.isatty() and not self._as_json
+
+    def lines(self, prompt: str) -> Iterator[str]:
+        """What a person types, or the lines of standard input; blank ones are passed over.
+
+        Raises:
+            QuestionsInvalid: it is no text
+        """
+        try:
+            for line in iter(partial(input, prompt), None) if self.is_dialogue else sys.stdin:
+                if line.strip():
+                    yield line.strip()
+        except EOFError:
+            self.say("")
+        except UnicodeDecodeError as error:
+            raise QuestionsInvalid("standard input", "is not UTF-8", "Give questions as UTF-8, one a line.") from error
 
     def warn(self, text: str) -> None:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)

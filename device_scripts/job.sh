@@ -7,6 +7,9 @@
 #   job.sh status RUNTIME  what is going on, KEY=VALUE a line
 #   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
 #   job.sh forget RUNTIME NAME   deletes a finished chunk
+#   job.sh answer RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK NAME FILE SHA
+#                          stdin: a chunk's archive, of that SHA-256, for inputs/FILE. Computes it, forgets all that was
+#                          done before, and gives the outputs as `give` does; a lost cable does not end it
 #   job.sh stop RUNTIME    ends the job; the chunk that it was at is begun anew by the next start
 #   job.sh log RUNTIME     what snpe-net-run said: the first megabyte and the last, where it is more than four
 #
@@ -183,13 +186,38 @@ work() {
   if [ -e stop ]; then say_state stopped; else say_state finished; fi
 }
 
-case $command in
-start)
-  for setting in "$3" "$4" "$5" "$6" "$7"; do # they are read back as shell
+# take_settings ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK
+take_settings() {
+  for setting in "$@"; do # they are read back as shell
     case $setting in *[!A-Za-z0-9_:\;.,=+-]*) echo "no setting: $setting" >&2; exit 2 ;; esac
   done
+  settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$@")
+}
+
+# detach: the job as a process of its own, whose number is $!
+detach() {
+  if command -v setsid >/dev/null; then
+    setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
+  else
+    (trap '' HUP && exec sh "$0" work "$runtime") </dev/null >/dev/null 2>>log.txt &
+  fi
+}
+
+# give NAME: the last thing that this script does
+give() {
+  cd "$job/done" || exit 1
+  for archive in "$1.tgz" "$1.tar"; do
+    [ -e "$archive" ] || continue
+    echo "#bytes=$(($(wc -c <"$archive")))"
+    cat "$1.sums" && echo && exec cat "$archive"
+  done
+  exit 1
+}
+
+case $command in
+start)
+  take_settings "$3" "$4" "$5" "$6" "$7"
   break_stale_lock
-  settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$3" "$4" "$5" "$6" "$7")
   held=$(holder)
   if [ -n "$held" ] && { [ "${held##*:}" != "$runtime" ] || [ "$settings" != "$(cat "$job/settings")" ]; }; then
     echo "busy=${held##*:}"
@@ -205,11 +233,7 @@ start)
   rm -f stop wanted
   [ -n "$held" ] && exit 0
   say_state starting
-  if command -v setsid >/dev/null; then
-    setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
-  else
-    (trap '' HUP && exec sh "$0" work "$runtime") </dev/null >/dev/null 2>>log.txt &
-  fi
+  detach
   waits=0
   while grep -q starting state && [ "$waits" -lt 50 ]; do
     sleep 0.1
@@ -229,14 +253,21 @@ status)
   done
   exit 0
   ;;
-give)
-  cd "$job/done" || exit 1
-  for archive in "$3.tgz" "$3.tar"; do
-    [ -e "$archive" ] || continue
-    echo "#bytes=$(($(wc -c <"$archive")))"
-    cat "$3.sums" && echo && exec cat "$archive"
-  done
-  exit 1
+give) give "$3" ;;
+answer)
+  take_settings "$3" "$4" "$5" "$6" "$7"
+  break_stale_lock
+  held=$(holder)
+  [ -z "$held" ] || { echo "busy=${held##*:}"; exit 75; }
+  rm -rf "$job" && mkdir -p "$here/inputs" "$job/queue" "$job/done" && cd "$job" && echo "$settings" >settings || exit 1
+  cat >inputs.draft || exit 1
+  # shellcheck disable=SC2046  # the sum and the name
+  set -- "$8" "$9" "${10}" $(sha256sum <inputs.draft)
+  [ "$3" = "${4:-}" ] || { echo "it arrived damaged" >&2; exit 1; }
+  mv -f inputs.draft "$here/inputs/$2" && : >"queue/$1" || exit 1 # never through a link that lies there
+  detach
+  wait "$!"
+  give "$1"
   ;;
 forget) rm -f "$job/done/$3.tgz" "$job/done/$3.tar" "$job/done/$3.sums" ;;
 stop)

@@ -6,6 +6,7 @@
 #   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes. Says `came` before it checks it
 #   store.sh ROOT adopt SHA BYTES FILE     the same with a FILE in ROOT/store/incoming that came whole by other ways
 #   store.sh ROOT link BUNDLE         stdin: `MODE SHA NAME` a line; makes BUNDLE's folder of links to blobs
+#   store.sh ROOT unlink BUNDLE       removes BUNDLE's folder, and what sessions of `ask` left that ended a day ago
 #   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
 #   store.sh ROOT clean-all           removes everything; says the same
 #
@@ -107,6 +108,10 @@ link)
     [ "$mode" = 644 ] || chmod "$mode" "$store/$sha" || exit 1 # 644 is what they come with
     ln -sfn "$store/$sha" "$name" || exit 1
   done
+  ;;
+unlink)
+  rm -rf "${root:?}/${3:?}"
+  find "$root" -maxdepth 1 -type d -name 'ask-*' -mmin +1440 -exec rm -rf {} +
   ;;
 clean)
   [ -d "$store" ] || { echo "freed 0"; exit 0; }

@@ -151,11 +151,26 @@ def with_bundles(here: Shell, stack: ExitStack) -> dict[str, str]:
     return {"bench": f"bench --device {quick}", "--cool-down 30": "--cool-down 0"}
 
 
+def with_texts(here: Shell, stack: ExitStack) -> dict[str, str]:
+    """A bundle that is on a phone, and two texts."""
+    here.build("--limit", "1")
+    serial = stack.enter_context(phone(here.folder / "phone", QUICK))
+    here.environment["ANDROID_SERIAL"] = serial
+    server = ("--adb-port", here.environment["ANDROID_ADB_SERVER_PORT"])
+    assert main(["deploy", str(here.folder / "bundle"), "--device", serial, *server]) == 0
+    (here.folder / "own").mkdir()
+    for name in ("bridge", "tower"):
+        (here.folder / f"own/{name}.txt").write_text(f"The {name} was built in 1808.", encoding="utf-8")
+    (here.folder / "questions.txt").write_text("When was it built?\nWhat was built?\n", encoding="utf-8")
+    return {"texts": "own"}
+
+
 SCENES: dict[str, Callable[[Shell, ExitStack], dict[str, str]]] = {
     "Your own model, at the precision you want": with_models,
     "With a phone": with_an_sdk,
     "With your model and your questions": with_own_files,
     "Many questions, bad cables, several phones": with_two_phones,
+    "A question in between": with_texts,
     "How good the answers are": with_bundles,
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
 from bundler import layout
+from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.numbers import whole
 from bundler.device.phone import Completed, Phone
@@ -132,9 +133,8 @@ class PhoneJob:
             PhoneBusy: another job of this bundle goes on; PhoneLost, PhoneTooSlow, PhoneRefused
         """
         queue = "".join(f"{chunk.name}\n" for chunk in chunks).encode()
-        options = [settings.id, settings.perf_profile, settings.platform_options, settings.fallback]
         doing = "starting the run"
-        done = self._run("start", *options, str(settings.chunk), doing=doing, stdin=[queue])
+        done = self._run("start", *_words(settings), doing=doing, stdin=[queue])
         if done.exit_code == BUSY:
             raise PhoneBusy(self._phone.serial, done.stdout.decode(errors="replace").strip().removeprefix("busy="))
         if done.exit_code != 0:
@@ -152,12 +152,35 @@ class PhoneJob:
             OutputsInvalid: it is not there, announces more than `most_bytes`, or is not as announced;
             PhoneLost, PhoneTooSlow
         """
+        stall = self._phone.server.patience.stall_s
+        doing = "pulling the outputs"
+        return self._given(chunk, archive, most_bytes, "give", chunk.name, doing=doing, timeout_s=PULL_S, stall_s=stall)
+
+    def answer(self, settings: Settings, chunk: Chunk, inputs: Blob, archive: BinaryIO, most_bytes: int) -> Announced:
+        """Sends a chunk's archive of inputs, has it computed and gives the outputs, all by one command: for what takes
+        no longer than a command may.
+
+        Raises:
+            OutputsInvalid: as `give`, also where the run failed or the inputs came damaged: `status` and `log` tell
+            more; PhoneLost, PhoneTooSlow: it goes on, unless the inputs had not come
+        """
+        arguments = [*_words(settings), chunk.name, inputs.path.name, inputs.sha256]
+        doing, stdin = "running the chunk", inputs.pieces()
+        return self._given(chunk, archive, most_bytes, "answer", *arguments, doing=doing, stdin=stdin)
+
+    def _given(
+        self,
+        chunk: Chunk,
+        archive: BinaryIO,
+        most_bytes: int,
+        command: str,
+        *arguments: str,
+        doing: str,
+        **more: object,
+    ) -> Announced:
         where = f"phone {self._phone.serial}: chunk {chunk.name}"
         reader = _ChunkReader(where, archive, most_bytes)
-        stall = self._phone.server.patience.stall_s
-        done = self._run(
-            "give", chunk.name, doing="pulling the outputs", timeout_s=PULL_S, stall_s=stall, on_stdout=reader.take
-        )
+        done = self._run(command, *arguments, doing=doing, on_stdout=reader.take, **more)
         if done.exit_code != 0 or reader.announced is None:
             raise OutputsInvalid(f"{where}: its outputs are not there: {done.message}")
         return reader.announced
@@ -177,6 +200,12 @@ class PhoneJob:
     def _run(self, command: str, *arguments: str, doing: str, **more: object) -> Completed:
         argv = ["sh", self._script, command, self._runtime, *arguments]
         return self._phone.run(argv, doing=doing, check=False, **more)  # type: ignore[arg-type]
+
+
+def _words(settings: Settings) -> list[str]:
+    """The settings as job.sh takes them."""
+    options = [settings.id, settings.perf_profile, settings.platform_options, settings.fallback]
+    return [*options, str(settings.chunk)]
 
 
 class _ChunkReader:

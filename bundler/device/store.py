@@ -70,6 +70,14 @@ class Store:
         lines = "".join(f"{blob.mode} {blob.sha256} {name}\n" for name, blob in names.items())
         self._run("linking the bundle", "link", bundle_id, stdin=[lines.encode()], check=True)
 
+    def unlink(self, bundle_id: str) -> None:
+        """Removes the bundle's folder; the blobs stay.
+
+        Raises:
+            PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        self._run("removing the links", "unlink", bundle_id, check=True)
+
     def clean(self, *, everything: bool = False) -> int:
         """Removes the blobs that no bundle links to, or everything that this tool put on the phone; returns the bytes
         that became free.

@@ -35,7 +35,7 @@ from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, chec
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
-from bundler.qa.features import Windower, load_tokenizer
+from bundler.qa.features import OVERLAP, Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
 from bundler.qa.warnings import Notes
 from bundler.resources import templates
@@ -43,7 +43,6 @@ from bundler.runs.reference import keep_reference
 from bundler.soc import DEFAULT, Soc, known_socs
 from bundler.types import Feature, Progress, Questions, silent
 
-OVERLAP = 128
 CALIBRATION_WINDOWS = 32
 SPARE_ROWS = 128  # embeddings are padded to a number that suits the hardware
 

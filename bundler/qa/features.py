@@ -17,7 +17,7 @@ from bundler.qa.special_tokens import HINT, Frame, Tokens
 from bundler.qa.warnings import Notes
 from bundler.types import Feature, Question
 
-__all__ = ["HINT", "Windower", "load_tokenizer", "read_settings", "tokenizer_text"]
+__all__ = ["HINT", "LEAST_CONTEXT", "OVERLAP", "Windower", "load_tokenizer", "read_settings", "tokenizer_text"]
 
 BATCH = 512
 BERT_SETTINGS = {
@@ -26,6 +26,7 @@ BERT_SETTINGS = {
     "handle_chinese_chars": "tokenize_chinese_chars",
 }
 Batch = tuple[Question, ...]
+OVERLAP = 128  # tokens of context that two windows share, where nobody says otherwise
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
 MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
 SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # U+3000 is the last white space

@@ -95,7 +95,8 @@ class Member:
 @dataclass(frozen=True)
 class Shared:
     """What all phones of a run share. `depth`: chunks that a phone takes ahead (None: all); `restart`: whether a job
-    that failed before is to be tried again."""
+    that failed before is to be tried again; `base`: the bundle that has the files besides the inputs (None: the same
+    one)."""
 
     bundle: Bundle
     folder: Path
@@ -105,6 +106,7 @@ class Shared:
     spool: Path
     depth: int | None = None
     restart: bool = True
+    base: Bundle | None = None
 
 
 class Worker:
@@ -231,7 +233,7 @@ class Worker:
         """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
         names = dict(self._archiver.archive(chunk) for chunk in chunks)
         if base:
-            names |= base_files(self._shared.bundle, self.member.facts)
+            names |= base_files(self._shared.base or self._shared.bundle, self.member.facts)
         store = Store(phone, self._shared.progress, careful=self._careful)
         try:
             store.push(list(names.values()), self.member.facts.free_bytes)

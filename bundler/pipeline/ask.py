@@ -1,0 +1,375 @@
+"""Questions about texts to a bundle whose model is on the phone already: nothing is built, the bundle stays as it is.
+
+A session looks at the phone once, and links the bundle's files into a folder of its own there, which it removes at its
+end. Each question is one command on the phone, which takes the inputs and gives the outputs.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from math import exp
+from pathlib import Path
+
+from bundler import layout
+from bundler.bundle import Bundle, read_bundle, read_windows
+from bundler.bundle.inputs import kept_questions, write_windows
+from bundler.device.chunks import Archiver, Chunk, chunks_of
+from bundler.device.job import PhoneJob, Settings
+from bundler.device.limits import Limit
+from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
+from bundler.device.phone import AdbServer, Phone
+from bundler.device.store import Store
+from bundler.device.targets import choose_targets
+from bundler.device.timings import chunk_times, keep_times, kept_times
+from bundler.errors import (
+    BundlerError,
+    FileUnreadable,
+    OutputsInvalid,
+    PhoneTooSlow,
+    QuestionsInvalid,
+    QuestionTooLong,
+    RunFailed,
+    TimeUp,
+    UsageError,
+)
+from bundler.qa.features import LEAST_CONTEXT, OVERLAP, Windower, load_tokenizer
+from bundler.qa.questions import check_text
+from bundler.qa.questions.text import pieces_of
+from bundler.qa.spans import N_BEST, Decoding
+from bundler.qa.special_tokens import Frame
+from bundler.qa.words import tells_words
+from bundler.runs.answers import answered
+from bundler.scheduler.queue import Board
+from bundler.scheduler.worker import TRANSIENT, Member, Shared, Worker, base_files
+from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
+
+CHUNK = 500  # windows
+AT_ONCE = 32  # windows, at most, whose outputs one command waits for; of more, progress is told
+LARGEST_TEXTS = 4_000_000  # characters together: tokens take 200 times that in memory
+MOST_TOLD = 5  # texts, each with its best answer
+LEAVE_S = 10.0
+BESIDE = 300  # characters of a sentence on either side of the answer, at most
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+TRY_BUILD = (
+    "Give less of it, or build a bundle with it: `mbqa-bundle build --context-file TEXT --questions-file QUESTIONS`."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskRequest:
+    """Whom to ask: the only phone where `devices` names none. `timeout_s` is for each question, and for the look at the
+    phone."""
+
+    runtime: Runtime = "cpu"
+    devices: Sequence[str] = ()
+    perf_profile: str = "burst"
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text to look for answers in; `name` is its file, or empty."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer: `text` is the named text's characters [start, end), in a sentence that begins at `sentence_start`.
+
+    "No answer" is an empty text without a name. `confidence` is a share of the softmax over the best spans of all
+    texts, as in answers.json.
+    """
+
+    name: str
+    text: str
+    start: int
+    end: int
+    sentence: str
+    sentence_start: int
+    confidence: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer, and the best of each text, best first. Milliseconds: `network_ms` from the start of snpe-net-run to
+    its last output (None where the phone does not tell), `phone_ms` to its end, `total_ms` as the user waited."""
+
+    question: str
+    answer: Found
+    best: tuple[Found, ...]
+    windows: int
+    network_ms: float | None
+    phone_ms: float
+    total_ms: float
+    pushed_bytes: int
+
+
+def text_of(path: Path) -> Text:
+    """The text in a file.
+
+    Raises:
+        FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or too large
+    """
+    pieces, size = [], 0
+    for piece in pieces_of(path):
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_TEXTS:
+            raise QuestionsInvalid(path, f"is longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
+    content = "".join(pieces)
+    check_text(path, "the text", content)
+    return Text(_name_of(path), content)
+
+
+def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
+    """The texts in a folder and below it by their names, and the names of the files that are no text.
+
+    Raises:
+        FileUnreadable: the folder cannot be read; QuestionsInvalid: it holds no text
+    """
+    texts, others, left = [], [], LARGEST_TEXTS
+    try:
+        os.scandir(folder).close()
+        files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
+        for path in files:
+            name = _name_of(path.relative_to(folder))
+            content = _text_of(path, 4 * left) if path.is_file() else None
+            if content is None:
+                others.append(name)
+                continue
+            texts.append(Text(name, content))
+            left = max(0, left - len(content))
+    except OSError as error:
+        raise FileUnreadable(Path(error.filename or folder), error.strerror or str(error)) from error
+    if not texts:
+        what = f"holds no text, but {len(others)} other files" if others else "holds no text"
+        raise QuestionsInvalid(folder, what, "Name a folder with texts as UTF-8.")
+    return texts, others
+
+
+def _name_of(path: Path) -> str:
+    """As text that can be written anywhere."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+
+
+def _text_of(path: Path, most_bytes: int) -> str | None:
+    """The file's text; None where it is empty, or no UTF-8.
+
+    Raises:
+        OSError; QuestionsInvalid: it is a text that is too large
+    """
+    with path.open("rb") as file:
+        raw = file.read(most_bytes + 1)
+    if b"\0" in raw:
+        return None
+    if len(raw) > most_bytes:
+        raise QuestionsInvalid(path, f"with it the texts are longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
+    try:
+        text = raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return None
+    return text if text.strip() else None
+
+
+def check_texts(texts: Sequence[Text]) -> None:
+    """Raises: QuestionsInvalid where there are more of them than fit"""
+    size = sum(len(text.content) for text in texts)
+    if size > LARGEST_TEXTS:
+        what = f"{size:,} characters of text, and ask takes {LARGEST_TEXTS:,}"
+        raise QuestionsInvalid(texts[0].name if len(texts) == 1 else f"{len(texts)} texts", what, TRY_BUILD)
+
+
+@contextmanager
+def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progress = silent) -> Iterator["Session"]:
+    """A session of questions; what the phone lacks of the bundle is pushed when it begins.
+
+    Raises:
+        InputError: the bundle is refused; PhoneError: the phone is; UsageError: several phones
+    """
+    limit = Limit(request.timeout_s)
+    progress("checking the bundle", 0, None)
+    bundle = read_bundle(path)
+    progress("looking at the phone", 0, None)
+    targets = choose_targets(request.devices, server)
+    if len(targets) != 1:
+        raise UsageError("ask asks one phone", "Give --device once.")
+    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=CHUNK)
+    member = Member.of(targets[0], bundle, settings, limit)
+    with tempfile.TemporaryDirectory(prefix="mbqa-ask-") as folder:
+        session = Session(bundle, member, request.timeout_s, Path(folder))
+        try:
+            session.bring(limit, progress)
+            yield session
+        except BaseException as error:
+            session.stop()
+            if isinstance(error, TimeUp):  # whose remedies are for runs that go on
+                raise PhoneTooSlow(member.target.serial, "answering", request.timeout_s) from error
+            raise
+        finally:
+            session.leave()
+
+
+class Session:
+    """One phone and one bundle; `brought_bytes` is what the phone lacked of it."""
+
+    def __init__(self, bundle: Bundle, member: Member, timeout_s: float, folder: Path) -> None:
+        self.bundle, self.member, self.brought_bytes = bundle, member, 0
+        self._timeout_s, self._folder = timeout_s, folder
+        self._id = f"ask-{secrets.token_hex(8)}"
+        path = bundle.path / layout.HOST / layout.TOKENIZER
+        self._tokenizer, self._decoding = load_tokenizer(path), Decoding(whole_words=tells_words(path))
+        length = bundle.manifest.inputs[0].shape[1]
+        self._windower = Windower(self._tokenizer, length, OVERLAP)
+        self._room = length - len(Frame.of(self._tokenizer)) - LEAST_CONTEXT
+
+    def bring(self, limit: Limit, progress: Progress) -> None:
+        """Sees to it that the phone has the bundle's own files, and links them for this session.
+
+        Raises:
+            PhoneError
+        """
+        files = base_files(self.bundle, self.member.facts)
+        store = Store(self._phone(limit), progress)
+        store.push(list(files.values()), self.member.facts.free_bytes)
+        self.brought_bytes = store.pushed_bytes
+        store.link(self._id, files)
+
+    def stop(self) -> None:
+        """Ends what may still run on the phone, if it answers."""
+        with suppress(BundlerError):
+            self._job(Limit(LEAVE_S)).stop()
+
+    def leave(self) -> None:
+        """Removes the session's folder on the phone, if it answers."""
+        with suppress(BundlerError):
+            Store(self._phone(Limit(LEAVE_S)), silent).unlink(self._id)
+
+    def ask(self, question: str, texts: Sequence[Text], progress: Progress = silent) -> Reply:
+        """The best answers in the texts.
+
+        Raises:
+            QuestionsInvalid, QuestionTooLong; PhoneError, RunFailed, OutputsInvalid; TimeUp, which `asking` turns into
+        PhoneTooSlow
+        """
+        began, pushed, limit = time.monotonic(), self.member.pushed_bytes, Limit(self._timeout_s)
+        check_text("command line", "the question", question)
+        tokens = len(self._tokenizer.encode(question, add_special_tokens=False).ids)
+        if tokens > self._room:
+            raise QuestionTooLong(f"{question[:40]}...", tokens, max(0, self._room))
+        progress("cutting the texts into windows", 0, None)
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name)
+            asked = self._written(question, texts, folder)
+            self._run(asked, folder, limit, progress)
+            answers = [answer for _, answer in answered(asked, folder, CHUNK, self._decoding)]
+            times = kept_times(folder)
+        last = [chunk.results_s[-1] for chunk in times if chunk.from_begin and chunk.results_s]
+        answer, best = _best(texts, answers)
+        return Reply(
+            question=question,
+            answer=answer,
+            best=best,
+            windows=len(asked.manifest.windows),
+            network_ms=_ms(sum(last)) if len(last) == len(times) else None,
+            phone_ms=_ms(sum(chunk.seconds for chunk in times)),
+            total_ms=_ms(time.monotonic() - began),
+            pushed_bytes=self.member.pushed_bytes - pushed,
+        )
+
+    def _phone(self, limit: Limit) -> Phone:
+        return Phone(self.member.target.server, self.member.target.serial, limit)
+
+    def _job(self, limit: Limit) -> PhoneJob:
+        return PhoneJob(self._phone(limit), self._id, self.member.settings.runtime)
+
+    def _written(self, question: str, texts: Sequence[Text], folder: Path) -> Bundle:
+        """The question's windows as a bundle in the folder, without the files that it has from the one asked."""
+        device, host = folder / layout.DEVICE, folder / layout.HOST
+        device.mkdir()
+        host.mkdir()
+        manifest = self.bundle.manifest
+        inputs, outputs = ([spec.name for spec in side] for side in (manifest.inputs, manifest.outputs))
+        questions = [Question(text.name or str(n), question, text.content) for n, text in enumerate(texts, 1)]
+        write_windows(self._windower.windows(kept_questions(questions, host)), inputs, folder)
+        windows = read_windows(host, inputs, outputs)
+        lines = [" ".join(f"{name}:={path}" for name, path in window.inputs.items()) for window in windows]
+        listed = "".join(f"{line}\n" for line in ["%" + " ".join(outputs), *lines])
+        (device / layout.INPUT_LIST).write_text(listed, encoding="utf-8", newline="\n")
+        return replace(self.bundle, path=folder, manifest=replace(manifest, windows=windows), id=self._id)
+
+    def _run(self, asked: Bundle, folder: Path, limit: Limit, progress: Progress) -> None:
+        """Computes all windows; their outputs and times come into the folder. What one command cannot do, a worker
+        does, which comes back after a lost connection and says why a run failed."""
+        self.member.settings = replace(self.member.settings, id=secrets.token_hex(8))
+        windows, spool = asked.manifest.windows, folder / "spool"
+        spool.mkdir()
+        if len(windows) <= AT_ONCE:
+            progress(f"running on the {self.member.settings.runtime.upper()}", 0, None)
+            with suppress(*TRANSIENT, OutputsInvalid, Unsound):
+                self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
+                return
+        board = Board(chunks_of(len(windows), CHUNK), (), windows)
+        shared = Shared(asked, folder, board, limit, progress, spool, restart=False, base=self.bundle)
+        try:
+            Worker(self.member, shared).work()
+        except RunFailed as error:
+            handle, kept = tempfile.mkstemp(prefix="mbqa-ask-", suffix=".log")
+            os.close(handle)
+            shutil.copyfile(error.data["log"], kept)
+            raise RunFailed(**{**error.data, "log": Path(kept)}) from error
+
+    def _run_at_once(self, asked: Bundle, chunk: Chunk, folder: Path, limit: Limit) -> None:
+        """Raises: PhoneError, OutputsInvalid, Unsound, TimeUp"""
+        member, specs = self.member, asked.manifest.outputs
+        _, blob = Archiver(asked, folder / "spool", compressed=bool(member.facts.gzip)).archive(chunk)
+        with tempfile.TemporaryFile(dir=folder) as archive:
+            announced = self._job(limit).answer(member.settings, chunk, blob, archive, most_bytes(chunk, specs))
+            member.pushed_bytes += blob.size
+            archive.seek(0)
+            logits = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
+        keep_times(chunk_times(announced, chunk, member.target.name), folder, chunk)
+        keep(logits, folder, chunk)
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
+
+
+def _best(texts: Sequence[Text], answers: Sequence[Answer]) -> tuple[Found, tuple[Found, ...]]:
+    """The answer over all texts, as if their windows were one text's, and each text's best span, best first."""
+    pairs = [(text, span) for text, answer in zip(texts, answers, strict=True) for span in answer.n_best]
+    spans = sorted((pair for pair in pairs if not pair[1].is_null), key=lambda pair: -pair[1].score)
+    null = min(answer.null_score for answer in answers) if len(spans) < len(pairs) else None
+    listed = [span.score for _, span in spans[:N_BEST]] + ([] if null is None else [null])
+    top = max(listed)
+    whole = sum(exp(score - top) for score in listed)
+    firsts = {text: (text, span) for text, span in reversed(spans)}  # of each text the first in `spans`
+    told = sorted(firsts.values(), key=lambda pair: -pair[1].score)[:MOST_TOLD]
+    best = tuple(_found(text, span, exp(span.score - top) / whole) for text, span in told)
+    if null is not None and null > best[0].score:
+        return Found("", "", 0, 0, "", 0, round(exp(null - top) / whole, 6), null), best
+    return best[0], best
+
+
+def _found(text: Text, span: Candidate, confidence: float) -> Found:
+    begin, end = sentence_around(text.content, span.start, span.end)
+    sentence = text.content[begin:end]
+    return Found(text.name, span.text, span.start, span.end, sentence, begin, round(confidence, 6), span.score)
+
+
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The characters [begin, stop) of the sentence, or the sentences, in which text[start:end] stands."""
+    first = max(0, start - BESIDE)
+    begin = max((first + found.end() for found in SENTENCE_END.finditer(text[first:start])), default=first)
+    before = max(0, end - 1)  # the answer may end with its sentence
+    found = next((found for found in SENTENCE_END.finditer(text[before : end + BESIDE]) if found.start() > 0), None)
+    return begin, min(len(text), end + BESIDE) if found is None else before + found.start()
