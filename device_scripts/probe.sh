@@ -21,6 +21,8 @@ main() {
   fi
   exec 2>/dev/null # what mkdir says is the last that anybody wants to hear
   free_space
+  sum=$(echo mbqa | sha256sum) # without a file, which a full disk would not take
+  try sha256sum test "${sum%% *}" = 1a126e54223e3f77c6ed8363b2c22a04107ade6837dff442e888839f1dfc6ff0
   try_tools
   try setsid setsid true
   echo "selinux=$(limited getenforce)"
@@ -61,8 +63,6 @@ try_tools() {
   try tar_gzip grep -q -x mbqa out/a
   gzip -c <a | gzip -dc >b
   try gzip grep -q -x mbqa b
-  sha256sum a >sum
-  try sha256sum grep -q '^1a126e54223e3f77c6ed8363b2c22a04107ade6837dff442e888839f1dfc6ff0  a' sum
 }
 
 battery() {

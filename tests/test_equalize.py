@@ -369,9 +369,9 @@ def test_manifests_from_before_are_read() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
+@pytest.mark.parametrize(("precision", "lost_db"), [("w8a8", 1), ("w8a16", 3)])
 def test_the_demo_model_with_outliers_on_the_simulator(
-    precision: str, here: Path, capfd: pytest.CaptureFixture[str]
+    precision: str, lost_db: float, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = fit_for_htp(onnx.load(DEMO_MODEL), 384)
     for place in PLACES:
@@ -384,8 +384,8 @@ def test_the_demo_model_with_outliers_on_the_simulator(
         capfd.readouterr()
         assert main(["build", *how, *asked, "--check", "--json"]) == 0
         found[name] = json.loads(capfd.readouterr().out)["model"]["check"]
-    assert found["spread.onnx"]["equal_answers"] == 12
-    assert found["spread.onnx"]["sqnr_db"] > found[str(DEMO_MODEL)]["sqnr_db"] - 1
+    assert found["spread.onnx"]["equal_answers"] == found["spread.onnx"]["windows"] == 6
+    assert found["spread.onnx"]["sqnr_db"] > found[str(DEMO_MODEL)]["sqnr_db"] - lost_db
 
 
 def test_rounding_is_measured_as_it_is(fit: FitGraph) -> None:

@@ -1,6 +1,7 @@
 """Fixed-point graphs: encodings, what shares one, how calibration finds ranges, which operators get 16 bits."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -141,6 +142,15 @@ def test_padding_sets_no_range(hidden: int) -> None:
     assert ranges[0].keys() == ranges[1].keys()
     for name, (low, high) in ranges[0].items():
         assert ranges[1][name] == pytest.approx((low, high), rel=1e-3, abs=1e-3), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_weighs_nothing_where_no_calibration_window_has_any(method: Any, fit: FitGraph) -> None:
+    """The masked scores' range reaches down to where shares vanish."""
+    whole = [styles.feed(styles.LENGTH, seed=seed) for seed in range(3)]
+    assert all(feed["attention_mask"].all() for feed in whole)
+    measure = Measure(fit, calibrate(fit, whole, method), FEEDS)
+    assert measure.noise(Scheme(16, 16)) < 1e-3
 
 
 def test_a_tensor_that_is_not_finite_is_refused(fit: FitGraph) -> None:

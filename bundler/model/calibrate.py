@@ -51,7 +51,8 @@ def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
 def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") -> Calibration:
     """Runs the windows (int32 (1, length) each) through the float32 model; a second time where histograms are needed.
 
-    The range of masked attention scores ends FLOOR below the least best score: what is less weighs nothing.
+    The range of masked attention scores ends FLOOR below the least best score: what is less weighs nothing. It reaches
+    down there also where no window has padding, as others will have some.
 
     Raises:
         ModelInvalid: a tensor is not finite.
@@ -62,13 +63,14 @@ def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") 
     layers = len(fit.masked_scores)
     for layer, name in enumerate(fit.masked_scores):
         least = min(least for _, least in best[layer::layers])
-        full[name] = (max(full[name][0], least - FLOOR), full[name][1])
+        full[name] = (least - FLOOR, full[name][1])
     ranges = full
     if method != "min-max":
         cut = _percentile if method == "percentile" else _entropy
         ranges = {
             name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds, [], []), full).items()
         }
+        ranges |= {name: (full[name][0], ranges[name][1]) for name in fit.masked_scores}
     return Calibration(full, ranges, mask_size(spans))
 
 
