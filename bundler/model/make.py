@@ -20,6 +20,7 @@ from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import Encoding, Scheme, quantize, reals
+from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, first_line, load_onnx
@@ -174,6 +175,8 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     if recipe.per_channel is None and job.soc.has_htp:  # other runtimes may lack such weights
         progress("comparing scales of the model's weights", 0, None)
         scheme = replace(scheme, per_channel=splitting_pays(scaled.fit, calibration, scheme, job.feeds))
+    if scheme.activation_bits == 8 and job.soc.has_htp:
+        scheme = replace(scheme, wide=loud_operators(scaled.fit, calibration, scheme, job.feeds, progress))
     if recipe.mixed:
         scheme = replace(scheme, wide=choose_wide(scaled.fit, calibration, scheme, job.feeds, progress))
     quantized = quantize(scaled.fit, calibration, scheme)
