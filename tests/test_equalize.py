@@ -384,7 +384,7 @@ def test_the_demo_model_with_outliers_on_the_simulator(
         capfd.readouterr()
         assert main(["build", *how, *asked, "--check", "--json"]) == 0
         found[name] = json.loads(capfd.readouterr().out)["model"]["check"]
-    assert found["spread.onnx"]["equal_answers"] == 12
+    assert found["spread.onnx"]["equal_answers"] == found["spread.onnx"]["windows"] == 6  # of 12, half calibrate
     assert found["spread.onnx"]["sqnr_db"] > found[str(DEMO_MODEL)]["sqnr_db"] - 1
 
 
