@@ -60,8 +60,12 @@ def build(
     calibration_method: Annotated[Method, typer.Option(help="How ranges follow from values.")] = "min-max",
     seed: Annotated[int, typer.Option(help="Draws the sample of windows.")] = 0,
     per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="A scale per output channel for weights that gain much by it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--per-channel/--no-per-channel",
+            help="A scale per output channel for weights that gain much by it. Default: where the answers do, too.",
+        ),
+    ] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding is measured to cost most.")
     ] = False,

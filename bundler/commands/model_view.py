@@ -25,6 +25,7 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
         kept = (
             f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
         )
+        kept += ", weights with a scale per channel" if record.calibration.per_channel else ""
         yield (
             f"calibrated on {_windows(record.calibration.windows)} of {record.calibration.questions}"
             f" ({record.calibration.method}, seed {record.calibration.seed}){kept}"

@@ -20,9 +20,11 @@ from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import Encoding, Scheme, quantize, reals
+from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, first_line, load_onnx
+from bundler.model.split import splitting_pays
 from bundler.model.vendor import VendorJob, convert_with_sdk
 from bundler.platforms import this_platform
 from bundler.soc import Soc, judge_for
@@ -41,12 +43,13 @@ TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to 
 class Recipe:
     """How a model becomes a DLC; method, per_channel and mixed count for quantized precisions, equalize for fp16 too.
 
+    per_channel: weights that gain by it get a scale for each channel; None measures whether that pays (split.py).
     converter: None takes the SDK's where the SDK has one, else the one of the onnxruntime-qnn wheel.
     """
 
     precision: Precision = "fp16"
     method: Method = "min-max"
-    per_channel: bool = False
+    per_channel: bool | None = None
     mixed: bool = False
     prepare: bool = False
     converter: Converter | None = None
@@ -59,7 +62,7 @@ class Recipe:
     @property
     def scheme(self) -> Scheme | None:
         """The bits of a quantized precision."""
-        return Scheme(*BITS[self.precision], per_channel=self.per_channel) if self.quantized else None
+        return Scheme(*BITS[self.precision], per_channel=bool(self.per_channel)) if self.quantized else None
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ class Job:
 class Made:
     """What was made. `graph`: the float32 model that the DLC stands for; `wide`: how many operators have 16 bits
     instead of 8; `mask_size`: what the attention mask takes from the score of padding; `exponents`: the scales of
-    its classes of channels in the DLC (rescale.py), none where they are its own; sizes are in bytes; `remark`: what
-    the user should know of it, or empty."""
+    its classes of channels in the DLC (rescale.py), none where they are its own; `per_channel`: whether weights may
+    have a scale for each channel; sizes are in bytes; `remark`: what the user should know of it, or empty."""
 
     graph: FitGraph
     converter: str
@@ -91,6 +94,7 @@ class Made:
     mask_size: float | None
     wide: int
     exponents: tuple[int, ...]
+    per_channel: bool = False
     remark: str = ""
 
 
@@ -137,12 +141,14 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
 @dataclass(frozen=True)
 class Rounded:
     """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: its operators at 16 bits;
-    `outputs`: how its logits are read where they are fixed point."""
+    `outputs`: how its logits are read where they are fixed point; `per_channel`: whether weights may have a scale for
+    each channel."""
 
     scaled: Equalized
     model: onnx.ModelProto
     wide: int = 0
     outputs: Mapping[str, Encoding] = field(default_factory=dict)
+    per_channel: bool = False
 
     def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
         """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
@@ -166,10 +172,15 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
         return Rounded(scaled, in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model)
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(scaled.fit, job.feeds, recipe.method)
+    if recipe.per_channel is None and job.soc.has_htp:  # other runtimes may lack such weights
+        progress("comparing scales of the model's weights", 0, None)
+        scheme = replace(scheme, per_channel=splitting_pays(scaled.fit, calibration, scheme, job.feeds))
+    if scheme.activation_bits == 8 and job.soc.has_htp:
+        scheme = replace(scheme, wide=loud_operators(scaled.fit, calibration, scheme, job.feeds, progress))
     if recipe.mixed:
         scheme = replace(scheme, wide=choose_wide(scaled.fit, calibration, scheme, job.feeds, progress))
     quantized = quantize(scaled.fit, calibration, scheme)
-    return Rounded(scaled, quantized.model, len(scheme.wide), quantized.outputs)
+    return Rounded(scaled, quantized.model, len(scheme.wide), quantized.outputs, scheme.per_channel)
 
 
 def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Progress) -> Made:
@@ -184,13 +195,24 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
         progress(f"preparing the DLC for {job.soc.name}", 0, None)
         prepare_context(dlc, job.soc)
     tool = f"onnxruntime-qnn {importlib.metadata.version('onnxruntime-qnn')}"
-    return _made(job, fit, rounded.scaled, tool, dlc, rounded.wide)
+    return _made(job, fit, rounded, tool, dlc)
 
 
-def _made(job: Job, fit: FitGraph, scaled: Equalized, tool: str, dlc: Path, wide: int) -> Made:
+def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Made:
+    scaled = rounded.scaled
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
     size = dlc.stat().st_size
-    return Made(fit, tool, weight_bytes(fit.model), size, _mask_size(fit), wide, scaled.exponents, remark)
+    return Made(
+        fit,
+        tool,
+        weight_bytes(fit.model),
+        size,
+        _mask_size(fit),
+        rounded.wide,
+        scaled.exponents,
+        rounded.per_channel,
+        remark,
+    )
 
 
 def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:
@@ -276,12 +298,13 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
         precision=job.recipe.precision,
         calibration_list=job.calibration_list,
         calibration=job.recipe.method,
-        per_channel=job.recipe.per_channel,
+        per_channel=bool(job.recipe.per_channel),
         soc=job.soc,
         prepare=job.recipe.prepare,
     )
     convert_with_sdk(job.sdk, wish, dlc, job.log)
-    return _made(job, fit, scaled, job.sdk.name, dlc, 0)
+    rounded = Rounded(scaled, scaled.fit.model, per_channel=wish.per_channel)
+    return _made(job, fit, rounded, job.sdk.name, dlc)
 
 
 def _mask_size(fit: FitGraph) -> float | None:

@@ -24,7 +24,7 @@ def choose_wide(
     """The operators (by their first output) to keep at 16 bits, at most SHARE of all.
 
     A block is a stretch of neighbours, since every border between 8 and 16 bits rounds too. Its cost is the error of
-    the logits when it alone has `scheme`'s bits and all else has 16.
+    the logits when it alone has `scheme`'s bits and all else has 16. What `scheme` gives 16 bits keeps them.
     """
     candidates = [each.output[0] for each in _candidates(fit.model, scheme)]
     blocks = [frozenset(part.tolist()) for part in np.array_split(np.array(candidates, object), BLOCKS) if len(part)]
@@ -35,15 +35,14 @@ def choose_wide(
         progress("measuring operators at fewer bits", number, len(blocks))
         costs.append(measure.noise(replace(scheme, wide=everything - block)) / len(block))
     order = [blocks[index] for index in np.argsort(costs)[::-1]]
-    choices = [_first(order, int(SHARE * part * len(everything))) for part in PARTS]
+    choices = [_first(order, int(SHARE * part * len(everything)), scheme.wide) for part in PARTS]
     return min(choices, key=lambda wide: measure.noise(replace(scheme, wide=wide)))
 
 
-def _first(blocks: Sequence[frozenset[str]], room: int) -> frozenset[str]:
-    """The first blocks that fit into `room` operators."""
-    wide: frozenset[str] = frozenset()
+def _first(blocks: Sequence[frozenset[str]], room: int, wide: frozenset[str]) -> frozenset[str]:
+    """The operators `wide`, and the first blocks that fit into `room` operators with them."""
     for block in blocks:
-        if len(wide) + len(block) <= room:
+        if len(wide | block) <= room:
             wide |= block
     return wide
 

@@ -252,7 +252,7 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
 
 def _calibration_record(request: BuildRequest, recipe: Recipe, made: Made, windows: int) -> CalibrationRecord:
     asked = request.calibration
-    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, recipe.per_channel, made.wide)
+    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, made.per_channel, made.wide)
 
 
 def _equalization_record(made: Made) -> EqualizationRecord | None:

@@ -1,0 +1,83 @@
+"""Which operators of a model with LayerNorm get 16 bits where all others have 8.
+
+A few channels of BERT's residual sums are a hundred times as large as the others, and LayerNorm's result depends on all
+of them. The sums, what is added and what LayerNorm makes of them need more than 8 bits (Bondarenko 2021).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import onnx
+
+from bundler.model.calibrate import Calibration
+from bundler.model.graph import Feed, FitGraph
+from bundler.model.mixed import Measure
+from bundler.model.onnx_graph import Net
+from bundler.model.quantize import MOVES, Scheme
+from bundler.types import Progress
+
+RANKED = 2  # windows are enough to tell loud parts from others
+RELEVANT = 0.02  # the share of the noise of all parts that one has to make
+WINDOWS = 4  # tell whether it is worth it
+GAIN = 0.5  # the share of the logits' error that is left, at most
+
+
+def loud_operators(
+    fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
+) -> frozenset[str]:
+    """The operators (by their first output) whose rounding to 8 bits makes most of the noise; none where 16 bits for
+    them are not measured to bring the logits much nearer."""
+    parts = parts_of(Net(fit.model))
+    if not parts:
+        return frozenset()
+    everything = frozenset(each.output[0] for each in Net(fit.model).ordered() if each.op_type not in MOVES)
+    measure = Measure(fit, calibration, feeds[:RANKED])
+    base = measure.noise(replace(scheme, wide=everything))
+    costs = []
+    for number, part in enumerate(parts):
+        progress("measuring LayerNorm's operators at 8 bits", number, len(parts))
+        costs.append(max(measure.noise(replace(scheme, wide=everything - part)) - base, 0.0))
+    loud = frozenset(
+        name for part, cost in zip(parts, costs, strict=True) if cost > RELEVANT * sum(costs) for name in part
+    )
+    measure = Measure(fit, calibration, feeds[:WINDOWS])
+    before, after = (measure.noise(replace(scheme, wide=wide)) for wide in (frozenset[str](), loud))
+    return loud if after < GAIN * before else frozenset()
+
+
+def parts_of(net: Net) -> list[frozenset[str]]:
+    """Operators that get 16 bits together: each LayerNorm's with what its sum is made of."""
+    return [frozenset(_summed(net, each)) for each in net.ordered() if each.op_type == "LayerNormalization"]
+
+
+def _summed(net: Net, norm: onnx.NodeProto) -> Iterator[str]:
+    """LayerNorm, the sum, and what is added, from the activation on that its product reads."""
+    yield norm.output[0]
+    total = _source(net, norm.input[0])
+    if total is None or total.op_type != "Add":
+        return
+    yield total.output[0]
+    for name in total.input:
+        yield from _product(net, _source(net, name))
+
+
+def _product(net: Net, each: onnx.NodeProto | None) -> Iterator[str]:
+    """A product with weights, its bias, and the function that it reads; nothing of anything else."""
+    made = []
+    if each is not None and each.op_type == "Add" and any(name in net.constants for name in each.input):
+        made.append(each.output[0])
+        each = next((found for name in each.input if (found := _source(net, name)) is not None), None)
+    if each is None or each.op_type not in ("Gemm", "MatMul") or each.input[1] not in net.constants:
+        return
+    yield from (*made, each.output[0])
+    read = _source(net, each.input[0])
+    if read is not None and read.op_type == "Gelu":
+        yield read.output[0]
+
+
+def _source(net: Net, name: str) -> onnx.NodeProto | None:
+    """What made the tensor, before it was moved."""
+    each = net.maker(name)
+    while each is not None and each.op_type in MOVES:
+        each = net.maker(each.input[0])
+    return each

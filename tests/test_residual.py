@@ -1,0 +1,68 @@
+"""LayerNorm's operators at 16 bits among others of 8: which are taken, and that they help."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+
+from bundler.model.calibrate import Calibration, calibrate
+from bundler.model.convert import onnx_to_dlc
+from bundler.model.graph import FitGraph, fit_for_htp
+from bundler.model.mixed import Measure, choose_wide
+from bundler.model.onnx_graph import Net
+from bundler.model.quantize import Scheme, quantize
+from bundler.model.residual import GAIN, loud_operators, parts_of
+from bundler.soc import DEFAULT, known_socs
+from tests import styles
+from tests.conftest import quiet
+from tests.test_split import FEEDS, LOUD, OTHERS, layered
+
+W8A8 = Scheme(8, 8, per_channel=True)
+
+
+def test_a_part_reaches_from_the_function_to_layernorm() -> None:
+    net = Net(layered(1.0).model)
+    parts = parts_of(net)
+    kinds = [sorted(made.op_type for name in part if (made := net.maker(name)) is not None) for part in parts]
+    assert all("LayerNormalization" in kind and "Add" in kind for kind in kinds)
+    assert sum("Gelu" in kind for kind in kinds) == 2  # layers
+    assert not set.intersection(*map(set, parts))
+
+
+def test_a_model_without_layernorm_is_left_alone() -> None:
+    fit = fit_for_htp(styles.styled("ours"), styles.LENGTH)
+    assert parts_of(Net(fit.model)) == []
+    assert loud_operators(fit, calibrate(fit, FEEDS), W8A8, FEEDS, quiet) == frozenset()
+
+
+Loud = tuple[FitGraph, Calibration, frozenset[str]]
+
+
+@pytest.fixture(scope="module")
+def loud() -> Loud:
+    fit = layered(LOUD)
+    calibration = calibrate(fit, FEEDS)
+    return fit, calibration, loud_operators(fit, calibration, W8A8, FEEDS, quiet)
+
+
+def test_loud_sums_get_sixteen_bits(loud: Loud, tmp_path: Path) -> None:
+    fit, calibration, wide = loud
+    parts = parts_of(Net(fit.model))
+    assert wide
+    assert wide < frozenset[str]().union(*parts)
+    for feeds, most in ((FEEDS, GAIN), (OTHERS, 1.0)):  # four windows promise less of others
+        measure = Measure(fit, calibration, feeds)
+        assert measure.noise(replace(W8A8, wide=wide)) < most * measure.noise(W8A8)
+    onnx.save(quantize(fit, calibration, replace(W8A8, wide=wide)).model, tmp_path / "wide.onnx")
+    onnx_to_dlc(tmp_path / "wide.onnx", tmp_path / "wide.dlc", known_socs()[DEFAULT])
+
+
+def test_mixed_bits_keep_what_has_sixteen_already(loud: Loud) -> None:
+    fit, calibration, wide = loud
+    assert choose_wide(fit, calibration, replace(W8A8, wide=wide), FEEDS, quiet) >= wide
+
+
+def test_quiet_sums_stay_at_eight_bits() -> None:
+    fit = layered(1.0)
+    assert loud_operators(fit, calibrate(fit, FEEDS), W8A8, FEEDS, quiet) == frozenset()
