@@ -19,7 +19,7 @@ from bundler.types import Progress
 RANKED = 2  # windows are enough to tell loud parts from others
 RELEVANT = 0.02  # the share of the noise of all parts that one has to make
 WINDOWS = 4  # tell whether it is worth it
-GAIN = 0.5  # the share of the logits' error that is left, at most
+GAIN = 0.4  # the share of the logits' error that is left, at most
 
 
 def loud_operators(
