@@ -1,6 +1,5 @@
 """LayerNorm's operators at 16 bits among others of 8: which are taken, and that they help."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +41,13 @@ Loud = tuple[FitGraph, Calibration, frozenset[str]]
 
 
 @pytest.fixture(scope="module")
-def loud() -> Iterator[Loud]:
+def loud() -> Loud:
     """A model that gains less than real ones do."""
     fit = layered(LOUD)
     calibration = calibrate(fit, FEEDS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bundler.model.residual.GAIN", LITTLE)
-        yield fit, calibration, loud_operators(fit, calibration, W8A8, FEEDS, quiet)
+        return fit, calibration, loud_operators(fit, calibration, W8A8, FEEDS, quiet)
 
 
 def test_loud_sums_get_sixteen_bits(loud: Loud, tmp_path: Path) -> None:
