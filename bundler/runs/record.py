@@ -15,6 +15,8 @@ from bundler.device.job import Settings
 from bundler.errors import HostStorageFailed, InputError
 from bundler.files import writing
 
+MOST_WINDOWS = 1 << 40  # a record may tell any number
+
 
 @dataclass(frozen=True)
 class Part:
@@ -49,10 +51,10 @@ class Verified:
 
         0 to 1 where the answers were not compared.
         """
-        count, z = self.windows, 1.96
-        if self.equal_answers is None or not count:
+        count, z = min(self.windows, MOST_WINDOWS), 1.96
+        if self.equal_answers is None or count < 1:
             return 0.0, 1.0
-        part = self.equal_answers / count
+        part = min(max(self.equal_answers, 0), count) / count
         middle = part + z * z / (2 * count)
         half = z * math.sqrt(part * (1 - part) / count + z * z / (4 * count * count))
         return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))

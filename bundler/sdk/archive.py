@@ -64,6 +64,8 @@ class Archive:
             if info.header_offset < 0 or least > min(after, size):
                 raise ArchiveInvalid(name, f"{info.filename}: lies over another file, or beyond the end")
             path = info.filename.removeprefix(root)
+            if not info.filename:
+                raise ArchiveInvalid(name, "has a file without a name")
             if info.filename.startswith(root) and not info.is_dir():
                 if path in self.entries:
                     raise ArchiveInvalid(name, f"{path}: is there twice")
