@@ -20,6 +20,7 @@ from bundler.model import export  # noqa: E402
 from bundler.model.export import export_model  # noqa: E402
 from bundler.model.sources import read_onnx  # noqa: E402
 from bundler.model.tokenizers import tokenizer_of  # noqa: E402
+from bundler.resources import DEMO_QUESTIONS
 from tests import families  # noqa: E402
 from tests.conftest import quiet  # noqa: E402
 from tests.families import FAMILIES, LENGTH, WORDS, change_config, change_weights  # noqa: E402
@@ -171,9 +172,13 @@ def test_each_family_runs_in_fixed_point(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """On the DSP's simulator, beside the exported model in float32, as `--check` compares them."""
+    """On the DSP's simulator, beside the exported model in float32, as `--check` compares them.
+
+    The windows are calibrated on too: models of random weights do not generalize from a few.
+    """
     out = tmp_path / "bundle"
     how = ("--seq-len", "64", "--precision", precision, "--check", "--limit", "4", "--doc-stride", "16")
+    how = (*how, "--calibration", str(DEMO_QUESTIONS), "--calibration-windows", "200")
     assert main(["build", "--model", str(folders[family]), *how, "--out", str(out), "--json"]) == 0
     made = json.loads(capfd.readouterr().out)["model"]
     assert made["check"]["windows"] >= 4
