@@ -20,7 +20,7 @@ from bundler.model import export  # noqa: E402
 from bundler.model.export import export_model  # noqa: E402
 from bundler.model.sources import read_onnx  # noqa: E402
 from bundler.model.tokenizers import tokenizer_of  # noqa: E402
-from bundler.resources import DEMO_QUESTIONS
+from bundler.resources import DEMO_QUESTIONS  # noqa: E402
 from tests import families  # noqa: E402
 from tests.conftest import quiet  # noqa: E402
 from tests.families import FAMILIES, LENGTH, WORDS, change_config, change_weights  # noqa: E402
