@@ -178,8 +178,8 @@ def test_each_family_runs_in_fixed_point(
     """
     out = tmp_path / "bundle"
     how = ("--seq-len", "64", "--precision", precision, "--check", "--limit", "4", "--doc-stride", "16")
-    how = (*how, "--calibration", str(DEMO_QUESTIONS), "--calibration-windows", "200")
-    assert main(["build", "--model", str(folders[family]), *how, "--out", str(out), "--json"]) == 0
+    same = ("--calibration", str(DEMO_QUESTIONS), "--calibration-windows", "200")
+    assert main(["build", "--model", str(folders[family]), *how, *same, "--out", str(out), "--json"]) == 0
     made = json.loads(capfd.readouterr().out)["model"]
     assert made["check"]["windows"] >= 4
     assert made["check"]["correlation"] > least
