@@ -1,5 +1,6 @@
 """The only place that prints: tables, progress and errors for people, one JSON document for programs."""
 
+import math
 import os
 import re
 import sys
@@ -179,6 +180,11 @@ def show_error(error: BundlerError, *, as_json: bool = False) -> None:
             "message": str(error),
             "hint": error.hint,
             "exit_code": error.exit_code,
-            "data": error.data,
+            "data": {name: _plain(value) for name, value in error.data.items()},
         }
-        _print_json(json.dumps(told, ensure_ascii=False, indent=1, default=str) + "\n")
+        _print_json(json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it: None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,7 +18,8 @@ from bundler.device.phone import Completed, Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.errors import RunFailed
-from bundler.pipeline.ask import AskRequest, Text, _best, asking, sentence_around
+from bundler.pipeline.ask import AskRequest, _best, asking, sentence_around
+from bundler.qa.texts import Text
 from bundler.soc import known_socs
 from bundler.types import Answer, Candidate
 from bundler.virtual.phones import start_phone, stop_phone

@@ -23,7 +23,7 @@ from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import DlcInvalid, FileUnreadable
 from bundler.types import TensorSpec
 from tests.dlcs import DEMO, HIDDEN, KINDS, convert, halved, quantized
-from tests.models import INPUTS, model, qa_model, random_feed
+from tests.models import INPUTS, VOCABULARY, model, qa_model, random_feed
 
 OUTPUTS = ("end_logits", "start_logits")
 SHAPE = (1, 384)
@@ -55,6 +55,7 @@ def test_tells_what_a_float_dlc_holds(small_dlc: Path) -> None:
     assert {tensor.spec for tensor in report.outputs} == {TensorSpec(name, "float32", SHAPE) for name in OUTPUTS}
     assert not any(tensor.encoding for tensor in (*report.inputs, *report.outputs))
     assert report.parameters == float_elements(qa_model())
+    assert report.embedding_rows == len(VOCABULARY)
     assert report.parameter_bytes == 4 * report.parameters
     assert report.parameter_dtypes == {"float32": report.parameters}
     assert report.size_bytes == small_dlc.stat().st_size

@@ -23,7 +23,8 @@ from bundler.errors import InputError, QuestionsInvalid, UsageError
 from bundler.types import Runtime
 
 if TYPE_CHECKING:
-    from bundler.pipeline.ask import Reply, Text
+    from bundler.pipeline.ask import Reply
+    from bundler.qa.texts import Text
 
 SHOWN = 3  # names of files
 SPACE = re.compile(r"\s+")
@@ -54,8 +55,9 @@ def ask(
     from dataclasses import asdict
 
     from bundler import __version__
-    from bundler.pipeline.ask import AskRequest, asking, check_texts
+    from bundler.pipeline.ask import AskRequest, asking
     from bundler.qa.questions import check_text
+    from bundler.qa.texts import check_texts
 
     console, path = Console(as_json=as_json), bundle_named(name, bundle)
     if question is not None:
@@ -106,8 +108,8 @@ def _texts(context: str | None, file: Path | None, folder: Path | None, console:
     Raises:
         UsageError: none or several are named; FileUnreadable, QuestionsInvalid
     """
-    from bundler.pipeline.ask import Text, text_of, texts_in
     from bundler.qa.questions import check_text
+    from bundler.qa.texts import Text, text_of, texts_in
 
     if [context, file, folder].count(None) != 2:
         raise UsageError("ask needs one text", "Give one of --context, --context-file and --context-folder.")

@@ -149,7 +149,7 @@ def build(
         length=seq_len,
         max_answer_tokens=max_answer_tokens,
         recipe=Recipe(
-            "w8a8" if precision == "auto" else precision or "fp16",
+            "fp16" if precision is None or precision == "auto" else precision,
             calibration_method,
             per_channel,
             mixed,

@@ -88,7 +88,7 @@ def sdk_get(
 
 
 def _ask() -> None:
-    hint = "With --accept-licence nobody is asked. The text is LICENSE.pdf in the archive, and on Qualcomm's pages."
+    hint = "Read LICENSE.pdf in the archive, or on Qualcomm's pages, and accept it with --accept-licence."
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal on which you could accept the licence", hint)
     try:

@@ -51,7 +51,7 @@ if _PORT is not None:
 READY = "device"
 COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
 COMING_S, LOOK_S = 1.0, 0.05
-SILENCE_S = 1.0  # after which it is asked whether an adb server listens there at all
+SILENCE_S = 1.0  # without an answer, until the server is asked whether it speaks HTTP
 CONNECT_FAILED = re.compile(r"(?:failed to connect|cannot connect|unable to connect)[^:]*(?::\d+)?'?: (.+)")
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
@@ -243,7 +243,7 @@ class AdbServer:
                 raise ConnectionError(f"{self.host!r} is no computer's name") from error
 
     def _check_that_it_is_adb(self, asked: socket.socket) -> None:
-        """An HTTP server waits for the end of the line, so its silence is told from that of a busy adb server.
+        """Asks a server that does not answer in HTTP. A busy adb server does not answer that either.
 
         Raises:
             ConnectionError: it is one.

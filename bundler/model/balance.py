@@ -121,7 +121,7 @@ def _stream_cost(stream: Stream, exponents: Array, step: float) -> tuple[Array, 
 
 
 def _weights_costs(each: Weights, exponents: Array, step: float) -> Iterator[tuple[Array, Array, float]]:
-    """The same of a matrix, for its rows and then for its columns; the cost is told once."""
+    """The same of a matrix, for its rows and then for its columns. The second cost is 0: it is counted once."""
     rows, columns = _sides(each, exponents)
     (read, read_signs), (written, written_signs) = each.read, each.written
     power = each.power * 4.0 ** (read_signs * exponents[read])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from bundler.model.calibrate import Calibration
+from bundler.model.calibrate import Calibration, tokens_of
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme, quantize, reals
@@ -71,8 +71,8 @@ class Measure:
 
 def real_noise(feed: Feed, rounded: Array, exact: Array) -> tuple[float, float]:
     """The squared error of one window's logits (1, length), and their power, on real tokens."""
-    real = feed["attention_mask"] == 1 if "attention_mask" in feed else np.ones(exact.shape, bool)
-    one, other = (logits.astype(np.float64)[real] for logits in (rounded, exact))
+    real = tokens_of(feed, exact.shape[-1])
+    one, other = (logits.astype(np.float64)[..., real] for logits in (rounded, exact))
     return float(np.square(one - other).sum()), float(np.square(other).sum())
 
 

@@ -29,10 +29,8 @@ from bundler.device.targets import choose_targets
 from bundler.device.timings import chunk_times, keep_times, kept_times
 from bundler.errors import (
     BundlerError,
-    FileUnreadable,
     OutputsInvalid,
     PhoneTooSlow,
-    QuestionsInvalid,
     QuestionTooLong,
     RunFailed,
     TimeUp,
@@ -40,25 +38,22 @@ from bundler.errors import (
 )
 from bundler.qa.features import LEAST_CONTEXT, OVERLAP, Windower, load_tokenizer
 from bundler.qa.questions import check_text
-from bundler.qa.questions.text import pieces_of
 from bundler.qa.spans import N_BEST, Decoding
 from bundler.qa.special_tokens import Frame
+from bundler.qa.texts import Text
 from bundler.qa.words import tells_words
+from bundler.resources import templates
 from bundler.runs.answers import answered
 from bundler.scheduler.queue import Board
 from bundler.scheduler.worker import TRANSIENT, Member, Shared, Worker, base_files
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
 CHUNK = 500  # windows
-AT_ONCE = 32  # windows, at most, whose outputs one command waits for; of more, progress is told
-LARGEST_TEXTS = 4_000_000  # characters together: tokens take 200 times that in memory
+AT_ONCE = 32  # windows at most for one command that waits for their outputs; larger questions show progress
 MOST_TOLD = 5  # texts, each with its best answer
 LEAVE_S = 10.0
 BESIDE = 300  # characters of a sentence on either side of the answer, at most
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
-TRY_BUILD = (
-    "Give less of it, or build a bundle with it: `mbqa-bundle build --context-file TEXT --questions-file QUESTIONS`."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +65,6 @@ class AskRequest:
     devices: Sequence[str] = ()
     perf_profile: str = "burst"
     timeout_s: float = 600.0
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text to look for answers in; `name` is its file, or empty."""
-
-    name: str
-    content: str
 
 
 @dataclass(frozen=True)
@@ -111,81 +98,6 @@ class Reply:
     phone_ms: float
     total_ms: float
     pushed_bytes: int
-
-
-def text_of(path: Path) -> Text:
-    """The text in a file.
-
-    Raises:
-        FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or too large
-    """
-    pieces, size = [], 0
-    for piece in pieces_of(path):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_TEXTS:
-            raise QuestionsInvalid(path, f"is longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
-    content = "".join(pieces)
-    check_text(path, "the text", content)
-    return Text(_name_of(path), content)
-
-
-def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
-    """The texts in a folder and below it by their names, and the names of the files that are no text.
-
-    Raises:
-        FileUnreadable: the folder cannot be read; QuestionsInvalid: it holds no text
-    """
-    texts, others, left = [], [], LARGEST_TEXTS
-    try:
-        os.scandir(folder).close()
-        files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
-        for path in files:
-            name = _name_of(path.relative_to(folder))
-            content = _text_of(path, 4 * left) if path.is_file() else None
-            if content is None:
-                others.append(name)
-                continue
-            texts.append(Text(name, content))
-            left = max(0, left - len(content))
-    except OSError as error:
-        raise FileUnreadable(Path(error.filename or folder), error.strerror or str(error)) from error
-    if not texts:
-        what = f"holds no text, but {len(others)} other files" if others else "holds no text"
-        raise QuestionsInvalid(folder, what, "Name a folder with texts as UTF-8.")
-    return texts, others
-
-
-def _name_of(path: Path) -> str:
-    """As text that can be written anywhere."""
-    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
-
-
-def _text_of(path: Path, most_bytes: int) -> str | None:
-    """The file's text; None where it is empty, or no UTF-8.
-
-    Raises:
-        OSError; QuestionsInvalid: it is a text that is too large
-    """
-    with path.open("rb") as file:
-        raw = file.read(most_bytes + 1)
-    if b"\0" in raw:
-        return None
-    if len(raw) > most_bytes:
-        raise QuestionsInvalid(path, f"with it the texts are longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
-    try:
-        text = raw.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError:
-        return None
-    return text if text.strip() else None
-
-
-def check_texts(texts: Sequence[Text]) -> None:
-    """Raises: QuestionsInvalid where there are more of them than fit"""
-    size = sum(len(text.content) for text in texts)
-    if size > LARGEST_TEXTS:
-        what = f"{size:,} characters of text, and ask takes {LARGEST_TEXTS:,}"
-        raise QuestionsInvalid(texts[0].name if len(texts) == 1 else f"{len(texts)} texts", what, TRY_BUILD)
 
 
 @contextmanager
@@ -301,8 +213,8 @@ class Session:
         questions = [Question(text.name or str(n), question, text.content) for n, text in enumerate(texts, 1)]
         write_windows(self._windower.windows(kept_questions(questions, host)), inputs, folder)
         windows = read_windows(host, inputs, outputs)
-        lines = [" ".join(f"{name}:={path}" for name, path in window.inputs.items()) for window in windows]
-        listed = "".join(f"{line}\n" for line in ["%" + " ".join(outputs), *lines])
+        template = templates(html=False).get_template(f"{layout.INPUT_LIST}.j2")
+        listed = template.render(outputs=outputs, windows=windows)
         (device / layout.INPUT_LIST).write_text(listed, encoding="utf-8", newline="\n")
         return replace(self.bundle, path=folder, manifest=replace(manifest, windows=windows), id=self._id)
 

@@ -72,7 +72,7 @@ def _windows(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Window, 
     manifest = bundle.manifest
     for chunk in chunks_of(len(manifest.windows), size):
         logits = load(folder, chunk, manifest.outputs)
-        # mapped anew for each chunk: what was read of a mapping counts as memory until it goes
+        # a new mapping for each chunk: pages that were read stay in memory as long as their mapping
         offsets = np.array(replace(bundle).offsets[chunk.start : chunk.stop])
         for line, window in enumerate(manifest.windows[chunk.start : chunk.stop]):
             start, end = (logits[name][line].reshape(-1) for name in (START, END))

@@ -10,7 +10,7 @@ from pathlib import Path
 from bundler.dlc import inspect
 from bundler.dlc.archive import read_archive
 from bundler.model.graph import fit_for_htp
-from bundler.model.sources import load_onnx, read_onnx
+from bundler.model.sources import load_adapted, read_onnx
 from bundler.model.tokenizers import tokenizer_of
 from bundler.qa.features import Windower
 from bundler.types import Question
@@ -48,15 +48,17 @@ def onnx(data: bytes) -> None:
     """An ONNX file: what is found out of it before anything is done with it."""
     path = work.folder("onnx") / "model.onnx"
     path.write_bytes(data)
-    read_onnx(path, None)
+    adapted, _ = load_adapted(path, None, {})
+    read_onnx(path, None, adapted)
 
 
 def onnx_graph(data: bytes) -> None:
     """An ONNX file, rewritten for the HTP."""
     path = work.folder("onnx") / "graph.onnx"
     path.write_bytes(data)
-    inputs, _ = read_onnx(path, None)
-    fit_for_htp(load_onnx(path), inputs[0].shape[1], path.name)
+    adapted, _ = load_adapted(path, None, {})
+    inputs, _ = read_onnx(path, None, adapted)
+    fit_for_htp(adapted, inputs[0].shape[1], path.name)
 
 
 def dlc_archive(data: bytes) -> None:
