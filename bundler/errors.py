@@ -11,6 +11,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- OperatorUnsupported
 |  +- BundleInvalid
 |  +- NoRun
+|  +- SimulationUnfinished
 |  +- RunsDiffer
 |  +- DlcInvalid
 |  +- CalibrationInvalid
@@ -29,6 +30,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- VendorToolUnusable
 |  +- ExtraMissing
 |  +- HubUnreachable
+|  +- ClusterUnusable
 |  +- NoAdb
 |  +- HostStorageFailed
 +- PhoneError                   5  phone not usable
@@ -172,6 +174,14 @@ class NoRun(InputError):
         )
 
 
+class SimulationUnfinished(InputError):
+    def __init__(self, folder: Path, runtime: str) -> None:
+        super().__init__(
+            f"{folder}: the simulation is not finished",
+            f"`mbqa-bundle simulate --runtime {runtime}` with the same options goes on with it.",
+        )
+
+
 class RunsDiffer(InputError):
     def __init__(self, one: Path, other: Path, what: str) -> None:
         super().__init__(
@@ -296,6 +306,11 @@ class HubUnreachable(MissingHere):
             "Check the network (HTTPS_PROXY, HF_ENDPOINT), or give a folder with the model: config.json, weights and"
             " tokenizer.json or vocab.txt.",
         )
+
+
+class ClusterUnusable(MissingHere):
+    def __init__(self, address: str, what: str, hint: str) -> None:
+        super().__init__(f"cluster {address}: {what}", hint)
 
 
 class NoAdb(MissingHere):

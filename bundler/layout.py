@@ -114,9 +114,9 @@ def bench_file(bundle: Path, runtime: str, phone: str) -> Path:
     return bundle / RUNS / f"bench-{runtime}-{file_safe(phone)}.json"
 
 
-def reference_folder(bundle: Path, bundle_id: str) -> Path:
-    """The folder of the float32 reference's logits, kept as a run's are."""
-    return bundle / RUNS / "reference" / bundle_id
+def reference_folder(bundle: Path, bundle_id: str, sample: str) -> Path:
+    """The folder of the float32 reference's logits, kept as a run's are; `sample` tells samples apart."""
+    return bundle / RUNS / "reference" / (bundle_id + sample)
 
 
 def run_folder(bundle: Path, runtime: str, serials: Sequence[str]) -> Path:

@@ -64,7 +64,7 @@ def test_a_converter_that_fails(
     ("script", "said"),
     [
         ("kill -11 $$", "the HTP's simulator died on it with code -11"),
-        ('echo \'{"refused": "not this"}\' >"$4/verdict.json"', "not this"),
+        ('echo \'{"refused": "not this"}\'', "not this"),
         ("exec sleep 60", r"the HTP's simulator does not come to an end within 0\.5 s"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_simulator_that_fails(
     script: str, said: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WINDOW_S", "PREPARE_S"):
-        monkeypatch.setattr(f"bundler.model.simulate.{name}", 0.5 if "sleep" in script else 60.0)
+        monkeypatch.setattr(f"bundler.dlc.child.{name}", 0.5 if "sleep" in script else 60.0)
     monkeypatch.setattr(sys, "executable", program(tmp_path, f"#!/bin/sh\n{script}\n"))
     with pytest.raises(DlcInvalid, match=f"model.onnx: {said}"):
         run_on_simulator(model, SOC, [], quiet)

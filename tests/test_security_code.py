@@ -30,7 +30,7 @@ PROCESSES = {
     ("device/server.py", "subprocess.run"): "adb, to make the user's key",
     ("dlc/inspect.py", "subprocess.run"): "this Python: the child that reads a DLC",
     ("model/convert.py", "subprocess.run"): "this Python: the child that writes a DLC",
-    ("model/simulate.py", "subprocess.Popen"): "this Python: the child that runs the simulator",
+    ("dlc/child.py", "subprocess.Popen"): "this Python: the child that runs a DLC",
     ("model/vendor.py", "subprocess.Popen"): "a converter of the SDK that the user named",
     ("evaluation/latency.py", "subprocess.run"): "snpe-diagview of the SDK that the user named",
     ("virtual/phones.py", "os.posix_spawn"): "this Python: the virtual phone",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bundler import layout
 from bundler.bundle.arrays import map_array
 from bundler.bundle.atomic import drafting
-from bundler.bundle.json_lines import JsonLines
+from bundler.bundle.json_lines import JsonLines, Selection
 from bundler.bundle.parsing import typed
 from bundler.bundle.records import (
     SCHEMA,
@@ -25,6 +25,7 @@ from bundler.bundle.records import (
     FileEntry,
     Manifest,
     ModelRecord,
+    Sample,
     Trial,
     Window,
 )
@@ -33,8 +34,8 @@ from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "EqualizationRecord", "FileEntry", "Manifest", "ModelRecord",
-    "Trial", "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal", "sha256_of",
-    "write_manifest",
+    "Sample", "Trial", "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal",
+    "sha256_of", "write_manifest",
 ]  # fmt: skip
 
 
@@ -51,6 +52,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     id: str
+    sample: Sample | None = None
 
     @property
     def device_files(self) -> dict[str, FileEntry]:
@@ -60,7 +62,23 @@ class Bundle:
 
     @cached_property
     def questions(self) -> Sequence[Question]:
-        return read_questions(self.path / layout.HOST)
+        questions = read_questions(self.path / layout.HOST)
+        return Selection(questions, self.sample.places(len(questions))) if self.sample else questions
+
+    @cached_property
+    def lines(self) -> Sequence[int]:
+        """The line of the input list that each window has: of a sample, some."""
+        windows = self.manifest.windows
+        return windows.places if isinstance(windows, Selection) else range(len(windows))
+
+    def of(self, sample: Sample | None) -> "Bundle":
+        """The bundle as if it had a sample of its questions only, or (None) as it is."""
+        if sample is None:
+            return self
+        part, windows = replace(self, sample=sample), self.manifest.windows
+        chosen = {question.id for question in part.questions}
+        lines = [line for line, window in enumerate(windows) if window.question_id in chosen]
+        return replace(part, manifest=replace(self.manifest, windows=Selection(windows, lines)))
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int32]:
@@ -72,8 +90,11 @@ class Bundle:
             BundleInvalid
         """
         path, length = self.path / layout.HOST / layout.OFFSETS, self.manifest.inputs[0].shape[1]
+        windows = self.manifest.windows
+        count = len(windows.items if isinstance(windows, Selection) else windows)
         try:
-            return map_array(path, (np.int32, (len(self.manifest.windows), length, 2)))
+            offsets = map_array(path, (np.int32, (count, length, 2)))
+            return offsets if self.sample is None else offsets[list(self.lines)]
         except ValueError as error:
             raise BundleInvalid(path, f"is not what build writes: {error}") from error
 

@@ -72,5 +72,23 @@ class JsonLines(Sequence[T], Generic[T]):
         return np.concatenate([np.zeros(0, np.int64), *ends])
 
 
+class Selection(Sequence[T], Generic[T]):
+    """Those items of a sequence that lie at `places`, which ascend."""
+
+    def __init__(self, items: Sequence[T], places: Sequence[int]) -> None:
+        self.items, self.places = items, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        chosen = self.places[place]
+        return self.items[chosen] if isinstance(chosen, int) else tuple(self.items[each] for each in chosen)
+
+
 def _equal(one: object, other: object) -> bool:
     return one == other

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from random import Random
 
 from bundler.bundle.parsing import typed
 from bundler.types import OUTPUTS, TensorSpec
@@ -19,6 +20,19 @@ class FileEntry:
 
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of a bundle's questions: `count` that `seed` draws, or, without one, the first."""
+
+    count: int
+    seed: int | None = None
+
+    def places(self, total: int) -> list[int]:
+        """Of so many questions those that are in the sample, ascending."""
+        count = min(self.count, total)
+        return list(range(count)) if self.seed is None else sorted(Random(self.seed).sample(range(total), count))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,9 @@ def run_lines(run: Run) -> Iterator[str]:
     for part in run.parts:
         windows = ", ".join(f"{count} windows on the {runtime}" for runtime, count in part.windows.items())
         did = f"{windows} in {part.seconds:.1f} s" if windows else "nothing"
+        if run.simulated:
+            yield f"{part.phone} ({part.model}): {did}"
+            continue
         pushed = f"{part.pushed_bytes / 1e6:.1f} MB pushed"
         trouble = f"; {part.trouble}" if part.trouble else ""
         yield f"phone {part.phone} ({part.soc}): {did}, {pushed}{trouble}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundler import layout
-from bundler.bundle import Bundle, read_bundle
+from bundler.bundle import Bundle, Sample, read_bundle
 from bundler.errors import NoRun, RunsDiffer
 from bundler.runs.record import Run, runs_of
 from bundler.types import RUNTIMES
@@ -34,7 +34,8 @@ class Chosen:
 
 
 def choose_entrants(paths: Sequence[Path], runtimes: Sequence[str] = (), devices: Sequence[str] = ()) -> Chosen:
-    """All finished runs of the bundles, of these runtimes and phones where they are given.
+    """All finished runs of the bundles, of these runtimes and phones where they are given. Runs of other samples of the
+    questions are passed over.
 
     Raises:
         NoRun: a bundle has none; RunsDiffer: the bundles are not of the same questions and model; BundleInvalid
@@ -52,8 +53,19 @@ def choose_entrants(paths: Sequence[Path], runtimes: Sequence[str] = (), devices
         passed_over += [f"{run.folder(path)}: the run is not finished" for run in runs if not run.finished]
         passed_over += [f"{folder}: a run of an earlier build" for folder in _strangers(bundle)]
         order = sorted(finished, key=lambda run: (RUNTIMES.index(run.settings.runtime), run.phones))
-        entrants += [Entrant(f"{run.settings.runtime} {_precision(bundle)}", bundle, run) for run in order]
-    return Chosen(tuple(_told_apart(entrants)), tuple(passed_over))
+        entrants += [
+            Entrant(f"{run.settings.runtime} {_precision(bundle)}", bundle.of(run.sample), run) for run in order
+        ]
+    sample = _questions_meant([entrant.run for entrant in entrants])
+    others = [entrant for entrant in entrants if entrant.run.sample != sample]
+    passed_over += [f"{entrant.folder}: a run of other questions" for entrant in others]
+    chosen = [entrant for entrant in entrants if entrant.run.sample == sample]
+    return Chosen(tuple(_told_apart(chosen)), tuple(passed_over))
+
+
+def _questions_meant(runs: Sequence[Run]) -> Sample | None:
+    """All questions, where a run has them; else the newest run's sample."""
+    return None if any(run.sample is None for run in runs) else max(runs, key=lambda run: run.started).sample
 
 
 def check_kin(one: Bundle, other: Bundle) -> None:

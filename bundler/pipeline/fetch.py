@@ -10,7 +10,7 @@ from bundler.device.job import PhoneJob
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
-from bundler.errors import NoRun, PhoneError
+from bundler.errors import NoRun, PhoneError, SimulationUnfinished
 from bundler.qa.spans import USUAL, Decoding
 from bundler.runs.answers import answered
 from bundler.runs.owner import owning
@@ -61,10 +61,12 @@ class Fetched:
 
 def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress = silent) -> Fetched:
     """Decodes the newest run's outputs and writes answers.json and its kin into the run's folder; a run that
-    is not finished, or that another command works on, is waited for, and carried on where it had to stop.
+    is not finished, or that another command works on, is waited for, and carried on where it had to stop. A sample's
+    answers are of its questions only.
 
     Raises:
-        InputError: there is no such bundle or run; PhoneError, RunFailed, OutputsInvalid, TimeUp, Interrupted
+        InputError: there is no such bundle or run, or it is a simulation that is not finished; PhoneError, RunFailed,
+        OutputsInvalid, TimeUp, Interrupted
     """
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
@@ -73,6 +75,9 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
     folder = run.folder(path)
     with owning(folder, "fetch-answers", limit, progress):
         run = newest_run(bundle, run.settings.runtime, run.phones) or run  # another command may have finished it
+        if run.simulated and not run.finished:
+            raise SimulationUnfinished(folder, run.settings.runtime)
+        bundle = bundle.of(run.sample)
         if not run.finished:
             members = [Member.of(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
             run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))

@@ -8,7 +8,7 @@ from bundler.device.job import PhoneJob
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
-from bundler.runs.record import newest_run
+from bundler.runs.record import runs_of
 from bundler.types import RUNTIMES, Runtime
 
 
@@ -19,7 +19,8 @@ def stop_runs(path: Path, devices: Sequence[str], server: AdbServer) -> list[tup
         InputError: there is no such bundle; PhoneError
     """
     bundle = read_bundle(path)
-    run = None if devices else newest_run(bundle)
+    of_phones = [] if devices else [run for run in runs_of(bundle) if not run.simulated]
+    run = of_phones[-1] if of_phones else None
     targets = [target_of(name, server) for name in run.phones] if run else choose_targets(devices, server)
     stopped = []
     for target in targets:

@@ -89,6 +89,6 @@ def _kept_reference(bundle: Bundle) -> dict[int, tuple[npt.NDArray[np.float32], 
         lines, exact = verify_logits(bundle)
     except BundleInvalid:
         return {}
-    if all((exact[name] == exact[name].flat[0]).all() for name in OUTPUTS):
+    if not len(lines) or all((exact[name] == exact[name].flat[0]).all() for name in OUTPUTS):
         return {}
     return {line: tuple(exact[name][place] for name in OUTPUTS) for place, line in enumerate(lines.tolist())}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bundler import layout
-from bundler.bundle import Bundle
+from bundler.bundle import Bundle, Sample
 from bundler.bundle.parsing import typed
 from bundler.device.job import Settings
 from bundler.errors import HostStorageFailed, InputError
@@ -63,7 +63,8 @@ class Verified:
 @dataclass(frozen=True)
 class Run:
     """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
-    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None without `--verify`."""
+    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None without `--verify`. One that
+    `simulated` was computed on this computer, `phones` names the simulator; `sample`: the questions, where not all."""
 
     bundle_id: str
     settings: Settings
@@ -73,6 +74,8 @@ class Run:
     seconds: float = 0.0
     parts: tuple[Part, ...] = ()
     verified: Verified | None = None
+    simulated: bool = False
+    sample: Sample | None = None
 
     def folder(self, bundle: Path) -> Path:
         return layout.run_folder(bundle, self.settings.runtime, self.phones)
@@ -93,18 +96,21 @@ class Run:
             run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
             if run.settings.chunk < 1 or not run.phones or not all(run.phones):
                 raise ValueError("it has no chunks, or a phone without a name")
+            if run.sample is not None and run.sample.count < 1:
+                raise ValueError("its sample has no questions")
             return run
         except (ValueError, RecursionError, OSError) as error:
             raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
 
 
-def begin(bundle: Bundle, phones: Sequence[str], settings: Settings) -> Run:
+def begin(bundle: Bundle, phones: Sequence[str], settings: Settings, *, simulated: bool = False) -> Run:
     """A new run, its record saved. What an older run on these phones left here is removed.
 
     Raises:
         HostStorageFailed
     """
-    run = Run(bundle.id, settings, tuple(phones), datetime.now(UTC).isoformat())
+    started = datetime.now(UTC).isoformat()
+    run = Run(bundle.id, settings, tuple(phones), started, simulated=simulated, sample=bundle.sample)
     folder = run.folder(bundle.path)
     shutil.rmtree(folder, ignore_errors=True)
     try:

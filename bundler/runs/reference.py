@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bundler import layout
 from bundler.bundle import Bundle, Window
 from bundler.bundle.arrays import Kind, read_arrays, write_arrays
+from bundler.bundle.json_lines import Selection
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.errors import BundleInvalid, BundlerError, ModelInvalid, OutputsInvalid
@@ -77,7 +78,7 @@ def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]
 
 
 def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:
-    """The lines and the reference logits that build kept.
+    """The windows, by their places in the bundle or its sample, and the reference logits of them that build kept.
 
     Raises:
         BundleInvalid: it kept none, or the file is not what it wrote
@@ -85,16 +86,23 @@ def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:
     path = bundle.path / layout.HOST / layout.VERIFY
     if f"{layout.HOST}/{layout.VERIFY}" not in bundle.manifest.files:
         raise BundleInvalid(path, "is not there: nothing here could compute its DLC, or an older release built it")
-    count, shape = min(VERIFIED_WINDOWS, len(bundle.manifest.windows)), bundle.manifest.outputs[0].shape
+    windows = bundle.manifest.windows
+    total = len(windows.items if isinstance(windows, Selection) else windows)
+    count, shape = min(VERIFIED_WINDOWS, total), bundle.manifest.outputs[0].shape
     kinds: dict[str, Kind] = {"lines": (np.int64, (count,)), **dict.fromkeys(OUTPUTS, (np.float32, (count, *shape)))}
     try:
         logits = read_arrays(path, kinds)
     except (OSError, ValueError) as error:
         raise BundleInvalid(path, f"is not what build writes: {error}") from error
     lines = logits.pop("lines")
-    if (lines < 0).any() or (lines >= len(bundle.manifest.windows)).any():
+    if (lines < 0).any() or (lines >= total).any():
         raise BundleInvalid(path, "names windows that the bundle does not have")
-    return lines, logits
+    if bundle.sample is None:
+        return lines, logits
+    places = {line: place for place, line in enumerate(bundle.lines)}
+    here = np.array([line in places for line in lines.tolist()], np.bool_)
+    of_sample = np.array([places[line] for line in lines[here].tolist()], np.int64)
+    return of_sample, {name: values[here] for name, values in logits.items()}
 
 
 def reference_name(bundle: Bundle) -> str:
@@ -109,7 +117,8 @@ def reference_logits(bundle: Bundle, progress: Progress) -> Path:
         DlcInvalid: a DLC that was taken as it is has no translation; BundleInvalid: its float32 model cannot be run;
         HostStorageFailed
     """
-    folder = layout.reference_folder(bundle.path, bundle.id)
+    sample = f"-{bundle.sample.count}-{bundle.sample.seed}" if bundle.sample else ""
+    folder = layout.reference_folder(bundle.path, bundle.id, sample)
     windows, specs = bundle.manifest.windows, bundle.manifest.outputs
     missing = [chunk for chunk in chunks_of(len(windows), CHUNK) if not _is_kept(folder, chunk, specs)]
     network = _network_of(bundle) if missing else None

@@ -1,0 +1,107 @@
+"""A bundle on Qualcomm's simulator, without a phone: on this computer, or on a Dask cluster."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundler import layout
+from bundler.bundle import Bundle, Sample, read_bundle
+from bundler.device.job import Settings
+from bundler.dlc.child import Task, cores
+from bundler.dlc.htp import context_name
+from bundler.errors import UsageError
+from bundler.model.simulate import check_simulated
+from bundler.runs.owner import owning
+from bundler.runs.record import Part, Run, begin, newest_run
+from bundler.scheduler.simulators import Here, Workers, simulate
+from bundler.soc import Soc, find_soc, known_socs
+from bundler.types import Progress, Runtime, silent
+
+LARGEST_CHUNK = 16  # windows: what an interruption costs
+CHUNKS_A_WORKER = 8  # at least, so that the last ones end together
+MODELS = {"dsp": "Qualcomm's HTP simulator", "gpu": "ONNX Runtime, float16", "cpu": "ONNX Runtime, float32"}
+"""What computes for a runtime, as a phone's model is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateRequest:
+    """`soc`: the chip whose DSP is simulated (None: the bundle's); `sample`: of these questions only; `workers`:
+    processes on this computer (None: one a core), unless `cluster` is the address of a Dask scheduler, which with
+    `insecure` may be on another computer without TLS; `restart`: do not go on with what was interrupted."""
+
+    runtime: Runtime = "dsp"
+    soc: Soc | None = None
+    sample: Sample | None = None
+    workers: int | None = None
+    cluster: str | None = None
+    insecure: bool = False
+    restart: bool = False
+
+
+def simulate_bundle(
+    path: Path, request: SimulateRequest, progress: Progress = silent, tell: Callable[[str], None] = lambda _: None
+) -> Run:
+    """Computes the bundle's logits as the runtime does and keeps them as a run of phone `simulator`, or goes on with a
+    run that was interrupted. The logits are the same however many workers there are.
+
+    tell: takes what a person may want to know before the end.
+
+    Raises:
+        InputError: the bundle is refused; SocUnfit; NoConverter; RunInUse; OutputsInvalid; HostStorageFailed;
+        ExtraMissing, ClusterUnusable
+    """
+    progress("checking the bundle", 0, None)
+    whole = read_bundle(path)
+    soc = _chip(whole, request)
+    bundle, name = whole.of(request.sample), f"simulator-{soc.name}" if request.runtime == "dsp" else "simulator"
+    with owning(layout.run_folder(path, request.runtime, [name]), "simulate"):
+        run = None if request.restart else _unfinished(whole, name, request)
+        workers = _workers(bundle, request, soc, tell)
+        try:
+            run = run or begin(bundle, [name], _settings(bundle, request, workers.width), simulated=True)
+            return simulate(bundle, run, workers, Part(name, soc.name, MODELS[request.runtime]), progress)
+        finally:
+            workers.close()
+
+
+def _chip(bundle: Bundle, request: SimulateRequest) -> Soc:
+    """The chip to simulate.
+
+    Raises:
+        SocUnfit: there is no simulator of its DSP
+    """
+    soc = request.soc or find_soc(bundle.manifest.model.soc) or next(iter(known_socs().values()))
+    if request.runtime == "dsp":
+        check_simulated(soc, bundle.manifest.model.precision or "w8a8")
+    return soc
+
+
+def _settings(bundle: Bundle, request: SimulateRequest, width: int) -> Settings:
+    windows = len(bundle.manifest.windows)
+    if not windows:
+        raise UsageError("the sample holds no question", "Give --limit or --sample of at least 1.")
+    chunk = max(1, min(LARGEST_CHUNK, windows // (width * CHUNKS_A_WORKER)))
+    return Settings(id=secrets.token_hex(8), runtime=request.runtime, perf_profile="", chunk=chunk)
+
+
+def _unfinished(bundle: Bundle, name: str, request: SimulateRequest) -> Run | None:
+    """The last run of this simulator, where it is not finished and is of these questions."""
+    last = newest_run(bundle, request.runtime, [name])
+    if last is None or last.finished or not last.simulated or last.sample != request.sample:
+        return None
+    return last
+
+
+def _workers(bundle: Bundle, request: SimulateRequest, soc: Soc, tell: Callable[[str], None]) -> Workers:
+    manifest, dlc = bundle.manifest, (bundle.path / layout.DEVICE / layout.MODEL).absolute()
+    entry = manifest.files[f"{layout.DEVICE}/{layout.MODEL}"]
+    task = Task(str(dlc), request.runtime, soc.qnn_id)
+    if request.cluster is not None:
+        from bundler.scheduler.cluster import Cluster
+
+        return Cluster(request.cluster, task, entry.sha256, manifest.inputs, manifest.outputs, request.insecure, tell)
+    prepared = dlc.parent / context_name(soc.name, entry.sha256)
+    if request.runtime == "dsp" and prepared.is_file():
+        task = replace(task, prepared=str(prepared))
+    return Here(task, manifest.inputs, manifest.outputs, request.workers or cores())

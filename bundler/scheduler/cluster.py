@@ -1,0 +1,292 @@
+"""A Dask cluster whose workers simulate: what crosses is bytes of ours, and the DLC once to each worker.
+
+A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that comes before its DLC is answered with
+"lacks it"; then the DLC is sent to that worker.
+"""
+
+import hashlib
+import ipaddress
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bundler import __version__
+from bundler.dlc.child import Child, Networks, Task
+from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
+from bundler.files import writing
+from bundler.scheduler.simulators import compute
+from bundler.types import TensorSpec
+
+CONNECT_S = 20.0
+RECONNECT_S = 60.0
+WORKERS_S = 30.0
+STORE_S = 600.0
+IDLE_S = 60.0  # then a worker ends the processes that nobody uses
+MOST_CACHED = 4 << 30  # bytes of DLCs that a worker keeps
+
+Json = dict[str, Any]
+
+
+class Cluster:
+    """A scheduler's workers, as `Workers`; `width`: their threads when it was connected to, and some more.
+
+    tell: takes the address of the dashboard.
+
+    Raises:
+        ExtraMissing: Dask is not installed; ClusterUnusable
+    """
+
+    def __init__(
+        self,
+        address: str,
+        task: Task,
+        sha256: str,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        insecure: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        check_address(address, insecure=insecure)
+        self._address, self._dlc, self._sha256 = address, Path(task.dlc), sha256
+        specs = [[[spec.name, spec.dtype, list(spec.shape)] for spec in side] for side in (inputs, outputs)]
+        job = {"version": __version__, "sha256": sha256, "task": asdict(replace(task, dlc="")), "specs": specs}
+        self._job = json.dumps(job).encode()
+        self._lock = threading.Lock()
+        self._stored: dict[str, Future[None]] = {}
+        self._closed = False
+        self._client = _connect(address)
+        self.width = self._threads()
+        if self._client.dashboard_link:
+            tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
+
+    def submit(self, raw: bytes) -> "Future[bytes]":
+        """Raises in its future: DlcInvalid, NoConverter: a worker says so; ClusterUnusable; OutputsInvalid"""
+        result: Future[bytes] = Future()
+        threading.Thread(target=self._carry, args=(raw, result), daemon=True).start()
+        return result
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close(timeout=CONNECT_S)
+
+    def _threads(self) -> int:
+        """How many chunks the workers compute at once; waits for the first worker.
+
+        Raises:
+            ClusterUnusable: there is none
+        """
+        deadline = time.monotonic() + WORKERS_S
+        while not (threads := int(sum(self._client.nthreads().values()))):
+            if time.monotonic() > deadline:
+                hint = f"Start some: `dask worker {self._address}` where mbqa-bundle[cluster] is installed."
+                raise ClusterUnusable(self._address, "has no worker", hint)
+            time.sleep(0.2)
+        return threads
+
+    def _carry(self, raw: bytes, result: "Future[bytes]") -> None:
+        """Brings one chunk to a worker and its outputs back."""
+        try:
+            result.set_result(self._computed(raw))
+        except BaseException as error:
+            result.set_exception(error)
+
+    def _computed(self, raw: bytes) -> bytes:
+        deadline = time.monotonic() + RECONNECT_S
+        while True:
+            client = self._client
+            try:
+                reply = client.submit(simulate_on_worker, self._job, raw, pure=False).result()
+            except Exception as error:  # Dask's errors have no common base
+                self._again(client, error, deadline)
+                continue
+            head, _, body = reply.partition(b"\n")
+            told = json.loads(head)
+            if "lacks" in told:
+                self._store(told["lacks"])
+            elif "sha256" in told:
+                if hashlib.sha256(body).hexdigest() != told["sha256"]:
+                    raise OutputsInvalid(f"cluster {self._address}: outputs that came back are damaged")
+                return bytes(body)
+            else:
+                raise _refusal(self._address, self._dlc, told)
+
+    def _store(self, worker: str) -> None:
+        """Sends the DLC to a worker, once."""
+        content = self._client.scatter(self._dlc.read_bytes(), workers=[worker], hash=False)
+        kept = self._client.submit(store_on_worker, self._sha256, content, workers=[worker], pure=False)
+        kept.result(STORE_S)
+
+    def _again(self, client: Any, error: Exception, deadline: float) -> None:
+        """Connects anew where the scheduler is gone.
+
+        Raises:
+            ClusterUnusable: it does not come back, or the error is another
+        """
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            hint = "Look at the workers' logs: memory is the usual reason."
+            raise ClusterUnusable(self._address, f"workers died on a chunk: {error}", hint) from error
+        if isinstance(error, ModuleNotFoundError | AttributeError | ImportError):
+            hint = f"Install mbqa-bundle[cluster] {__version__} on every worker."
+            raise ClusterUnusable(self._address, f"a worker has another release of it: {error}", hint) from error
+        with self._lock:
+            if self._closed or time.monotonic() > deadline:
+                raise ClusterUnusable(
+                    self._address, f"is lost: {error}", "The same command goes on, once the scheduler is there again."
+                ) from error
+            if self._client is client and client.status != "running":
+                client.close(timeout=1)
+                self._client = _connect(self._address, RECONNECT_S)
+        time.sleep(0.5)
+
+
+def check_address(address: str, *, insecure: bool) -> None:
+    """Raises ClusterUnusable for an address that is none, or that leads to another computer without TLS."""
+    parts = urlsplit(address)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if parts.scheme not in ("tcp", "tls") or not host or not port:
+        raise ClusterUnusable(address, "is no address of a scheduler", "Give tls://HOST:8786, or tcp://127.0.0.1:8786.")
+    if parts.scheme == "tcp" and not insecure and not _is_loopback(host):
+        hint = "Use tls:// (docs/many-machines.md), or --insecure in a network where you trust everybody."
+        raise ClusterUnusable(address, "is on another computer, and without TLS", hint)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _connect(address: str, limit_s: float = CONNECT_S) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ExtraMissing("--cluster", "Dask is not installed", "cluster") from error
+    try:
+        return Client(address, timeout=limit_s, set_as_default=False)
+    except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
+        hint = "Start one: `dask scheduler --host 127.0.0.1`; docs/many-machines.md has the rest."
+        raise ClusterUnusable(address, f"cannot be connected to: {error}", hint) from error
+
+
+def _refusal(address: str, dlc: Path, told: Json) -> BundlerError:
+    """What a worker says against the chunk."""
+    kind, what = told["refused"], told["what"]
+    if kind == "DlcInvalid":
+        return DlcInvalid(dlc, what)
+    if kind == "NoConverter":
+        return NoConverter(f"worker {told['worker']}: {what}")
+    hint = f"Install mbqa-bundle[cluster] {__version__} on every worker."
+    return ClusterUnusable(address, f"worker {told['worker']}: {what}", hint)
+
+
+# What follows runs on the workers.
+
+
+@dataclass
+class _Job:
+    """The processes of a job, how many chunks they are at, and when they were last used."""
+
+    networks: Networks
+    busy: int = 0
+    used: float = 0.0
+
+
+_jobs: dict[bytes, _Job] = {}
+_lock = threading.Lock()
+
+
+def cache_folder() -> Path:
+    """Where a worker keeps DLCs."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("mbqa-bundle", appauthor=False) / "dlc"
+
+
+def store_on_worker(sha256: str, content: bytes) -> None:
+    """Keeps a DLC in the cache, from which the oldest go where it is too large."""
+    path = cache_folder() / f"{sha256}.dlc"
+    with writing(path) as draft:
+        draft.write_bytes(content)
+    others = sorted((p for p in path.parent.glob("*.dlc") if p != path), key=lambda p: p.stat().st_mtime)
+    room = MOST_CACHED - len(content) - sum(p.stat().st_size for p in others)
+    for other in others:
+        if room < 0:
+            room += other.stat().st_size
+            other.unlink(missing_ok=True)
+
+
+def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
+    """A chunk's outputs behind a line of JSON: {"sha256": ...}, {"lacks": worker} or {"refused": ..., "what": ...}."""
+    from distributed import get_worker
+
+    worker: str = get_worker().address
+    told = json.loads(job)
+    if told["version"] != __version__:
+        what = f"has mbqa-bundle {__version__}, and this is {told['version']}"
+        return _line({"refused": "version", "what": what, "worker": worker})
+    path = cache_folder() / f"{told['sha256']}.dlc"
+    if not _is_there(path, told["sha256"]):
+        return _line({"lacks": worker})
+    task = Task(**{**told["task"], "dlc": str(path)})
+    inputs, outputs = ([TensorSpec(n, d, tuple(s)) for n, d, s in side] for side in told["specs"])
+    try:
+        with _networks(job, task) as networks:
+            computed = compute(networks, inputs, outputs, raw)
+    except (DlcInvalid, NoConverter) as refused:
+        what = str(refused).removeprefix(f"{path}: ")
+        kind = "DlcInvalid" if isinstance(refused, DlcInvalid) else "NoConverter"
+        return _line({"refused": kind, "what": what, "worker": worker})
+    return _line({"sha256": hashlib.sha256(computed).hexdigest()}) + computed
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    """Whether the cache has the DLC, whole; it counts as used now."""
+    try:
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        path.touch()
+    except OSError:
+        return False
+    return whole
+
+
+@contextmanager
+def _networks(job: bytes, task: Task) -> Iterator[Networks]:
+    """This job's processes, which end when nobody has used them for a while."""
+    with _lock:
+        mine = _jobs.setdefault(job, _Job(Networks(lambda: Child(task))))
+        mine.busy += 1
+    try:
+        yield mine.networks
+    finally:
+        with _lock:
+            mine.busy -= 1
+            mine.used = time.monotonic()
+        timer = threading.Timer(IDLE_S, _end_idle)
+        timer.daemon = True
+        timer.start()
+
+
+def _end_idle() -> None:
+    with _lock:
+        for job, each in list(_jobs.items()):
+            if not each.busy and time.monotonic() - each.used >= IDLE_S:
+                each.networks.close()
+                del _jobs[job]
+
+
+def _line(told: Json) -> bytes:
+    return json.dumps(told).encode() + b"\n"

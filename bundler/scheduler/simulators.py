@@ -1,0 +1,117 @@
+"""Simulators at work on a run: chunks of windows go to processes here, or to a cluster, until all logits are kept."""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bundler import layout
+from bundler.bundle import Bundle
+from bundler.device.chunks import Chunk, chunks_of
+from bundler.device.outputs import Logits, keep, kept_chunks
+from bundler.dlc.child import Child, Networks, Task
+from bundler.errors import BundleInvalid, OutputsInvalid
+from bundler.runs.record import Part, Run
+from bundler.types import Progress, TensorSpec
+
+WAIT_S = 0.2
+
+
+class Workers(Protocol):
+    """Whoever computes chunks: `width` at once."""
+
+    width: int
+
+    def submit(self, raw: bytes) -> "Future[bytes]":
+        """Takes a chunk's inputs, float32 (windows, inputs, *shape); gives its outputs, (outputs, windows, *shape)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Here:
+    """Processes on this computer."""
+
+    def __init__(self, task: Task, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], width: int) -> None:
+        self.width = width
+        self._specs = inputs, outputs
+        self._networks = Networks(lambda: Child(task))
+        self._threads = ThreadPoolExecutor(width)
+
+    def submit(self, raw: bytes) -> "Future[bytes]":
+        return self._threads.submit(compute, self._networks, *self._specs, raw)
+
+    def close(self) -> None:
+        self._networks.close()
+        self._threads.shutdown(cancel_futures=True)
+
+
+def compute(networks: Networks, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], raw: bytes) -> bytes:
+    """A chunk's outputs, as `Workers.submit` tells.
+
+    Raises:
+        DlcInvalid, NoConverter
+    """
+    names, shapes = [spec.name for spec in inputs], {spec.shape for spec in inputs}
+    rows = np.frombuffer(raw, "<f4").reshape(-1, len(names), *shapes.pop())
+    found = [networks.execute(dict(zip(names, row, strict=True))) for row in rows]
+    return b"".join(logits[spec.name].astype("<f4").tobytes() for spec in outputs for logits in found)
+
+
+def simulate(bundle: Bundle, run: Run, workers: Workers, part: Part, progress: Progress) -> Run:
+    """Computes the chunks that the run's folder lacks; returns the finished run, whose record is saved.
+
+    part: who computes, without what it did.
+
+    Raises:
+        DlcInvalid, NoConverter: as the workers say; BundleInvalid; OutputsInvalid: a logit is no number;
+        HostStorageFailed
+    """
+    begun, folder = time.monotonic(), run.folder(bundle.path)
+    total = len(bundle.manifest.windows)
+    kept = kept_chunks(folder)
+    left = [chunk for chunk in chunks_of(total, run.settings.chunk) if chunk not in kept]
+    done = total - sum(map(len, left))
+    waiting: dict[Future[bytes], Chunk] = {}
+    for chunk in (*left, *[None] * workers.width):
+        while len(waiting) >= workers.width + 1 or (chunk is None and waiting):
+            progress("simulating", done, total)
+            for future in wait(waiting, WAIT_S, FIRST_COMPLETED).done:
+                computed = waiting.pop(future)
+                keep(_checked(bundle, computed, future.result()), folder, computed)
+                done += len(computed)
+        if chunk is not None:
+            waiting[workers.submit(_inputs(bundle, chunk))] = chunk
+    seconds = run.seconds + time.monotonic() - begun
+    count = len(chunks_of(total, run.settings.chunk))
+    part = Part(part.phone, part.soc, part.model, {run.settings.runtime: total}, count, round(seconds, 3))
+    finished = run.ended([part], seconds)
+    finished.save(bundle.path)
+    return finished
+
+
+def _inputs(bundle: Bundle, chunk: Chunk) -> bytes:
+    folder, names = bundle.path / layout.DEVICE, [spec.name for spec in bundle.manifest.inputs]
+    windows = bundle.manifest.windows[chunk.start : chunk.stop]
+    return b"".join(_raw(folder / window.inputs[name]) for window in windows for name in names)
+
+
+def _raw(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleInvalid(path, f"cannot be read: {error.strerror}") from error
+
+
+def _checked(bundle: Bundle, chunk: Chunk, raw: bytes) -> Logits:
+    """The outputs by name, float32 (windows, *shape)."""
+    specs = bundle.manifest.outputs
+    values = np.frombuffer(raw, "<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        what = f"the simulated logits of windows {chunk.start + 1} to {chunk.stop} are not all finite numbers"
+        raise OutputsInvalid(f"{bundle.path}: {what}", "Build at another precision: fp32, w8a16 or w16a16.")
+    rows = values.reshape(len(specs), len(chunk), *specs[0].shape)
+    return {spec.name: row for spec, row in zip(specs, rows, strict=True)}
