@@ -15,7 +15,7 @@ PAGE = ROOT.parent / "docs" / "architecture.md"
 GROUND = "ground"
 ALLOWED = {
     "qa": {"errors", "types"},
-    "dlc": {"errors", "onnx_sessions", "platforms", "types"},
+    "dlc": {"errors", "files", "onnx_sessions", "platforms", "types"},
     "model": {"dlc", "errors", "onnx_sessions", "layout", "platforms", "qa", "soc", "types"},
     "sdk": {"errors", "files", "model", "platforms", "resources", "soc", "types"},
     "device": {"bundle", "errors", "files", "layout", "platforms", "resources", "soc", "types"},

@@ -72,6 +72,9 @@ def build(
     no_equalize: Annotated[
         bool, typer.Option("--no-equalize", help="Leave channels that are much larger than others as they are.")
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Convert anew, also a model that was converted before.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run the DLC on the DSP's simulator and compare it with float32.")
     ] = False,
@@ -160,6 +163,7 @@ def build(
         calibration=replace(own, questions=open_questions(calibration), name=calibration.name) if calibration else own,
         check=check,
         keep=keep if precision == "auto" else None,
+        cache=not no_cache,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:

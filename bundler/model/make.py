@@ -1,14 +1,18 @@
 """A model's DLC at the precision asked for: graph fitted, calibrated, quantized, converted, prepared."""
 
+import hashlib
 import importlib.metadata
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import onnx
 
+from bundler import __version__
+from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
@@ -68,7 +72,8 @@ class Recipe:
 @dataclass(frozen=True)
 class Job:
     """What make_dlc works with. feeds: windows of int32 (1, length) arrays; calibration_list: the same for the SDK's
-    tools, as lines of name:=path; work: a folder for drafts; log: what the SDK's tools say goes there."""
+    tools, as lines of name:=path; work: a folder for drafts; log: what the SDK's tools say goes there; cache: whether
+    a DLC that was written before of the same graph will do."""
 
     source: ModelSource
     recipe: Recipe
@@ -78,16 +83,18 @@ class Job:
     calibration_list: Path
     work: Path
     log: Path
+    cache: bool = False
 
 
 @dataclass(frozen=True)
 class Made:
-    """What was made. `graph`: the float32 model that the DLC stands for; `wide`: how many operators have 16 bits
-    instead of 8; `mask_size`: what the attention mask takes from the score of padding; `exponents`: the scales of
-    its classes of channels in the DLC (rescale.py), none where they are its own; `per_channel`: whether weights may
-    have a scale for each channel; sizes are in bytes; `remark`: what the user should know of it, or empty."""
+    """What was made. `graph`: the float32 model that the DLC stands for (None: it was made before); `wide`: how many
+    operators have 16 bits instead of 8; `mask_size`: what the attention mask takes from the score of padding;
+    `exponents`: the scales of its classes of channels in the DLC (rescale.py), none where they are its own;
+    `per_channel`: whether weights may have a scale for each channel; sizes are in bytes; `remark`: what the user should
+    know of it, or empty."""
 
-    graph: FitGraph
+    graph: FitGraph | None
     converter: str
     float_bytes: int
     dlc_bytes: int
@@ -119,8 +126,43 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     """
     if by_sdk_tools(job.recipe, job.sdk):
         return _by_sdk(job, dlc, progress)
+    key = _key(job) if job.cache and not job.recipe.prepare else ""
+    if key and (known := _made_before(key, dlc)):
+        return known
     fit = fit_checked(job, progress)
-    return write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
+    made = write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
+    if key:
+        facts = {each.name: getattr(made, each.name) for each in fields(Made) if each.name != "graph"}
+        note(key, {"content": hashlib.sha256(dlc.read_bytes()).hexdigest(), "made": facts})
+    return made
+
+
+def _key(job: Job) -> str:
+    """Of what a DLC is made of: the model, how, by what, and, but for float32, the windows that it is calibrated on."""
+    digest = hashlib.sha256(repr((job.recipe, job.soc, job.source.length, _releases())).encode())
+    digest.update(load_onnx(job.source.path).SerializeToString(deterministic=True))
+    for feed in job.feeds if job.recipe.precision != "fp32" else ():
+        for name, values in sorted(feed.items()):
+            digest.update(name.encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _releases() -> tuple[str, ...]:
+    return __version__, *(importlib.metadata.version(name) for name in ("onnxruntime", "onnxruntime-qnn"))
+
+
+def _made_before(key: str, dlc: Path) -> Made | None:
+    """What was made of the same, its DLC at `dlc`; None where it is not in the cache any more."""
+    told = noted(key)
+    try:
+        made = Made(graph=None, **{**told["made"], "exponents": tuple(told["made"]["exponents"])})
+        source = cached(content=told["content"])
+    except (TypeError, KeyError):
+        return None
+    if source is None:
+        return None
+    shutil.copyfile(source, dlc)
+    return made
 
 
 def fit_checked(job: Job, progress: Progress) -> FitGraph:
@@ -276,9 +318,17 @@ def _check_sdk(job: Job) -> None:
 
 
 def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
+    """Writes the DLC of a graph, or takes it from the cache: the same graph gives the same DLC."""
+    judge, raw = judge_for(job.soc, precision), graph.SerializeToString(deterministic=True)
+    key = hashlib.sha256(repr((judge.qnn_id, judge.hexagon, _releases())).encode() + raw).hexdigest()
+    if job.cache and (known := cached(key)):
+        shutil.copyfile(known, dlc)
+        return
     path = job.work / "graph.onnx"
-    path.write_bytes(graph.SerializeToString())
-    onnx_to_dlc(path, dlc, judge_for(job.soc, precision), name=job.source.name)
+    path.write_bytes(raw)
+    onnx_to_dlc(path, dlc, judge, name=job.source.name)
+    if job.cache:
+        keep(key, dlc)
 
 
 def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:

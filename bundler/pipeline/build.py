@@ -62,7 +62,7 @@ class BuildRequest:
     """What a bundle is made of. `model` and `names` as `open_model` takes them; `soc` None: any chip the SDK knows.
 
     check: compare the DLC, run by the DSP's simulator, with float32. keep: take the precision of least size that keeps
-    this share of float32's answers, whatever the recipe's is.
+    this share of float32's answers, whatever the recipe's is. cache: take the DLC of a graph that was converted before.
 
     The questions are gone through as a stream, and once more where the DLC is compared.
     """
@@ -80,6 +80,7 @@ class BuildRequest:
     calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
     check: bool = False
     keep: float | None = None
+    cache: bool = True
 
     @property
     def judged(self) -> bool:
@@ -205,6 +206,7 @@ def _make_model(
         calibration_list=_write_calibration(work, names, sample),
         work=work,
         log=layout.convert_log(out),
+        cache=request.cache,
     )
     trials: tuple[Trial, ...] = ()
     if request.keep is not None:
@@ -217,7 +219,9 @@ def _make_model(
     else:
         made, check = make_dlc(job, dlc, progress), None
         if request.check:
-            judge = Judge(made.graph, request.questions, windows.judged, others, windows.shared)
+            judge = Judge(
+                made.graph or fit_checked(job, progress), request.questions, windows.judged, others, windows.shared
+            )
             check = judge.check_dlc(dlc, request.chip, progress)
     if made.remark:
         notes.remark(made.remark)

@@ -7,6 +7,7 @@ A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that co
 import hashlib
 import ipaddress
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bundler import __version__
+from bundler.dlc.cache import cached, keep
 from bundler.dlc.child import Child, Networks, Task
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
-from bundler.files import writing
 from bundler.scheduler.simulators import compute
 from bundler.types import TensorSpec
 
@@ -29,7 +30,6 @@ RECONNECT_S = 60.0
 WORKERS_S = 30.0
 STORE_S = 600.0
 IDLE_S = 60.0  # then a worker ends the processes that nobody uses
-MOST_CACHED = 4 << 30  # bytes of DLCs that a worker keeps
 
 Json = dict[str, Any]
 
@@ -208,24 +208,12 @@ _jobs: dict[bytes, _Job] = {}
 _lock = threading.Lock()
 
 
-def cache_folder() -> Path:
-    """Where a worker keeps DLCs."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("mbqa-bundle", appauthor=False) / "dlc"
-
-
 def store_on_worker(sha256: str, content: bytes) -> None:
-    """Keeps a DLC in the cache, from which the oldest go where it is too large."""
-    path = cache_folder() / f"{sha256}.dlc"
-    with writing(path) as draft:
-        draft.write_bytes(content)
-    others = sorted((p for p in path.parent.glob("*.dlc") if p != path), key=lambda p: p.stat().st_mtime)
-    room = MOST_CACHED - len(content) - sum(p.stat().st_size for p in others)
-    for other in others:
-        if room < 0:
-            room += other.stat().st_size
-            other.unlink(missing_ok=True)
+    """Keeps a DLC in the cache."""
+    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
+        path = Path(folder) / "model.dlc"
+        path.write_bytes(content)
+        keep(sha256, path)
 
 
 def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
@@ -237,8 +225,8 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
     if told["version"] != __version__:
         what = f"has mbqa-bundle {__version__}, and this is {told['version']}"
         return _line({"refused": "version", "what": what, "worker": worker})
-    path = cache_folder() / f"{told['sha256']}.dlc"
-    if not _is_there(path, told["sha256"]):
+    path = cached(told["sha256"])
+    if path is None:
         return _line({"lacks": worker})
     task = Task(**{**told["task"], "dlc": str(path)})
     inputs, outputs = ([TensorSpec(n, d, tuple(s)) for n, d, s in side] for side in told["specs"])
@@ -250,17 +238,6 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
         kind = "DlcInvalid" if isinstance(refused, DlcInvalid) else "NoConverter"
         return _line({"refused": kind, "what": what, "worker": worker})
     return _line({"sha256": hashlib.sha256(computed).hexdigest()}) + computed
-
-
-def _is_there(path: Path, sha256: str) -> bool:
-    """Whether the cache has the DLC, whole; it counts as used now."""
-    try:
-        with path.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        path.touch()
-    except OSError:
-        return False
-    return whole
 
 
 @contextmanager
