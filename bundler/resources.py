@@ -23,6 +23,7 @@ DEMO_TOKENIZER = DEMO / "tokenizer.json"
 DEMO_QUESTIONS = DEMO / "questions.json"
 SOCS = PACKAGE / "socs.json"
 KNOWN_ERRORS = PACKAGE / "device" / "known_errors.toml"
+KNOWN_LIMITS = PACKAGE / "device" / "known_limits.toml"
 SDK_VERSIONS = PACKAGE / "sdk" / "versions.toml"
 
 

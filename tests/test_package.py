@@ -26,7 +26,7 @@ LIMIT_S = 300
 
 BUILD = "import sys; from hatchling.cli import hatchling; sys.exit(hatchling())"
 BROUGHT = {"google", "markupsafe"}  # what onnx raises where a file is none, and what jinja2's templates are made of
-OPTIONAL = {"torch"}  # imported where an extra brought it
+OPTIONAL = {"distributed", "torch"}  # imported where an extra brought it
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
         *(f"bundler/demo/{name}" for name in ("MODEL_CARD.md", "model.onnx", "questions.json", "tokenizer.json")),
         *(f"bundler/device_scripts/{name}.sh" for name in ("job", "probe", "store")),
         "bundler/device/known_errors.toml",
+        "bundler/device/known_limits.toml",
         "bundler/__init__.pyi",
         "bundler/py.typed",
         *(f"bundler/schemas/{name}.json" for name in SCHEMAS),
