@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bundler.errors import BundlerError, QuestionsInvalid
-from bundler.types import Progress
+from bundler.types import Answer, Progress, Question, Seen
 
 PIECE = 1 << 16  # characters
+NO_ANSWER = "(no answer)"
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # JSON escapes the others by itself
 
@@ -54,6 +55,20 @@ class Console:
             self.say("")
         except UnicodeDecodeError as error:
             raise QuestionsInvalid("standard input", "is not UTF-8", "Give questions as UTF-8, one a line.") from error
+
+    def seen(self, most: int) -> Seen | None:
+        """Shows the first answers of a run as they come, where a person looks on; None elsewhere."""
+        if self._as_json or not (sys.stdout.isatty() and sys.stderr.isatty()):
+            return None
+        left = most
+
+        def show(question: Question, answer: Answer, /) -> None:
+            nonlocal left
+            if left:
+                self.say(f"{question.text} -> {answer.text or NO_ANSWER} ({answer.confidence:.3f})")
+                left -= 1
+
+        return show
 
     def warn(self, text: str) -> None:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)

@@ -25,6 +25,12 @@ def silent(stage: str, done: int, total: int | None, /) -> None:
     """Progress that is not shown."""
 
 
+class Seen(Protocol):
+    """Takes an answer of a run that is under way."""
+
+    def __call__(self, question: Question, answer: Answer, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Question:
     """One question about one context.

@@ -1,6 +1,7 @@
 """The files of answers: written one by one, as json.dumps writes the whole; all of them or none."""
 
 import json
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -12,15 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler import layout
-from bundler.bundle import Bundle
+from bundler.bundle import Bundle, read_bundle
 from bundler.cli import main
 from bundler.errors import OutputsInvalid
 from bundler.pipeline.fetch import Fetched
+from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.qa.spans import USUAL, Decoding
+from bundler.runs.answers import Arriving, answered
 from bundler.runs.json_writer import list_file, object_file
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Run, Verified
 from bundler.types import Answer, Question
+from tests.deploying import quiet
 from tests.finished import finished_bundle
 from tests.test_schemas import check
 
@@ -185,3 +189,35 @@ def test_many_more_questions_take_no_more_memory(tmp_path: Path) -> None:
     few, many = (finished_bundle(tmp_path / f"{count}", count, size=100) for count in (FEW, MANY))
     peak_of(*few)  # what is made once is made
     assert peak_of(*many) < peak_of(*few) + GROWTH
+
+
+def test_answers_come_as_soon_as_their_windows_have(built: Path, tmp_path: Path) -> None:
+    """In order, whichever chunk comes first: a question waits for all its windows, and for those before."""
+    bundle = read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
+    run = simulate_bundle(bundle.path, SimulateRequest(runtime="cpu"), quiet)
+    done = run.folder(bundle.path)
+    expected = list(answered(bundle, done, 1, USUAL))
+    arriving, folder = Arriving(bundle, tmp_path / "run", 1), tmp_path / "run"
+    (folder / layout.LOGITS).mkdir(parents=True)
+    come = []
+    for line in (2, 0, 1, 3):  # the last question has lines 2 and 3
+        name = f"{layout.LOGITS}/{line:07d}-{line + 1:07d}.npz"
+        shutil.copyfile(done / name, folder / name)
+        come.append(list(arriving.new()))
+    assert [len(each) for each in come] == [0, 0, 2, 1]
+    assert [pair for each in come for pair in each] == expected
+    assert list(arriving.new()) == []
+
+
+def test_a_terminal_shows_answers_as_they_come(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(shutil.copytree(built, tmp_path / "bundle"))
+    assert main(["simulate", str(path), "--runtime", "cpu"]) == 0
+    assert " -> " not in capsys.readouterr().out
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    assert main(["simulate", str(path), "--runtime", "cpu", "--restart"]) == 0
+    said = "".join(capsys.readouterr())  # rich shows them above its bar
+    shown = [line.rpartition("\x1b[2K")[2] for line in said.splitlines() if " -> " in line]
+    assert [line.partition(" -> ")[0] for line in shown] == [question.text for question in read_bundle(path).questions]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bundler import layout, soc
+from bundler.console import NO_ANSWER
 from bundler.errors import UsageError
 from bundler.types import Runtime
 
@@ -65,7 +66,7 @@ def bundle_named(argument: Path | None, option: Path | None) -> Path:
 
 
 def shown(answer: "Answer") -> str:
-    return answer.text or "(no answer)"
+    return answer.text or NO_ANSWER
 
 
 def adb_server(host: str | None, port: int | None) -> "AdbServer":

@@ -27,6 +27,7 @@ from bundler.errors import NotVerified
 from bundler.types import Runtime
 
 MOST_SHOWN = 100  # answers
+MOST_SEEN = 20  # answers, while a run goes on
 
 
 @app.command()
@@ -93,7 +94,7 @@ def deploy(
         verify_threshold=verify_threshold,
     )
     with console.progress() as progress:
-        run = deploy_bundle(path, adb_server(adb_host, adb_port), request, progress)
+        run = deploy_bundle(path, adb_server(adb_host, adb_port), request, progress, console.seen(MOST_SEEN))
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))
@@ -138,7 +139,8 @@ def fetch_answers_command(
         devices=device or (), runtime=runtime, timeout_s=timeout, when_interrupted=on_interrupt, decoding=decoding
     )
     with console.progress() as progress:
-        fetched = fetch_answers(bundle_named(name, bundle), adb_server(adb_host, adb_port), request, progress)
+        server, seen = adb_server(adb_host, adb_port), console.seen(MOST_SEEN)
+        fetched = fetch_answers(bundle_named(name, bundle), server, request, progress, seen)
     rows = [(q.text, shown(a), f"{a.confidence:.3f}") for q, a in islice(fetched.answered(), MOST_SHOWN)]
     console.table(("question", "answer", "confidence"), rows)
     more = len(fetched.bundle.questions) - len(rows)

@@ -16,6 +16,8 @@ from bundler.console import Console
 from bundler.errors import UsageError
 from bundler.types import Runtime
 
+MOST_SEEN = 20  # answers, while it goes on
+
 
 @app.command()
 def simulate(
@@ -61,7 +63,7 @@ def simulate(
         restart=restart,
     )
     with console.progress() as progress:
-        run = simulate_bundle(path, request, progress, console.say)
+        run = simulate_bundle(path, request, progress, console.say, console.seen(MOST_SEEN))
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))

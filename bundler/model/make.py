@@ -11,7 +11,6 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 
-from bundler import __version__
 from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
@@ -148,7 +147,7 @@ def _key(job: Job) -> str:
 
 
 def _releases() -> tuple[str, ...]:
-    return __version__, *(importlib.metadata.version(name) for name in ("onnxruntime", "onnxruntime-qnn"))
+    return tuple(map(importlib.metadata.version, ("mbqa-bundle", "onnxruntime", "onnxruntime-qnn")))
 
 
 def _made_before(key: str, dlc: Path) -> Made | None:

@@ -12,12 +12,13 @@ from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets
 from bundler.errors import UsageError
+from bundler.runs.answers import looking
 from bundler.runs.owner import owning
 from bundler.runs.record import Run, begin, newest_run
 from bundler.runs.verify import verify_run
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.scheduler.worker import Member
-from bundler.types import Progress, Runtime, silent
+from bundler.types import Progress, Runtime, Seen, silent
 
 LARGEST_CHUNK = 500  # windows: each chunk costs one start of snpe-net-run, which loads the model
 CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
@@ -45,9 +46,12 @@ class DeployRequest:
     verify_threshold: float | None = None
 
 
-def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progress: Progress = silent) -> Run:
+def deploy_bundle(
+    path: Path, server: AdbServer, request: DeployRequest, progress: Progress = silent, seen: Seen | None = None
+) -> Run:
     """Pushes the bundle to the phones, as far as it is not there yet, runs it, and brings the outputs into the run's
-    folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it.
+    folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it. `seen`
+    takes the answers as they come.
 
     Raises:
         InputError: the bundle is refused; PhoneError: a phone is; RunInUse: another process works on the run;
@@ -67,11 +71,13 @@ def deploy_bundle(path: Path, server: AdbServer, request: DeployRequest, progres
         settings = left.settings if left else wanted
         members = [Member.of(target, bundle, settings, limit) for target in targets]
         run = left or begin(bundle, names, settings)
-        work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted)
+        look = looking(bundle, run.folder(path), run.settings.chunk, seen)
+        work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted, look=look)
         if request.detach:
             launch(work)
             return run
         done = carry_on(work)
+        look()
         return verify_run(bundle, done, request.verify_threshold) if request.verify else done
 
 

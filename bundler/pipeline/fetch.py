@@ -12,14 +12,14 @@ from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
 from bundler.errors import NoRun, PhoneError, SimulationUnfinished
 from bundler.qa.spans import USUAL, Decoding
-from bundler.runs.answers import answered
+from bundler.runs.answers import answered, looking
 from bundler.runs.owner import owning
 from bundler.runs.plausibility import doubts
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Run, begin, newest_run
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on
 from bundler.scheduler.worker import Member
-from bundler.types import RUNTIMES, Answer, Progress, Question, Runtime, silent
+from bundler.types import RUNTIMES, Answer, Progress, Question, Runtime, Seen, silent
 
 TOLD_EACH = 1000  # answers
 
@@ -59,10 +59,12 @@ class Fetched:
         return answered(self.bundle, folder, self.run.settings.chunk, self.decoding)
 
 
-def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress: Progress = silent) -> Fetched:
+def fetch_answers(
+    path: Path, server: AdbServer, request: FetchRequest, progress: Progress = silent, seen: Seen | None = None
+) -> Fetched:
     """Decodes the newest run's outputs and writes answers.json and its kin into the run's folder; a run that
     is not finished, or that another command works on, is waited for, and carried on where it had to stop. A sample's
-    answers are of its questions only.
+    answers are of its questions only. `seen` takes answers as they come, while the run is waited for.
 
     Raises:
         InputError: there is no such bundle or run, or it is a simulation that is not finished; PhoneError, RunFailed,
@@ -80,7 +82,8 @@ def fetch_answers(path: Path, server: AdbServer, request: FetchRequest, progress
         bundle = bundle.of(run.sample)
         if not run.finished:
             members = [Member.of(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
-            run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted))
+            look = looking(bundle, folder, run.settings.chunk, seen, request.decoding)
+            run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted, look))
         fetched = Fetched(bundle, run, request.decoding, doubts(bundle, folder, run.settings.chunk))
         answers = _told(fetched.answered(), len(bundle.questions), progress)
         write_answers(bundle, run, answers, fetched.doubts)

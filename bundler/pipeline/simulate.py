@@ -12,11 +12,12 @@ from bundler.dlc.child import Task, cores
 from bundler.dlc.htp import context_name
 from bundler.errors import UsageError
 from bundler.model.simulate import check_simulated
+from bundler.runs.answers import looking
 from bundler.runs.owner import owning
 from bundler.runs.record import Part, Run, begin, newest_run
 from bundler.scheduler.simulators import Here, Workers, simulate
 from bundler.soc import Soc, find_soc, known_socs
-from bundler.types import Progress, Runtime, silent
+from bundler.types import Progress, Runtime, Seen, silent
 
 LARGEST_CHUNK = 16  # windows: what an interruption costs
 CHUNKS_A_WORKER = 8  # at least, so that the last ones end together
@@ -40,12 +41,16 @@ class SimulateRequest:
 
 
 def simulate_bundle(
-    path: Path, request: SimulateRequest, progress: Progress = silent, tell: Callable[[str], None] = lambda _: None
+    path: Path,
+    request: SimulateRequest,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda _: None,
+    seen: Seen | None = None,
 ) -> Run:
     """Computes the bundle's logits as the runtime does and keeps them as a run of phone `simulator`, or goes on with a
     run that was interrupted. The logits are the same however many workers there are.
 
-    tell: takes what a person may want to know before the end.
+    tell: takes what a person may want to know before the end; seen: takes the answers as they come.
 
     Raises:
         InputError: the bundle is refused; SocUnfit; NoConverter; RunInUse; OutputsInvalid; HostStorageFailed;
@@ -60,7 +65,8 @@ def simulate_bundle(
         workers = _workers(bundle, request, soc, tell)
         try:
             run = run or begin(bundle, [name], _settings(bundle, request, workers.width), simulated=True)
-            return simulate(bundle, run, workers, Part(name, soc.name, MODELS[request.runtime]), progress)
+            look = looking(bundle, run.folder(path), run.settings.chunk, seen)
+            return simulate(bundle, run, workers, Part(name, soc.name, MODELS[request.runtime]), progress, look)
         finally:
             workers.close()
 

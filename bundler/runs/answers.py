@@ -1,6 +1,7 @@
 """The answers in a run's logits, decoded as they are asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby, tee
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 from bundler import layout
 from bundler.bundle import Bundle, Window
 from bundler.device.chunks import chunks_of
-from bundler.device.outputs import load
-from bundler.errors import BundleInvalid
+from bundler.device.outputs import kept_chunks, load
+from bundler.errors import BundleInvalid, BundlerError
 from bundler.qa.spans import USUAL, Decoding, WindowLogits, decode_all
 from bundler.qa.words import tells_words
-from bundler.types import OUTPUTS, Answer, Question
+from bundler.types import OUTPUTS, Answer, Question, Seen
 
 START, END = OUTPUTS
+MOST_AT_ONCE = 2000  # windows
 
 
 def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
@@ -31,9 +33,16 @@ def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Ite
     Raises:
         OutputsInvalid: an output cannot be read; BundleInvalid
     """
+    lines = range(len(bundle.manifest.windows))
+    return _decoded(bundle, _grouped(bundle, iter(bundle.questions), _windows(bundle, folder, size, lines)), decoding)
+
+
+def _decoded(
+    bundle: Bundle, questions: Iterator[tuple[Question, list[WindowLogits]]], decoding: Decoding
+) -> Iterator[tuple[Question, Answer]]:
     manifest = bundle.manifest
     tokenizer = bundle.path / layout.HOST / layout.TOKENIZER
-    asked, again = tee(_asked(bundle, folder, size))
+    asked, again = tee(questions)
     answers = decode_all(
         asked,
         max_tokens=decoding.max_tokens or manifest.max_answer_tokens,
@@ -48,11 +57,54 @@ def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Ite
         raise BundleInvalid(bundle.path / layout.HOST / layout.OFFSETS, str(error)) from error
 
 
-def _asked(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Question, list[WindowLogits]]]:
+class Arriving:
+    """The answers of a run under way: each as soon as the folder has the logits of its windows, and of all before."""
+
+    def __init__(self, bundle: Bundle, folder: Path, size: int, decoding: Decoding = USUAL) -> None:
+        self._bundle, self._folder, self._size, self._decoding = bundle, folder, size, decoding
+        self._questions = iter(bundle.questions)
+        self._line = 0
+
+    def new(self) -> Iterator[tuple[Question, Answer]]:
+        """Those that have come since the last call, or the first of them.
+
+        Raises:
+            OutputsInvalid, BundleInvalid
+        """
+        windows, kept = self._bundle.manifest.windows, kept_chunks(self._folder)
+        chunks = chunks_of(len(windows), self._size)
+        whole = next((chunk.start for chunk in chunks if chunk not in kept), len(windows))
+        stop = min(whole, self._line + MOST_AT_ONCE)
+        groups = [list(group) for _, group in groupby(windows[self._line : stop], key=lambda each: each.question_id)]
+        count = sum(map(len, groups if stop == len(windows) else groups[:-1]))
+        lines = range(self._line, self._line + count)
+        self._line += count
+        asked = _grouped(self._bundle, self._questions, _windows(self._bundle, self._folder, self._size, lines))
+        yield from _decoded(self._bundle, asked, self._decoding)
+
+
+def looking(
+    bundle: Bundle, folder: Path, size: int, seen: Seen | None, decoding: Decoding = USUAL
+) -> Callable[[], None]:
+    """Shows `seen` what has come, each time that it is called. What cannot be read yet is told by whoever needs it."""
+    if seen is None:
+        return lambda: None
+    arriving, see = Arriving(bundle, folder, size, decoding), seen
+
+    def look() -> None:
+        with suppress(BundlerError):
+            for question, answer in arriving.new():
+                see(question, answer)
+
+    return look
+
+
+def _grouped(
+    bundle: Bundle, questions: Iterator[Question], windows: Iterable[tuple[Window, WindowLogits]]
+) -> Iterator[tuple[Question, list[WindowLogits]]]:
     """Each question with the logits of its windows."""
-    questions = iter(bundle.questions)
-    for question_id, windows in groupby(_windows(bundle, folder, size), key=lambda pair: pair[0].question_id):
-        yield _question(bundle, questions, question_id), [logits for _, logits in windows]
+    for question_id, own in groupby(windows, key=lambda pair: pair[0].question_id):
+        yield _question(bundle, questions, question_id), [logits for _, logits in own]
 
 
 def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -> Question:
@@ -68,12 +120,16 @@ def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -
     return found
 
 
-def _windows(bundle: Bundle, folder: Path, size: int) -> Iterator[tuple[Window, WindowLogits]]:
+def _windows(bundle: Bundle, folder: Path, size: int, lines: range) -> Iterator[tuple[Window, WindowLogits]]:
+    """Those of these lines."""
     manifest = bundle.manifest
     for chunk in chunks_of(len(manifest.windows), size):
+        wanted = range(max(chunk.start, lines.start), min(chunk.stop, lines.stop))
+        if not wanted:
+            continue
         logits = load(folder, chunk, manifest.outputs)
         # a new mapping for each chunk: pages that were read stay in memory as long as their mapping
-        offsets = np.array(replace(bundle).offsets[chunk.start : chunk.stop])
-        for line, window in enumerate(manifest.windows[chunk.start : chunk.stop]):
-            start, end = (logits[name][line].reshape(-1) for name in (START, END))
-            yield window, WindowLogits(window.key, offsets[line], start, end)
+        offsets = np.array(replace(bundle).offsets[wanted.start : wanted.stop])
+        for place, window in enumerate(manifest.windows[wanted.start : wanted.stop]):
+            start, end = (logits[name][place + wanted.start - chunk.start].reshape(-1) for name in (START, END))
+            yield window, WindowLogits(window.key, offsets[place], start, end)

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ WhenInterrupted = Literal["leave", "stop"]
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its phones. `restart`: whether a job that failed before is tried again."""
+    """A run with its phones. `restart`: whether a job that failed before is tried again; `look` is called now and then
+    while the phones work."""
 
     bundle: Bundle
     run: Run
@@ -38,6 +39,7 @@ class Work:
     progress: Progress
     restart: bool = True
     when_interrupted: WhenInterrupted = "leave"
+    look: Callable[[], None] = lambda: None
 
 
 def carry_on(work: Work) -> Run:
@@ -58,6 +60,7 @@ def carry_on(work: Work) -> Run:
         try:
             while any(thread.is_alive() for thread in threads):
                 threads[0].join(JOIN_S)
+                work.look()
         except KeyboardInterrupt:
             _halt(work, threads)
             if work.when_interrupted == "stop":

@@ -1,7 +1,7 @@
 """Simulators at work on a run: chunks of windows go to processes here, or to a cluster, until all logits are kept."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
@@ -61,10 +61,12 @@ def compute(networks: Networks, inputs: Iterable[TensorSpec], outputs: Iterable[
     return b"".join(logits[spec.name].astype("<f4").tobytes() for spec in outputs for logits in found)
 
 
-def simulate(bundle: Bundle, run: Run, workers: Workers, part: Part, progress: Progress) -> Run:
+def simulate(
+    bundle: Bundle, run: Run, workers: Workers, part: Part, progress: Progress, look: Callable[[], None]
+) -> Run:
     """Computes the chunks that the run's folder lacks; returns the finished run, whose record is saved.
 
-    part: who computes, without what it did.
+    part: who computes, without what it did; look: is called when chunks have come.
 
     Raises:
         DlcInvalid, NoConverter: as the workers say; BundleInvalid; OutputsInvalid: a logit is no number;
@@ -83,6 +85,7 @@ def simulate(bundle: Bundle, run: Run, workers: Workers, part: Part, progress: P
                 computed = waiting.pop(future)
                 keep(_checked(bundle, computed, future.result()), folder, computed)
                 done += len(computed)
+                look()
         if chunk is not None:
             waiting[workers.submit(_inputs(bundle, chunk))] = chunk
     seconds = run.seconds + time.monotonic() - begun
