@@ -176,8 +176,8 @@ def test_a_run_is_stopped_on_request_and_another_one_waits_for_that(bundle: Bund
 
 
 def test_a_changed_bundle_is_refused(phone: Phone, bundle: Bundle) -> None:
-    (bundle.path / layout.DEVICE / layout.RUNNER).write_text("rm -rf /")
-    with pytest.raises(BundleInvalid, match=layout.RUNNER):
+    (bundle.path / layout.DEVICE / "run_snpe.sh").write_text("rm -rf /")
+    with pytest.raises(BundleInvalid, match="run_snpe"):
         deploy(phone, bundle)
 
 

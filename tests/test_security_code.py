@@ -36,7 +36,7 @@ PROCESSES = {
     ("virtual/phones.py", "os.posix_spawn"): "this Python: the virtual phone",
     ("virtual/children.py", "os.fork"): "the virtual phone's sessions",
     ("virtual/shell.py", "os.execve"): "this computer's sh, confined: the virtual phone's shell",
-    ("virtual/net_run.py", "subprocess.run"): "getprop, where the stand-in runs on a phone of genuine parts",
+    ("virtual/net_program.py", "subprocess.run"): "getprop, where a stand-in runs on a phone of genuine parts",
 }
 
 
