@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import onnx
@@ -175,3 +177,45 @@ def test_the_settings_of_the_htp_are_read(device: Path, capfd: pytest.CaptureFix
     assert (code, said.count("Unknown Key"), "Unknown Key = graphs/warp" in said) == (0, 1, True)
     assert with_extensions(device / "none.so")[0] == 1
     assert "Unable to load backend extensions" in capfd.readouterr().err
+
+
+ECHO = """#!/bin/sh
+echo "$@"
+cat inferences.txt
+[ ! -e extensions.json ] || cat extensions.json
+"""
+
+
+def runner(device: Path, folder: Path, *arguments: str) -> list[str]:
+    """What run_qnn.sh gives a program in qnn-net-run's place, by lines."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin/qnn-net-run").write_text(ECHO)
+    (folder / "bin/qnn-net-run").chmod(0o755)
+    path = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    command = ["sh", "run_qnn.sh", *arguments]
+    done = subprocess.run(command, cwd=device, env=path, capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_runner_asks_for_what_the_phone_has(device: Path, tmp_path: Path) -> None:
+    dlc = f"--model libQnnModelDlc.so --dlc_path {device}/model.dlc"
+    for runtime, (backend, _) in RUNTIMES.items():
+        asked, first, *_ = runner(device, tmp_path, runtime)
+        profile = " --perf_profile burst" if runtime == "dsp" else ""
+        begin = f"--backend {backend} --input_list inferences.txt --output_dir output/{runtime} --profiling_level basic"
+        assert asked == f"{begin}{profile} {dlc}"
+        assert first.startswith("input_ids:=")  # no line that names outputs
+    (device / "lib").mkdir()
+    (device / "lib/libQnnHtpNetRunExtensions.so").touch()
+    (device / "htp_power_saver_unsignedPD:ON.json").touch()
+    (device / "htp").mkdir()
+    (device / "htp/SM8650-0123.bin").touch()
+    asked, *_, last = runner(device, tmp_path, "dsp", "power_saver", ".", "unsignedPD:ON")
+    assert asked.endswith(f"--config_file extensions.json --retrieve_context {device}/htp/SM8650-0123.bin")
+    assert json.loads(last)["backend_extensions"] == {
+        "shared_library_path": f"{device}/lib/libQnnHtpNetRunExtensions.so",
+        "config_file_path": f"{device}/htp_power_saver_unsignedPD:ON.json",
+    }
+    said, asked, *_ = runner(device, tmp_path, "dsp", "burst", ".", "unsignedPD:OFF")
+    assert said.startswith("not set, for want of")
+    assert "--perf_profile burst" in asked

@@ -40,7 +40,7 @@ class Settings:
     engine: EngineChoice = "snpe"  # as records of older releases mean it; of a phone's job never "auto"
 
     def __post_init__(self) -> None:
-        for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback):
+        for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
             if not SETTING.fullmatch(setting):
                 raise ValueError(f"{setting!r} is no setting of a run")
 

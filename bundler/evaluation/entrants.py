@@ -106,7 +106,6 @@ def _told_apart(entrants: Sequence[Entrant]) -> list[Entrant]:
     """Runs of the same name get what tells them apart: their phones, their bundle's folder, a number."""
     named = list(entrants)
     more: list[Callable[[int, Entrant], str]] = [
-        lambda _, entrant: entrant.run.settings.by.name,
         lambda _, entrant: "+".join(entrant.run.phones),
         lambda _, entrant: entrant.bundle.path.name,
         lambda number, _: str(number + 1),
