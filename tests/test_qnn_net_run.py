@@ -217,5 +217,5 @@ def test_the_runner_asks_for_what_the_phone_has(device: Path, tmp_path: Path) ->
         "config_file_path": f"{device}/htp_power_saver_unsignedPD:ON.json",
     }
     said, asked, *_ = runner(device, tmp_path, "dsp", "burst", ".", "unsignedPD:OFF")
-    assert said.startswith("not set, for want of")
+    assert said.startswith("unsignedPD:OFF is not set: ")
     assert "--perf_profile burst" in asked
