@@ -19,6 +19,7 @@ from bundler import layout
 from bundler.bundle import Bundle, file_entries, read_bundle, write_manifest
 from bundler.device import tarball
 from bundler.device.chunks import chunks_of
+from bundler.engines import ENGINES
 from bundler.model.make import Recipe
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.qa.questions import open_questions
@@ -107,7 +108,7 @@ def with_stand_in(bundle: Bundle, chunk: int) -> Bundle:
     """The bundle with a snpe-net-run of its own that takes no time: it unpacks outputs made beforehand, of so many
     windows as its input list has. They are noise about a logit's size, which does not compress."""
     device = bundle.path / layout.DEVICE
-    program = device / layout.NET_RUN
+    program = device / ENGINES["snpe"].path
     program.parent.mkdir(exist_ok=True)
     program.write_text(STAND_IN, encoding="utf-8", newline="\n")
     for size in {len(each) for each in chunks_of(len(bundle.manifest.windows), chunk)}:

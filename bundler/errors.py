@@ -32,6 +32,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- HubUnreachable
 |  +- ClusterUnusable
 |  +- NoAdb
+|  +- EngineMissing
 |  +- HostStorageFailed
 +- PhoneError                   5  phone not usable
 |  +- NoPhone
@@ -321,6 +322,14 @@ class NoAdb(MissingHere):
         )
 
 
+class EngineMissing(MissingHere):
+    """The engine that --engine names cannot be had."""
+
+    def __init__(self, where: str, what: str) -> None:
+        hint = "Build with --sdk of a whole QAIRT SDK, which has both programs, or leave --engine out."
+        super().__init__(f"{where}: {what}", hint)
+
+
 class NoAdbKey(MissingHere):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
@@ -462,9 +471,9 @@ class TransferDamaged(PhoneError):
 
 
 class NoNetRun(PhoneError):
-    def __init__(self, serial: str) -> None:
+    def __init__(self, serial: str, program: str = "snpe-net-run") -> None:
         super().__init__(
-            f"phone {serial}: there is no snpe-net-run, neither on the phone's PATH nor in the bundle",
+            f"phone {serial}: there is no {program}, neither on the phone's PATH nor in the bundle",
             "Build the bundle with --sdk FOLDER (Qualcomm's SNPE or QAIRT SDK), which brings it along.",
         )
 
@@ -493,6 +502,7 @@ class RunFailed(BundlerError):
         lines: Sequence[str],
         log: Path,
         *,
+        program: str = "snpe-net-run",
         line: str = "",
         cause: str = "",
         remedy: str = "",
@@ -500,7 +510,7 @@ class RunFailed(BundlerError):
         errors = (said for said in reversed(lines) if "error" in said.lower())
         said = line or next(errors, lines[-1] if lines else "no message")
         super().__init__(
-            f"phone {serial}: snpe-net-run ended with exit code {exit_status}: {said}",
+            f"phone {serial}: {program} ended with exit code {exit_status}: {said}",
             " ".join(filter(None, (cause, remedy, f"The whole log is in {log}."))),
         )
 

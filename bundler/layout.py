@@ -17,7 +17,6 @@ RUNS = "runs"
 MODEL = "model.dlc"
 INPUT_LIST = "input_list.txt"
 INPUTS = "inputs"
-RUNNER = "run_snpe.sh"
 JOB = "job.sh"  # on the phone only
 PREPARED = "htp"  # what was compiled of the DLC ahead of time: CHIP-DIGEST.bin
 OUTPUT = "output"  # made by the run, one folder a runtime
@@ -36,7 +35,7 @@ VERIFY = "verify.npz"  # its logits for a few windows
 RUN = "run.json"
 LOGITS = "logits"  # one file a chunk of the input list
 TIMES = "times"  # when inferences ended, one file a chunk
-DIAGNOSTICS = "diag"  # SNPE's own logs, one a chunk
+DIAGNOSTICS = "diag"  # what the programs keep of their own times, one file a chunk
 ANSWERS = "answers.json"
 PREDICTIONS = "predictions.json"
 NULL_ODDS = "null_odds.json"
@@ -48,8 +47,6 @@ REPORT = "report.html"
 
 REMOTE_ROOT = PurePosixPath("/data/local/tmp/mbqa")
 
-
-NET_RUN = "bin/snpe-net-run"
 LONGEST_NAME = 100
 
 
@@ -74,14 +71,20 @@ def result_file(tensor: str, line: int) -> str:
 
 
 def result_aliases(path: str) -> tuple[str, ...]:
-    """The names under which releases of snpe-net-run write the output `path`."""
+    """The names under which releases of snpe-net-run and qnn-net-run write the output `path`: QNN's converters turn a
+    colon in a tensor's name into an underscore."""
     stem = path.removesuffix(".raw")
-    return (path, f"{stem}:0.raw")
+    return (path, f"{stem}:0.raw", f"{stem}_0.raw")
 
 
 def chunk_file(name: str, *, compressed: bool) -> str:
     """The archive of a chunk's inputs, relative to the bundle's folder on the phone."""
     return f"{INPUTS}/{name}.{'tgz' if compressed else 'tar'}"
+
+
+def htp_settings(perf_profile: str, platform_options: str) -> str:
+    """What qnn-net-run is to set on the DSP, in the bundle's folder on the phone; its runner spells the name too."""
+    return f"htp_{perf_profile}_{platform_options}.json"
 
 
 def prepared_for(path: str) -> str | None:
@@ -105,7 +108,7 @@ def file_safe(name: str) -> str:
 
 
 def log_of(phone: str) -> str:
-    """What snpe-net-run said on a phone, relative to the run's folder."""
+    """What the run's program said on a phone, relative to the run's folder."""
     return f"log-{file_safe(phone)}.txt"
 
 

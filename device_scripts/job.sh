@@ -2,17 +2,18 @@
 # The run on the phone, detached from adb: works through chunks of the input list, and goes on without a cable.
 # Plain POSIX sh; runs under mksh with toybox's tools. Lies beside the bundle's runner script.
 #
-#   job.sh start RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK
+#   job.sh start RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE
 #                          stdin: names of chunks, one a line: the queue from now on. Starts the job if it does not run
 #   job.sh status RUNTIME  what is going on, KEY=VALUE a line
 #   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
 #   job.sh forget RUNTIME NAME   deletes a finished chunk
-#   job.sh answer RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK NAME FILE SHA
+#   job.sh answer RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE NAME FILE SHA
 #                          stdin: a chunk's archive, of that SHA-256, for inputs/FILE. Computes it, forgets all that was
 #                          done before, and gives the outputs as `give` does; a lost cable does not end it
 #   job.sh stop RUNTIME    ends the job; the chunk that it was at is begun anew by the next start
-#   job.sh log RUNTIME     what snpe-net-run said: the first megabyte and the last, where it is more than four
+#   job.sh log RUNTIME     what the runs said: the first megabyte and the last, where it is more than four
 #
+# ENGINE names the script that computes a chunk: run_ENGINE.sh, which lies beside this one.
 # A chunk NAME is inputs/NAME.tar or inputs/NAME.tgz: an input_list.txt and its raw files. Its outputs become
 # done/NAME.tgz (.tar where there is no gzip) with done/NAME.sums. One job a bundle: `lock` is a link whose target names
 # its owner; it is broken when the owner is gone.
@@ -39,7 +40,8 @@ holder() {
 }
 
 # break_stale_lock: nothing but the lock of an owner that is gone is taken away, with what it left running: that is told
-# by this bundle's model in its command line, never by a number that may be somebody else's by now
+# by this bundle's model, or what was prepared of it, in its command line, never by a number that may be somebody
+# else's by now
 break_stale_lock() {
   held=$(readlink "$lock" 2>/dev/null) || return 0
   owner_lives "$held" && return 0
@@ -50,7 +52,9 @@ break_stale_lock() {
   fi
   rm -f "$lock.$$"
   for process in /proc/[0-9]*; do
-    runs "${process#/proc/}" "$here/model.dlc" && kill -9 "${process#/proc/}" 2>/dev/null
+    for model in model.dlc htp/; do
+      runs "${process#/proc/}" "$here/$model" && kill -9 "${process#/proc/}" 2>/dev/null
+    done
   done
 }
 
@@ -125,7 +129,7 @@ infer() {
   watcher=$!
   # shellcheck disable=SC2154,SC2016  # the settings file sets them; the number is that of the shell inside
   sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
-    "$here/run_snpe.sh" "$used" "$profile" "$job/work" "$platform_options" >>work/log 2>&1
+    "$here/run_$engine.sh" "$used" "$profile" "$job/work" "$platform_options" >>work/log 2>&1
   code=$?
   kill "$watcher" 2>/dev/null # else it writes into `work` while that is removed
   wait "$watcher" 2>/dev/null
@@ -186,12 +190,12 @@ work() {
   if [ -e stop ]; then say_state stopped; else say_state finished; fi
 }
 
-# take_settings ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK
+# take_settings ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE
 take_settings() {
   for setting in "$@"; do # they are read back as shell
     case $setting in *[!A-Za-z0-9_:\;.,=+-]*) echo "no setting: $setting" >&2; exit 2 ;; esac
   done
-  settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'" "$@")
+  settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'\nengine='%s'" "$@")
 }
 
 # detach: the job as a process of its own, whose number is $!
@@ -216,7 +220,7 @@ give() {
 
 case $command in
 start)
-  take_settings "$3" "$4" "$5" "$6" "$7"
+  take_settings "$3" "$4" "$5" "$6" "$7" "$8"
   break_stale_lock
   held=$(holder)
   if [ -n "$held" ] && { [ "${held##*:}" != "$runtime" ] || [ "$settings" != "$(cat "$job/settings")" ]; }; then
@@ -246,7 +250,8 @@ status)
   held=$(holder) # before the state: a job that ends in between is to look alive, not killed
   echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
   cat settings state 2>/dev/null
-  echo "begun=$(cat work/head work/log 2>/dev/null | grep -c '^Processing DNN input')"
+  set -- work/output/*/Result_*
+  [ -e "$1" ] && echo "begun=$#"
   for entry in queue/*; do [ -e "$entry" ] && echo "queued=${entry#queue/}"; done
   for entry in done/*.tgz done/*.tar; do
     [ -e "$entry" ] && name=${entry#done/} && echo "done=${name%.*}"
@@ -255,14 +260,14 @@ status)
   ;;
 give) give "$3" ;;
 answer)
-  take_settings "$3" "$4" "$5" "$6" "$7"
+  take_settings "$3" "$4" "$5" "$6" "$7" "$8"
   break_stale_lock
   held=$(holder)
   [ -z "$held" ] || { echo "busy=${held##*:}"; exit 75; }
   rm -rf "$job" && mkdir -p "$here/inputs" "$job/queue" "$job/done" && cd "$job" && echo "$settings" >settings || exit 1
   cat >inputs.draft || exit 1
   # shellcheck disable=SC2046  # the sum and the name
-  set -- "$8" "$9" "${10}" $(sha256sum <inputs.draft)
+  set -- "$9" "${10}" "${11}" $(sha256sum <inputs.draft)
   [ "$3" = "${4:-}" ] || { echo "it arrived damaged" >&2; exit 1; }
   mv -f inputs.draft "$here/inputs/$2" && : >"queue/$1" || exit 1 # never through a link that lies there
   detach

@@ -14,6 +14,7 @@ main() {
   echo "model=$(getprop ro.product.model)"
   echo "android=$(getprop ro.build.version.release)"
   echo "net_run=$(command -v snpe-net-run)"
+  echo "qnn_net_run=$(command -v qnn-net-run)"
   if mkdir -p "$folder" && [ -w "$folder" ]; then
     echo "writable=yes"
   else

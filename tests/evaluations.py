@@ -180,6 +180,7 @@ def _run(rng: random.Random, rows: list[dict[str, Any]], place: int, layers: int
         "bundle": f"{rng.getrandbits(64):016x}",
         "precision": precision,
         "runtime": runtime,
+        "engine": "qnn",
         "run_id": f"{rng.getrandbits(32):08x}",
         "phones": [
             {"name": "127.0.0.1:5555", "soc": "SM8650", "model": "Snapdragon 8 Gen 3", "windows": {runtime: 40}},

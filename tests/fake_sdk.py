@@ -31,6 +31,7 @@ class Release:
     tools: tuple[str, ...] = ()  # empty: all of the list
     shared_libcxx: bool = False
     sdk_yaml: str = ""
+    has_qnn: bool = False
 
 
 RELEASES = {
@@ -57,8 +58,10 @@ RELEASES = {
         "aarch64-android",
         (69, 73, 75, 79),
         ("qairt-converter", "qairt-quantizer", "snpe-dlc-graph-prepare"),
+        has_qnn=True,
     ),
 }
+QNN = "ModelDlc System Cpu Gpu Htp HtpPrepare HtpNetRunExtensions".split()
 
 
 def make_sdk(parent: Path, release: str) -> Path:
@@ -73,7 +76,10 @@ def make_sdk(parent: Path, release: str) -> Path:
         kind = "Htp" if hexagon >= 68 else "Dsp"
         folder = "dsp" if "clang" in made.layout else f"hexagon-v{hexagon}/unsigned"
         names += [f"{libraries}/libSnpe{kind}V{hexagon}Stub.so", f"lib/{folder}/libSnpe{kind}V{hexagon}Skel.so"]
-    for name in names:
+    if made.has_qnn:
+        names += [name.replace("snpe-", "qnn-").replace("libSnpe", "libQnn") for name in names if "SNPE" not in name]
+        names += [f"{libraries}/libQnn{name}.so" for name in QNN]
+    for name in dict.fromkeys(names):
         write(root / name, name)
     (root / "lib/python").mkdir()
     if made.sdk_yaml:

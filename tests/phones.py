@@ -12,6 +12,7 @@ from pathlib import Path
 from bundler.device.phone import Phone
 from bundler.device.server import private_adb_server
 from bundler.soc import known_socs
+from bundler.virtual import shell
 from bundler.virtual.phones import start_phone, stop_phone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,10 @@ def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ())
         stop_phone(phone)
 
 
-NET_RUN = f'#!/system/bin/sh\nexec {sys.executable} -m bundler.virtual.net_run "$@"\n'
+STAND_INS = {
+    name: f'#!/system/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n'
+    for name, module in shell.STAND_INS.items()
+}
 TIMED_NET_RUN = """#!/system/bin/sh
 # takes 50 ms an inference and computes nothing: each output is a copy of the first input
 while [ $# -gt 0 ]; do
@@ -73,8 +77,9 @@ done <"$list"
 
 
 @contextmanager
-def genuine_phone(soc: str = "SM8650", net_run: str = NET_RUN, **settings: str) -> Iterator[Phone]:
-    """Genuine adbd, mksh and toybox, with a stand-in for snpe-net-run on the PATH; wiped at the end."""
+def genuine_phone(soc: str = "SM8650", net_run: str | None = None, **settings: str) -> Iterator[Phone]:
+    """Genuine adbd, mksh and toybox, with stand-ins for the engines on the PATH, or with this snpe-net-run alone; wiped
+    at the end."""
     number = str(GENUINE_NUMBER)
     environment = {**os.environ, **settings}
     with STARTING.open("w") as lock:  # the first start installs and builds, which two cannot do at once
@@ -85,9 +90,10 @@ def genuine_phone(soc: str = "SM8650", net_run: str = NET_RUN, **settings: str) 
         )  # fmt: skip
     assert started.returncode == 0, started.stderr
     try:
-        program = GENUINE_BASE / number / "system/bin/snpe-net-run"
-        program.write_text(net_run)
-        program.chmod(0o755)
+        for name, script in (STAND_INS if net_run is None else {"snpe-net-run": net_run}).items():
+            program = GENUINE_BASE / number / "system/bin" / name
+            program.write_text(script)
+            program.chmod(0o755)
         with private_adb_server() as server:
             yield server.find(started.stdout.strip())
     finally:

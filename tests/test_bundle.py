@@ -18,7 +18,7 @@ from bundler.bundle import Bundle, FileEntry, Manifest, drafting, read_bundle, s
 from bundler.errors import BundleInvalid, HostStorageFailed, NoBundle, QuestionsInvalid, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.types import Question, QuestionSet
-from bundler.virtual.net_run import read_input_list
+from bundler.virtual.net_program import read_input_list
 from tests.conftest import QUESTIONS, quiet
 
 
@@ -27,7 +27,7 @@ def test_holds_what_the_phone_needs(bundle: Bundle) -> None:
     windows = bundle.manifest.windows
     assert [window.question_id for window in windows] == ["when-built", "who", "long", "long"]
     inputs = {path for window in windows for path in window.inputs.values()}
-    assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, layout.RUNNER}
+    assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, "run_qnn.sh", "run_snpe.sh"}
     files = {path.relative_to(device).as_posix() for path in device.rglob("*") if path.is_file()}
     assert files == {*bundle.device_files, *inputs}
     listing = read_input_list((device / layout.INPUT_LIST).read_text())
@@ -287,7 +287,7 @@ def test_a_full_disk_leaves_nothing(request_for: BuildRequest, tmp_path: Path) -
 
 def test_the_runner_is_clean_shell(bundle: Bundle) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
-    script = bundle.path / layout.DEVICE / layout.RUNNER
+    script = bundle.path / layout.DEVICE / "run_snpe.sh"
     done = subprocess.run([shellcheck, "-s", "sh", script], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.returncode == 0

@@ -113,7 +113,10 @@ def test_a_phone_that_is_lost_loses_nothing(
 
 def test_where_all_fail_the_failure_is_told_and_what_was_done_is_kept(bundle: Bundle, tmp_path: Path) -> None:
     faults = ["run-time:0", "run-fail:8:always"]
-    with phones(tmp_path, faults, faults) as (started, server), pytest.raises(RunFailed, match="error_code=402"):
+    with (
+        phones(tmp_path, faults, faults) as (started, server),
+        pytest.raises(RunFailed, match="Graph Execution failure"),
+    ):
         deploy(bundle, server, [phone.serial for phone in started], chunk=4)
     run = newest_run(bundle)
     assert run is not None

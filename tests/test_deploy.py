@@ -14,6 +14,7 @@ from bundler.bundle import Bundle, seal
 from bundler.device import outputs
 from bundler.device.chunks import chunks_of
 from bundler.device.phone import Phone
+from bundler.engines import EngineName
 from bundler.errors import (
     BundleInvalid,
     InputError,
@@ -176,8 +177,8 @@ def test_a_run_is_stopped_on_request_and_another_one_waits_for_that(bundle: Bund
 
 
 def test_a_changed_bundle_is_refused(phone: Phone, bundle: Bundle) -> None:
-    (bundle.path / layout.DEVICE / layout.RUNNER).write_text("rm -rf /")
-    with pytest.raises(BundleInvalid, match=layout.RUNNER):
+    (bundle.path / layout.DEVICE / "run_snpe.sh").write_text("rm -rf /")
+    with pytest.raises(BundleInvalid, match="run_snpe"):
         deploy(phone, bundle)
 
 
@@ -214,28 +215,32 @@ def test_a_folder_that_is_a_file_is_said(phone: Phone, bundle: Bundle) -> None:
 
 
 @pytest.mark.slow
-def test_a_failing_run_shows_the_tools_own_line_and_leaves_no_answers(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "line"), [("snpe", "error_code=402"), ("qnn", "Graph Execution failure")])
+def test_a_failing_run_shows_the_tools_own_line_and_leaves_no_answers(
+    engine: EngineName, line: str, bundle: Bundle, tmp_path: Path
+) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-fail:5"]) as phone:
-        deploy(phone, bundle)
+        deploy(phone, bundle, engine=engine)
         answers = fetch(phone, bundle).path
-        with pytest.raises(RunFailed, match=r"exit code 1: error_code=") as caught:
-            deploy(phone, bundle, chunk=1)
+        with pytest.raises(RunFailed, match=f"{engine}-net-run ended with exit code 1: {line}") as caught:
+            deploy(phone, bundle, chunk=1, engine=engine)
         assert "The whole log is in" in caught.value.hint
         assert not answers.exists()
         run = newest_run(bundle)
         assert run is not None
-        assert "error_code=" in (run.folder(bundle.path) / layout.log_of(phone.serial)).read_text()
+        assert line in (run.folder(bundle.path) / layout.log_of(phone.serial)).read_text()
         assert len(outputs.kept_chunks(run.folder(bundle.path))) == 1
-        finished = deploy(phone, bundle, chunk=1)  # the same command again
+        finished = deploy(phone, bundle, chunk=1)  # goes on with it, and so with its engine
         assert (finished.settings.id, finished.parts[0].chunks) == (run.settings.id, 4)
-        begun = sh(phone, f"grep -c Processing {layout.remote_bundle(bundle.id)}/jobs/cpu/log.txt")
+        assert finished.settings.engine == engine
+        begun = sh(phone, f"grep -c -e Processing -e '^Executing' {layout.remote_bundle(bundle.id)}/jobs/cpu/log.txt")
         assert int(begun) == 1 + 1 + 3  # the first one was here, the second one failed
 
 
 def test_a_failure_while_nobody_looked_is_told_by_fetch(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-fail:0"]) as phone:
         deploy(phone, bundle, detach=True)
-        with pytest.raises(RunFailed, match="error_code="):
+        with pytest.raises(RunFailed, match="Graph Execution failure"):
             fetch(phone, bundle)
 
 

@@ -271,10 +271,10 @@ def job_of(phone: Answering) -> PhoneJob:
 
 def test_a_job_is_started_with_its_settings_and_queue() -> None:
     phone = Answering(said())
-    settings = Settings("77", "dsp", "balanced", "unsignedPD:ON", "cpu", 3)
+    settings = Settings("77", "dsp", "balanced", "unsignedPD:ON", "cpu", 3, "qnn")
     job_of(phone).start(settings, [Chunk(0, 2), CHUNK])
     assert phone.asked[0]["argv"] == [
-        "sh", SCRIPT, "start", "dsp", "77", "balanced", "unsignedPD:ON", "cpu", "3",
+        "sh", SCRIPT, "start", "dsp", "77", "balanced", "unsignedPD:ON", "cpu", "3", "qnn",
     ]  # fmt: skip
     assert phone.asked[0]["stdin"] == b"0000000-0000002\n0000002-0000004\n"
     assert phone.asked[0]["doing"] == "starting the run"

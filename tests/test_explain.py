@@ -98,7 +98,7 @@ def test_other_words_for_the_same(line: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "name"), [(139, "crashed"), (137, "out of memory"), (127, "no snpe-net-run"), (126, "permission denied")]
+    ("status", "name"), [(139, "crashed"), (137, "out of memory"), (127, "no program"), (126, "permission denied")]
 )
 def test_an_exit_code_tells_where_no_line_does(status: int, name: str) -> None:
     found = explain(["Processing DNN input(s):"], status)
@@ -136,7 +136,7 @@ def test_run_failed_shows_the_line_its_cause_and_what_to_do() -> None:
         ("exec snpe-net-run --nonsense", "option not known"),
         ("exec snpe-net-run --container x --input_list nowhere", "input unusable"),
         ("touch f && exec snpe-net-run --container f --input_list f", "container bad"),
-        ("PATH=/data/local/tmp; snpe-net-run", "no snpe-net-run"),
+        ("PATH=/data/local/tmp; snpe-net-run", "no program"),
         ("echo >snpe-net-run; chmod 644 snpe-net-run; ./snpe-net-run", "permission denied"),
     ],
 )

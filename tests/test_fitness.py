@@ -10,6 +10,7 @@ from bundler.bundle import Bundle, FileEntry
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts
+from bundler.engines import ENGINES
 from bundler.errors import NoNetRun, PhoneRefused, RuntimeUnsupported
 from bundler.scheduler.compatibility import check_fitness, choose_runtime, files_for, why_not
 from bundler.types import RUNTIMES, Runtime
@@ -18,6 +19,7 @@ PHONE = Phone(AdbServer("127.0.0.1", 1), "R5CT", Limit())  # never asked anythin
 GOOD = PhoneFacts(
     soc_model="SM8650", abi="arm64-v8a", model="A phone", android="14", free_bytes=1 << 30, net_run="/system/bin/x"
 )
+SNPE, QNN = ENGINES["snpe"], ENGINES["qnn"]
 SDK_FILES = ("bin/snpe-net-run", "lib/libSNPE.so", "lib/libSnpeHtpV75Stub.so", "dsp/libSnpeHtpV75Skel.so")
 
 
@@ -38,17 +40,17 @@ def of_precision(bundle: Bundle, precision: str) -> Bundle:
 
 def test_a_phone_without_checksums_is_refused_before_anything_is_pushed(bundle: Bundle) -> None:
     with pytest.raises(PhoneRefused, match="R5CT: making a checksum failed: it has no sha256sum that works"):
-        check_fitness(PHONE, facts(sha256sum=False), bundle, "cpu")
+        check_fitness(PHONE, facts(sha256sum=False), bundle, "cpu", SNPE)
     for told in (True, None):
-        check_fitness(PHONE, facts(sha256sum=told), bundle, "cpu")
+        check_fitness(PHONE, facts(sha256sum=told), bundle, "cpu", SNPE)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_phone_that_can_is_not_hindered(runtime: Runtime, bundle: Bundle) -> None:
     for phone in (GOOD, facts(soc_maker="QTI", runs_programs=True), facts(soc_model="SM9999"), facts(abi="")):
         for given in (bundle, with_files(bundle, *SDK_FILES)):
-            check_fitness(PHONE, phone, given, runtime)
-            assert choose_runtime("R5CT", phone, given, runtime, None) == runtime
+            check_fitness(PHONE, phone, given, runtime, SNPE)
+            assert choose_runtime("R5CT", phone, given, runtime, None, SNPE) == runtime
 
 
 @pytest.mark.parametrize(
@@ -83,49 +85,49 @@ def test_a_chip_that_cannot_is_refused_or_the_fallback_taken(
     given = of_precision(with_files(bundle, *SDK_FILES), precision)
     phone = facts(**differing)
     with pytest.raises(RuntimeUnsupported) as choosing:
-        choose_runtime("R5CT", phone, given, "dsp", None)
+        choose_runtime("R5CT", phone, given, "dsp", None, SNPE)
     with pytest.raises(RuntimeUnsupported) as checking:
-        check_fitness(PHONE, phone, given, "dsp")
+        check_fitness(PHONE, phone, given, "dsp", SNPE)
     assert str(choosing.value) == str(checking.value)
     assert said in str(choosing.value)
     assert hint in choosing.value.hint
-    assert choose_runtime("R5CT", phone, given, "dsp", "cpu") == "cpu"
-    assert choose_runtime("R5CT", phone, given, "cpu", None) == "cpu"
-    check_fitness(PHONE, phone, given, "cpu")
+    assert choose_runtime("R5CT", phone, given, "dsp", "cpu", SNPE) == "cpu"
+    assert choose_runtime("R5CT", phone, given, "cpu", None, SNPE) == "cpu"
+    check_fitness(PHONE, phone, given, "cpu", SNPE)
 
 
 def test_snpes_gpu_is_qualcomms(bundle: Bundle) -> None:
     tensor = facts(soc_model="Tensor G3", soc_maker="Google")
     with pytest.raises(RuntimeUnsupported, match="no GPU run possible: it is a chip of Google"):
-        choose_runtime("R5CT", tensor, bundle, "gpu", None)
+        choose_runtime("R5CT", tensor, bundle, "gpu", None, SNPE)
     with pytest.raises(RuntimeUnsupported, match="no DSP run possible"):
-        choose_runtime("R5CT", tensor, bundle, "dsp", "gpu")  # a fallback that cannot either
-    assert why_not("R5CT", tensor, bundle, "cpu") is None
+        choose_runtime("R5CT", tensor, bundle, "dsp", "gpu", SNPE)  # a fallback that cannot either
+    assert why_not("R5CT", tensor, bundle, "cpu", SNPE) is None
 
 
 def test_a_phone_that_runs_no_programs_is_refused(bundle: Bundle) -> None:
     with pytest.raises(PhoneRefused, match=r"phone R5CT: running a program in /data/local/tmp/mbqa failed") as refused:
-        check_fitness(PHONE, facts(runs_programs=False), bundle, "cpu")
+        check_fitness(PHONE, facts(runs_programs=False), bundle, "cpu", SNPE)
     assert "/data/local/tmp" in refused.value.hint
 
 
 def test_a_32_bit_android_takes_no_bundle_with_programs(bundle: Bundle) -> None:
     old = facts(abi="armeabi-v7a")
     with pytest.raises(PhoneRefused, match="for arm64-v8a, and the phone's Android is armeabi-v7a") as refused:
-        check_fitness(PHONE, old, with_files(bundle, *SDK_FILES), "cpu")
+        check_fitness(PHONE, old, with_files(bundle, *SDK_FILES), "cpu", SNPE)
     assert "64-bit" in refused.value.hint
-    check_fitness(PHONE, old, bundle, "cpu")  # with an snpe-net-run of its own
+    check_fitness(PHONE, old, bundle, "cpu", SNPE)  # with an snpe-net-run of its own
 
 
 def test_without_snpe_net_run_nothing_goes(bundle: Bundle) -> None:
     with pytest.raises(NoNetRun, match="there is no snpe-net-run"):
-        check_fitness(PHONE, facts(net_run=""), bundle, "cpu")
-    check_fitness(PHONE, facts(net_run=""), with_files(bundle, *SDK_FILES), "cpu")
+        check_fitness(PHONE, facts(net_run=""), bundle, "cpu", SNPE)
+    check_fitness(PHONE, facts(net_run=""), with_files(bundle, *SDK_FILES), "cpu", SNPE)
 
 
 def test_a_phone_gets_its_own_files_only(bundle: Bundle) -> None:
     foreign = ("lib/libSnpeHtpV73Stub.so", "dsp/libSnpeHtpV73Skel.so", f"{layout.PREPARED}/SM8550-abc.bin")
     own = (*SDK_FILES, f"{layout.PREPARED}/SM8650-abc.bin")
     given = with_files(bundle, *own, *foreign)
-    assert set(files_for(given, GOOD)) == {*bundle.device_files, *own}
-    assert set(files_for(given, facts(soc_model="SM9999"))) == {*bundle.device_files, *own, *foreign}
+    assert set(files_for(given, GOOD, SNPE)) == {*bundle.device_files, *own}
+    assert set(files_for(given, facts(soc_model="SM9999"), SNPE)) == {*bundle.device_files, *SDK_FILES, *foreign[:2]}

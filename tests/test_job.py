@@ -31,7 +31,7 @@ CHUNKS = chunks_of(4, 2)
 def on_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
     """The job of a bundle that was pushed, with all its chunks."""
     archiver = Archiver(bundle, tmp_path / "spool", compressed=True)
-    names = dict(archiver.archive(chunk) for chunk in CHUNKS) | base_files(bundle, probe(phone))
+    names = dict(archiver.archive(chunk) for chunk in CHUNKS) | base_files(bundle, probe(phone), SETTINGS, tmp_path)
     store = Store(phone, quiet)
     store.push(list(names.values()), None)
     store.link(bundle.id, names)
@@ -82,7 +82,7 @@ def test_a_job_does_its_chunks_and_gives_them(phone: Phone, bundle: Bundle, on_p
 
 
 def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    replace_net_run(phone, bundle, "echo Processing DNN input; sleep 7391")
+    replace_net_run(phone, bundle, "mkdir -p output/cpu/Result_0; sleep 7391")
     on_phone.start(SETTINGS, CHUNKS[:1])
     until(on_phone, lambda status: status.begun == 1)
     with pytest.raises(PhoneBusy, match="another run of this bundle is going on there, on the cpu"):

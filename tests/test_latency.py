@@ -19,6 +19,7 @@ from bundler.device.timings import (
     kept_diagnostics,
     kept_times,
 )
+from bundler.engines import ENGINES
 from bundler.errors import OutputsInvalid, VendorToolFailed
 from bundler.evaluation.latency import MOST_VALUES, latency_of, memory_of, read_diagview
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
@@ -188,12 +189,12 @@ def test_snpes_log_is_taken_out_of_the_archive(tmp_path: Path) -> None:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     told = Announced(len(packed.getvalue()), {"SNPEDiag_0.log": "x"}, "cpu", "1", "2")
-    keep_diagnostics(packed, told, tmp_path, Chunk(0, 1))
+    keep_diagnostics(packed, told, tmp_path, Chunk(0, 1), ENGINES["snpe"])
     (kept,) = kept_diagnostics(tmp_path)
     assert (kept.name, kept.read_bytes()) == ("0000000-0000001.log", b"log")
-    keep_diagnostics(io.BytesIO(b"nothing"), Announced(7, {}, "cpu", "1", "2"), tmp_path, Chunk(1, 2))
+    keep_diagnostics(io.BytesIO(b"nothing"), Announced(7, {}, "cpu", "1", "2"), tmp_path, Chunk(1, 2), ENGINES["snpe"])
     with pytest.raises(OutputsInvalid):
-        keep_diagnostics(io.BytesIO(packed.getvalue()[:80]), told, tmp_path, Chunk(2, 3))
+        keep_diagnostics(io.BytesIO(packed.getvalue()[:80]), told, tmp_path, Chunk(2, 3), ENGINES["snpe"])
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from bundler import layout
 from bundler.bundle import Bundle
 from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, context_name, save_context
 from bundler.virtual.net_files import World
-from bundler.virtual.net_run import NAME, InputList, read_input_list, run
+from bundler.virtual.net_program import InputList, read_input_list
+from bundler.virtual.net_run import NAME, run
 from tests.dlcs import HIDDEN, convert, quantized
 from tests.models import model, qa_model, random_feed
 

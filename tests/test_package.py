@@ -77,7 +77,10 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
             f"bundler/templates/report.{kind}"
             for kind in ("cards.js", "css", "html.j2", "js", "list.js", "questions.css")
         ),
+        "bundler/templates/htp.json.j2",
+        "bundler/templates/run_qnn.sh.j2",
         "bundler/templates/run_snpe.sh.j2",
+        "bundler/templates/run_start.sh.j2",
     }
     assert names == code | data
 

@@ -65,7 +65,8 @@ def phone_with(folder: Path, *faults: str, port: int = 0) -> Iterator[tuple[Virt
 
 
 def deploy(bundle: Bundle, phone: VirtualPhone, server: AdbServer) -> Run:
-    request = DeployRequest(runtime="cpu", devices=[phone.serial], chunk=CHUNK, timeout_s=TIMEOUT_S)
+    """By the engine whose log tells of every inference."""
+    request = DeployRequest(runtime="cpu", devices=[phone.serial], engine="snpe", chunk=CHUNK, timeout_s=TIMEOUT_S)
     return deploy_bundle(bundle.path, server, request, quiet)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bundler import layout
+from bundler.engines import ENGINES, hexagon_of_part, hexagons_in
 from bundler.errors import NoConverter, NotAnSdk, SdkIncomplete, SdkTooOld, VendorToolFailed
 from bundler.model.make import Recipe
-from bundler.model.sdk import device_parts, hexagon_of_part, hexagons_in, open_sdk, sdk_from_environment
+from bundler.model.sdk import device_parts, open_sdk, sdk_from_environment
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.soc import known_socs
 from tests.conftest import quiet
@@ -125,7 +126,7 @@ def test_the_name_of_a_library_tells_its_hexagon_version(name: str, hexagon: int
 def test_a_chip_without_htp_needs_no_dsp_libraries(tmp_path: Path) -> None:
     parts = device_parts(open_sdk(make_sdk(tmp_path, "2.25")), SOCS["SM8250"])
     assert not hexagons_in(parts)
-    assert layout.NET_RUN in parts
+    assert ENGINES["snpe"].path in parts
 
 
 def test_libraries_for_a_newer_chip_need_a_newer_sdk(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_elsewhere_the_sdks_converter_is_used(
 
 def test_a_bundle_brings_them_along(request_for: BuildRequest, tmp_path: Path) -> None:
     made = build_bundle(replace(request_for, sdk=make_sdk(tmp_path, "2.25")), tmp_path / "bundle", quiet)
-    assert layout.NET_RUN in made.device_files
+    assert ENGINES["snpe"].path in made.device_files
     assert "libSnpeHtpV75Skel" in (made.path / layout.DEVICE / "dsp/libSnpeHtpV75Skel.so").read_text()
 
 

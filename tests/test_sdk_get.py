@@ -19,8 +19,9 @@ import typer
 
 from bundler import platforms
 from bundler.cli import main
+from bundler.engines import hexagons_in
 from bundler.errors import BundlerError, SdkDamaged, SdkUnreachable, UsageError
-from bundler.model.sdk import device_parts, hexagons_in, open_sdk
+from bundler.model.sdk import device_parts, open_sdk
 from bundler.sdk import cache as sdk_cache
 from bundler.sdk import versions
 from bundler.sdk.cache import default_sdk

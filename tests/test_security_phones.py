@@ -26,7 +26,8 @@ from bundler.device.phone import Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.device.store import Store
-from bundler.device.timings import DIAGNOSTICS, keep_diagnostics
+from bundler.device.timings import keep_diagnostics
+from bundler.engines import ENGINES
 from bundler.errors import BundleInvalid, OutputsInvalid, PhoneNotReady, PhoneRefused
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.resources import DEVICE_SCRIPTS
@@ -136,7 +137,7 @@ def test_names_of_files_and_bundles_on_the_phone(phone: Phone, bundle: Bundle, t
         files = {**bundle.manifest.files, f"device/{name}": FileEntry(blob.size, blob.sha256)}
         foreign = replace(bundle, manifest=replace(bundle.manifest, files=files))
         with pytest.raises(BundleInvalid, match="has a name that cannot go to a phone"):
-            base_files(foreign, facts)
+            base_files(foreign, facts, Settings("0123", "cpu"), tmp_path)
     store = Store(phone, quiet)
     store.push([blob], None)
     for name in NAMES:
@@ -221,8 +222,8 @@ def test_nothing_from_a_phone_is_written_by_its_own_name(way: str, tmp_path: Pat
     info = ESCAPES[way](tmp_path / "mbqa-canary")
     with pytest.raises(OutputsInvalid, match="which is no plain file of the outputs"):
         read_outputs(archive(good(), info), announced(good()), CHUNK, SPECS, "phone x")
-    told = replace(announced(good()), sums={DIAGNOSTICS: "0"}, size_bytes=100_000)
-    keep_diagnostics(archive(good(), info), told, run, CHUNK)
+    told = replace(announced(good()), sums={ENGINES["snpe"].time_log: "0"}, size_bytes=100_000)
+    keep_diagnostics(archive(good(), info), told, run, CHUNK, ENGINES["snpe"])
     assert not run.exists()
 
 

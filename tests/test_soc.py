@@ -205,7 +205,7 @@ def test_every_chip_takes_what_its_hexagon_computes(
 def test_a_chip_that_nobody_saw_simulated_is_told_so(
     dlcs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bundler.virtual.net_run.find_soc", lambda _: replace(known_socs()["SM8650"], simulated=""))
+    monkeypatch.setattr("bundler.virtual.net_program.find_soc", lambda _: replace(known_socs()["SM8650"], simulated=""))
     code, said = run_on("SM8650", dlcs["w8a8"], tmp_path, capfd)
     assert code == 1
     assert "error_code=900; error_message=no simulator for the DSP of SM8650; error_component=Dsp Runtime" in said

@@ -23,7 +23,7 @@ except SystemExit as ended:
     assert ended.code == 0
 """
 OURS = "import sys\nfrom bundler.cli import main\nassert main({argv}) == 0\n"
-OWN = {"cli", "commands", "console", "errors", "layout", "resources", "soc", "types", "virtual.faults"}
+OWN = {"cli", "commands", "console", "engines", "errors", "layout", "resources", "soc", "types", "virtual.faults"}
 """What `--help` takes of the package itself."""
 HEAVY = {"adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers"}
 REFUSING = """

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from random import Random
 
 from bundler.bundle.parsing import typed
+from bundler.engines import EngineName
 from bundler.types import OUTPUTS, TensorSpec
 
 SCHEMA = 3
@@ -98,7 +99,8 @@ class EqualizationRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """The model and how its DLC was made; sizes in bytes, None where the DLC was given."""
+    """The model and how its DLC was made; sizes in bytes, None where the DLC was given. `engine`: whose tools wrote it,
+    SNPE's where an older release of ours does not tell; `graph`: its graph's name, empty where nothing here read it."""
 
     name: str
     precision: str
@@ -111,6 +113,8 @@ class ModelRecord:
     check: Check | None
     equalized: EqualizationRecord | None = None
     trials: tuple[Trial, ...] = ()
+    engine: EngineName = "snpe"
+    graph: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bundler.commands.options import (
     BundleName,
     BundlePath,
     Devices,
+    EngineOption,
     Json,
     PerfProfile,
     adb_server,
@@ -43,7 +44,8 @@ def ask(
     ] = None,
     device: Devices = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
-    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    engine: EngineOption = "auto",
+    perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
     bundle: BundlePath = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each question.", min=1)] = 600.0,
     adb_host: AdbHost = None,
@@ -64,7 +66,9 @@ def ask(
         check_text("command line", "the question", question)
     texts = _texts(context, context_file, context_folder, console)
     check_texts(texts)
-    request = AskRequest(runtime=runtime, devices=device or (), perf_profile=perf_profile, timeout_s=timeout)
+    request = AskRequest(
+        runtime=runtime, devices=device or (), engine=engine, perf_profile=perf_profile, timeout_s=timeout
+    )
     replies = []
     with ExitStack() as stack:
         with console.progress() as progress:
@@ -95,6 +99,7 @@ def ask(
             "model": model.name,
             "precision": model.precision,
             "runtime": runtime,
+            "engine": session.member.settings.by.name,
             "phone": {"name": session.member.target.name, "soc": facts.soc_model, "model": facts.model},
             "pushed_bytes": session.brought_bytes,
             "answers": replies,

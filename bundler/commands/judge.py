@@ -13,6 +13,7 @@ from bundler.commands.options import (
     BundleName,
     BundlePath,
     Devices,
+    EngineOption,
     Json,
     PerfProfile,
     Timeout,
@@ -21,6 +22,7 @@ from bundler.commands.options import (
     bundle_named,
 )  # fmt: skip
 from bundler.console import Console
+from bundler.engines import EngineName
 from bundler.types import Runtime
 
 
@@ -31,6 +33,7 @@ def evaluate(
     ] = None,
     runtime: Annotated[Runtime | None, typer.Option(help="Runs on this runtime only.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="Runs on this phone only; repeatable.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Runs by this engine only.")] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare each operator's result with float32's, computed here.")
     ] = False,
@@ -70,6 +73,7 @@ def evaluate(
             bundles=paths,
             runtimes=[runtime] if runtime else [],
             devices=device or (),
+            engine=engine,
             gates=gates,
             sdk=tools,
             layers=layers,
@@ -99,11 +103,12 @@ def bench(
     name: BundleName = None,
     device: Devices = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    engine: EngineOption = "auto",
     warm_up: Annotated[int, typer.Option(help="Runs before those that count.", min=0)] = 1,
     repeats: Annotated[int, typer.Option(help="Runs that count.", min=1)] = 5,
     cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
     windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
-    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
     sdk: Annotated[
         Path | None,
         typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
@@ -124,7 +129,9 @@ def bench(
     from bundler.sdk.cache import default_sdk
 
     console, tools, where = Console(as_json=as_json), sdk or default_sdk(), bundle_named(name, bundle)
-    request = BenchRequest(runtime, device or (), warm_up, repeats, cool_down, windows, perf_profile, tools, timeout)
+    request = BenchRequest(
+        runtime, device or (), engine, warm_up, repeats, cool_down, windows, perf_profile, tools, timeout
+    )
     with console.progress() as progress:
         document = measure(where, adb_server(adb_host, adb_port), request, progress)
     path = out or layout.bench_file(where, runtime, document["phone"]["name"])
@@ -132,6 +139,7 @@ def bench(
         draft.write_text(
             json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n"
         )
+    console.say(f"by {document['engine']}-net-run")
     console.table(COLUMNS, rows(document))
     console.say(f"written to {path}")
     console.document(document)

@@ -89,10 +89,12 @@ def disagreement(check: Check) -> str:
 def run_lines(run: Run) -> Iterator[str]:
     """What became of a run: a line a phone, and how to go on."""
     if not run.finished:
-        yield f"running on {', '.join(run.phones)}: `mbqa-bundle fetch-answers` waits for the answers"
+        running = f"{run.settings.by.program} is running on {', '.join(run.phones)}"
+        yield f"{running}: `mbqa-bundle fetch-answers` waits for the answers"
         return
     for part in run.parts:
         windows = ", ".join(f"{count} windows on the {runtime}" for runtime, count in part.windows.items())
+        windows += f" by {run.settings.by.program}" if windows else ""
         did = f"{windows} in {part.seconds:.1f} s" if windows else "nothing"
         if run.simulated:
             yield f"{part.phone} ({part.model}): {did}"

@@ -7,6 +7,7 @@ import typer
 
 from bundler import layout, soc
 from bundler.console import NO_ANSWER
+from bundler.engines import EngineChoice
 from bundler.errors import UsageError
 from bundler.types import Runtime
 
@@ -40,6 +41,15 @@ AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb
 AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb server.", min=1, max=65535)]
 RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
 SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
+
+EngineOption = Annotated[
+    EngineChoice,
+    typer.Option(
+        "--engine",
+        help="Qualcomm's program that runs the model: snpe-net-run or qnn-net-run. auto: qnn where QNN's writer made "
+        "the DLC and qnn-net-run is there, else snpe.",
+    ),
+]
 
 # spelled out here, so that `--help` need not import what works with them; a test compares
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8", "auto"]

@@ -22,6 +22,7 @@ ROWS = (
     "free",
     "runs programs",
     "snpe-net-run",
+    "qnn-net-run",
     "tools",
     "SELinux",
     "temperature",
@@ -87,6 +88,7 @@ def _cells(phone: PhoneFinding) -> dict[str, str]:
         "free": "" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB",
         "runs programs": {True: "yes", False: "no", None: ""}[facts.runs_programs],
         "snpe-net-run": facts.net_run or "none, the bundle must bring it",
+        "qnn-net-run": facts.qnn_net_run or "none, the bundle must bring it",
         "tools": _lacks(facts),
         "SELinux": facts.selinux,
         "temperature": "" if facts.hottest_celsius is None else f"{facts.hottest_celsius:.0f} °C",
@@ -96,7 +98,7 @@ def _cells(phone: PhoneFinding) -> dict[str, str]:
 
 
 def _runtimes(facts: PhoneFacts) -> str:
-    """What SNPE can use on the chip, as far as the table of chips knows."""
+    """What the engines can use on the chip, as far as the table of chips knows."""
     if not facts.is_qualcomm:
         return "cpu"
     if facts.soc is None:

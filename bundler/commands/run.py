@@ -11,6 +11,7 @@ from bundler.commands.options import (
     BundleName,
     BundlePath,
     Devices,
+    EngineOption,
     Json,
     OnInterrupt,
     OnOff,
@@ -36,12 +37,14 @@ def deploy(
     device: Devices = None,
     everywhere: Annotated[bool, typer.Option("--all", help="Run on every phone that is attached.")] = False,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    engine: EngineOption = "auto",
     fallback: Annotated[
         Literal["cpu"] | None, typer.Option(help="The runtime to take where the phone cannot do --runtime.")
     ] = None,
-    perf_profile: Annotated[PerfProfile, typer.Option(help="snpe-net-run's --perf_profile.")] = "burst",
+    perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
     unsigned_pd: Annotated[
-        OnOff | None, typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: SNPE's.")
+        OnOff | None,
+        typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: the engine's."),
     ] = None,
     chunk: Annotated[
         int | None, typer.Option(help="Windows that a phone computes at a time. Default: 500, or less.", min=1)
@@ -81,6 +84,7 @@ def deploy(
     request = DeployRequest(
         runtime=runtime,
         devices=device or (),
+        engine=engine,
         everywhere=everywhere,
         fallback=fallback,
         perf_profile=perf_profile,

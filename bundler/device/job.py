@@ -10,6 +10,7 @@ from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.numbers import whole
 from bundler.device.phone import Completed, Phone
+from bundler.engines import ENGINES, Engine, EngineChoice
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
@@ -36,11 +37,17 @@ class Settings:
     platform_options: str = ""
     fallback: Runtime | Literal[""] = ""
     chunk: int = 500
+    engine: EngineChoice = "snpe"  # as records of older releases mean it; of a phone's job never "auto"
 
     def __post_init__(self) -> None:
-        for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback):
+        for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
             if not SETTING.fullmatch(setting):
                 raise ValueError(f"{setting!r} is no setting of a run")
+
+    @property
+    def by(self) -> Engine:
+        """The engine; SNPE's where none is chosen yet."""
+        return ENGINES["snpe" if self.engine == "auto" else self.engine]
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,9 @@ class Status:
     """What a job is about: `state` is none, starting, running, finished, failed or stopped, as job.sh wrote it last;
     a job whose state is running and that is not `alive` was killed, or its phone was restarted.
 
-    begun: inferences of the current chunk that have begun; done: chunks whose outputs wait on the phone; exit: the exit
-    code of snpe-net-run, or job.sh's own word; disk_full: there was no room when it failed.
+    begun: inferences of the current chunk whose outputs are written, the last one perhaps in part; done: chunks whose
+    outputs wait on the phone; exit: the runner's exit code, or job.sh's own word; disk_full: there was no room when it
+    failed.
     """
 
     state: str
@@ -99,6 +107,7 @@ def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
             platform_options=values.get("platform_options", ""),
             fallback="cpu" if values.get("fallback") == "cpu" else "",
             chunk=chunk,
+            engine=next((name for name in ENGINES if name == values.get("engine")), "snpe"),
         )
     except ValueError:  # not written by job.sh
         return None
@@ -108,7 +117,7 @@ def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
 class Announced:
     """What the phone says of a finished chunk before it sends it: the archive's size, SHA-256 by path, the runtime that
     was used, its clock (nanoseconds, or seconds where it knows no better) before and after, and by path the nanosecond
-    at which an output was written; `peak_kb` is the most memory that snpe-net-run was seen to have, in KiB."""
+    at which an output was written; `peak_kb` is the most memory that the run was seen to have, in KiB."""
 
     size_bytes: int
     sums: Mapping[str, str]
@@ -194,7 +203,7 @@ class PhoneJob:
         self._run("stop", doing="stopping the run")
 
     def log(self) -> bytes:
-        """What snpe-net-run said: the first megabyte and the last, where it is more than four."""
+        """What the runs said: the first megabyte and the last, where it is more than four."""
         return self._run("log", doing="reading the log").stdout
 
     def _run(self, command: str, *arguments: str, doing: str, **more: object) -> Completed:
@@ -205,7 +214,7 @@ class PhoneJob:
 def _words(settings: Settings) -> list[str]:
     """The settings as job.sh takes them."""
     options = [settings.id, settings.perf_profile, settings.platform_options, settings.fallback]
-    return [*options, str(settings.chunk)]
+    return [*options, str(settings.chunk), settings.engine]
 
 
 class _ChunkReader:

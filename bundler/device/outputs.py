@@ -20,7 +20,7 @@ from bundler.types import TensorSpec
 Logits = dict[str, npt.NDArray[np.float32]]
 
 PER_FILE = 4096  # bytes of headers and padding of a file in the archive, at most
-BESIDE = 64 << 20  # bytes of what snpe-net-run writes beside the outputs: its diagnostic log
+BESIDE = 64 << 20  # bytes of what is written beside the outputs: the program's log of times
 
 
 class Unsound(Exception):

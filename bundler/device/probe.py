@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bundler import layout
 from bundler.device.phone import Phone
+from bundler.engines import EngineName
 from bundler.errors import PhoneRefused
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.soc import Soc, find_soc
@@ -20,9 +21,10 @@ SILLY_CELSIUS = 150  # a sensor that is off says 0, -274000 or 2147483647
 class PhoneFacts:
     """What the phone says of itself. None, and an empty text, stand for what it does not tell.
 
-    net_run: the snpe-net-run on its PATH; runs_programs: whether programs run in its folder for bundles; tar_gzip:
-    `tar -c -z` and `tar -x -z`; gzip: `gzip -c` and `gzip -dc`; hottest_celsius: the hottest of its processors' thermal
-    zones; clock_skew_s: how far its clock is ahead of ours; selinux: Enforcing, Permissive or Disabled.
+    net_run, qnn_net_run: the engines' programs on its PATH; runs_programs: whether programs run in its folder for
+    bundles; tar_gzip: `tar -c -z` and `tar -x -z`; gzip: `gzip -c` and `gzip -dc`; hottest_celsius: the hottest of its
+    processors' thermal zones; clock_skew_s: how far its clock is ahead of ours; selinux: Enforcing, Permissive or
+    Disabled.
     """
 
     soc_model: str
@@ -43,6 +45,11 @@ class PhoneFacts:
     battery_celsius: float | None = None
     hottest_celsius: float | None = None
     clock_skew_s: int | None = None
+    qnn_net_run: str = ""
+
+    def has(self, engine: EngineName) -> bool:
+        """Whether the engine's program is on its PATH."""
+        return bool(self.net_run if engine == "snpe" else self.qnn_net_run)
 
     @property
     def soc(self) -> Soc | None:
@@ -99,6 +106,7 @@ def read_facts(said: str, now: float) -> PhoneFacts:
         battery_celsius=None if tenths is None else tenths / 10,
         hottest_celsius=_hottest(value for key, value in lines if key == "zone"),
         clock_skew_s=None if clock is None else round(clock - now),
+        qnn_net_run=values.get("qnn_net_run", ""),
     )
 
 

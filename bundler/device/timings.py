@@ -1,6 +1,6 @@
 """When a chunk's inferences ended, by the phone's own clock: kept in the run's folder, a file a chunk.
 
-snpe-net-run writes an inference's outputs when it ends, so the times of these files tell how long each took.
+An inference's outputs are written when it ends, so the times of these files tell how long each took.
 """
 
 import json
@@ -17,18 +17,18 @@ from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
 from bundler.device.numbers import whole
 from bundler.device.tarball import BrokenTar, Reader, TooLarge
+from bundler.engines import Engine
 from bundler.errors import OutputsInvalid
 from bundler.files import writing
 
 NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
 RESULT = re.compile(r"Result_(\d{1,9})/")
-DIAGNOSTICS = "SNPEDiag_0.log"
 LARGEST_LOG = 16 << 20
 
 
 @dataclass(frozen=True)
 class ChunkTimes:
-    """Of one chunk on one phone: `seconds` from before snpe-net-run's start to after its end; `results_s` is when each
+    """Of one chunk on one phone: `seconds` from before the program's start to after its end; `results_s` is when each
     inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
     files (a `find` that does not tell them) it is empty. `peak_kb`: the most memory seen, where the phone tells it."""
 
@@ -76,19 +76,19 @@ def kept_times(run_folder: Path) -> list[ChunkTimes]:
     return found
 
 
-def keep_diagnostics(archive: BinaryIO, announced: Announced, run_folder: Path, chunk: Chunk) -> None:
-    """Takes snpe-net-run's own log, which the SDK's snpe-diagview reads, out of a chunk's archive, if there is one.
+def keep_diagnostics(archive: BinaryIO, announced: Announced, run_folder: Path, chunk: Chunk, engine: Engine) -> None:
+    """Takes the engine's own log of times, which a program of the SDK reads, out of a chunk's archive, if there is one.
 
     Raises:
         OutputsInvalid: the archive is broken; HostStorageFailed
     """
-    if DIAGNOSTICS not in announced.sums:
+    if engine.time_log not in announced.sums:
         return
     archive.seek(0)
     try:
         reader = Reader(archive, announced.size_bytes * 1100)  # deflate's limit is 1032 to 1
         for entry in reader:
-            if entry.name.removeprefix("./") == DIAGNOSTICS and entry.is_file and entry.size <= LARGEST_LOG:
+            if entry.name.removeprefix("./") == engine.time_log and entry.is_file and entry.size <= LARGEST_LOG:
                 with writing(run_folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
                     draft.write_bytes(reader.read(entry))
                 return

@@ -33,9 +33,11 @@ class Chosen:
     passed_over: tuple[str, ...]
 
 
-def choose_entrants(paths: Sequence[Path], runtimes: Sequence[str] = (), devices: Sequence[str] = ()) -> Chosen:
-    """All finished runs of the bundles, of these runtimes and phones where they are given. Runs of other samples of the
-    questions are passed over.
+def choose_entrants(
+    paths: Sequence[Path], runtimes: Sequence[str] = (), devices: Sequence[str] = (), engine: str | None = None
+) -> Chosen:
+    """All finished runs of the bundles, of these runtimes, phones and engine where they are given. Runs of another
+    sample of the questions are passed over.
 
     Raises:
         NoRun: a bundle has none; RunsDiffer: the bundles are not of the same questions and model; BundleInvalid
@@ -46,10 +48,10 @@ def choose_entrants(paths: Sequence[Path], runtimes: Sequence[str] = (), devices
         bundle = read_bundle(path)
         if entrants:
             check_kin(entrants[0].bundle, bundle)
-        runs = [run for run in runs_of(bundle) if _is_meant(run, runtimes, devices)]
+        runs = [run for run in runs_of(bundle) if _is_meant(run, runtimes, devices, engine)]
         finished = [run for run in runs if run.finished]
         if not finished:
-            raise NoRun(path, ", ".join(runtimes) or None, devices)
+            raise NoRun(path, ", ".join(filter(None, (*runtimes, engine))) or None, devices)
         passed_over += [f"{run.folder(path)}: the run is not finished" for run in runs if not run.finished]
         passed_over += [f"{folder}: a run of an earlier build" for folder in _strangers(bundle)]
         order = sorted(finished, key=lambda run: (RUNTIMES.index(run.settings.runtime), run.phones))
@@ -96,7 +98,9 @@ def _same(one: Bundle, other: Bundle, *names: str) -> bool:
     return all(_sum(one, name) == _sum(other, name) for name in names)
 
 
-def _is_meant(run: Run, runtimes: Sequence[str], devices: Sequence[str]) -> bool:
+def _is_meant(run: Run, runtimes: Sequence[str], devices: Sequence[str], engine: str | None) -> bool:
+    if engine not in (None, run.settings.by.name):
+        return False
     return (not runtimes or run.settings.runtime in runtimes) and (not devices or bool(set(devices) & set(run.phones)))
 
 

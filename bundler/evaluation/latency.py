@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from bundler.device.timings import ChunkTimes, kept_diagnostics, kept_times
+from bundler.engines import Engine
 from bundler.errors import VendorToolFailed
+from bundler.model.sdk import Sdk
 
 MOST_VALUES = 2000
 LONGEST_LINE = 4096
 MICROSECONDS = re.compile(r"\d{1,15}(\.\d*)?", re.ASCII)
-DIAGVIEW = "snpe-diagview"
 DIAGVIEW_S = 120.0
 INIT, INFERENCE = "init", "avg_total_inference_time"  # names in its CSV; values are microseconds
 
@@ -39,10 +40,10 @@ def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None 
     logs = [log for folder in run_folders for log in kept_diagnostics(folder)]
     told = [_told_by(diagview, log) for log in logs] if diagview is not None else []
     inferences = [one[INFERENCE] for one in told if INFERENCE in one]
-    if inferences:
+    if inferences and diagview is not None:
         inits = [one[INIT] for one in told if INIT in one]
         distribution = _distribution(gaps or inferences) | {"mean": round(float(np.mean(inferences)), 3)}
-        return {"init_ms": _median(inits), "inference_ms": distribution, "source": DIAGVIEW}
+        return {"init_ms": _median(inits), "inference_ms": distribution, "source": diagview.name}
     if gaps:
         inits = [1000 * each.results_s[0] for each in times if each.from_begin and each.results_s]
         init = _median([max(0.0, value - float(np.median(gaps))) for value in inits])
@@ -51,8 +52,13 @@ def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None 
     return {"init_ms": None, "inference_ms": _distribution(whole), "source": "job"} if whole else None
 
 
+def time_reader(sdk: Sdk | None, engine: Engine) -> Path | None:
+    """The SDK's program that reads the engine's own log of times, if there is one."""
+    return sdk.tool(engine.time_reader) if sdk is not None and engine.time_reader else None
+
+
 def memory_of(run_folder: Path, runtime: str) -> float | None:
-    """The most memory that snpe-net-run was seen to have, in MB; None where the phone does not tell."""
+    """The most memory that the run was seen to have, in MB; None where the phone does not tell."""
     peaks = [each.peak_kb for each in kept_times(run_folder) if each.runtime == runtime and each.peak_kb]
     return round(max(peaks) * 1024 / 1e6, 1) if peaks else None
 
@@ -77,7 +83,7 @@ def _told_by(diagview: Path, log: Path) -> dict[str, float]:
         except (OSError, subprocess.TimeoutExpired) as error:
             said, good = [str(error)], False
         if not good:
-            raise VendorToolFailed(DIAGVIEW, said[-3:], shlex.join(command), log)
+            raise VendorToolFailed(diagview.name, said[-3:], shlex.join(command), log)
         return read_diagview(out.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-COLUMNS = ("run", "EM", "F1", "equal", "cosine", "dB", "p50 ms", "p90 ms", "MB", "verified")
+COLUMNS = ("run", "engine", "EM", "F1", "equal", "cosine", "dB", "p50 ms", "p90 ms", "MB", "verified")
 
 Json = Mapping[str, Any]
 
 
 def rows(document: Json) -> list[tuple[str, ...]]:
     """A row for the reference and for each run; what is not known is a dash."""
-    first = ("float32", *_scores(document["reference"]["scores"]), *["-"] * (len(COLUMNS) - 3))
+    first = ("float32", "-", *_scores(document["reference"]["scores"]), *["-"] * (len(COLUMNS) - 4))
     return [first, *(_row(run) for run in document["runs"])]
 
 
@@ -31,6 +31,7 @@ def _row(run: Json) -> tuple[str, ...]:
     verified = run["verified"]
     return (
         run["name"],
+        run["engine"],
         *_scores(run["scores"]),
         f"{agreement['equal']}/{agreement['questions']}",
         _number(logits["smallest_cosine"], ".6f"),

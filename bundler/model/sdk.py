@@ -7,12 +7,12 @@ real SDK.
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.engines import ENGINES, Engine, hexagons_in
 from bundler.errors import NotAnSdk, SdkIncomplete, SdkTooOld
-from bundler.layout import NET_RUN
 from bundler.soc import FIRST_HTP, Soc, known_socs
 
 VARIABLES = ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT")
@@ -21,7 +21,7 @@ CONVERTERS = ("snpe-onnx-to-dlc", "qairt-converter")
 STATIC_LIBCXX = (2, 21)  # from here on libSNPE.so brings its C++ library along (revision history 2.21.0)
 LAST_CLANG_LAYOUT = (2, 10)
 UNKNOWN_RELEASE = (2, 25)  # the flags that a present layout gets where nothing tells the version
-HTP_PART = re.compile(r"libSnpe(?:Htp|Dsp)V(\d+)\w*\.so$")
+SNPE, QNN = ENGINES["snpe"], ENGINES["qnn"]
 SDK_YAML = re.compile(r"^\s*[\"']?([\w .-]+?)[\"']?\s*:\s*[\"']?v?(\d+\.\d+\.\d+(?:\.\d+)?)\b", re.MULTILINE)
 SDK_KEYS = re.compile(r"^version$|sdk|product|qairt|snpe|qnn", re.IGNORECASE)
 FOLDER_NAME = re.compile(r"(?:^|[-_v])(\d+\.\d+\.\d+(?:\.\d+)?)$")
@@ -82,10 +82,10 @@ def open_sdk(root: Path) -> Sdk:
 
 
 def device_parts(sdk: Sdk, chips: Soc | Collection[int] | None = None) -> dict[str, Path]:
-    """Path in the bundle's device folder -> file of the SDK.
+    """Path in the bundle's device folder -> file of the SDK: SNPE's parts, and QNN's where all of them are there.
 
     chips: one phone's, or the Hexagon versions wanted; None: all that the SDK knows, deploy then leaves out those that
-    are not the phone's (`hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
+    are not the phone's (`engines.hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
 
     Raises:
         NotAnSdk: no SDK, or none for Android; SdkIncomplete: files of it are missing; SdkTooOld: it does not know the
@@ -93,32 +93,27 @@ def device_parts(sdk: Sdk, chips: Soc | Collection[int] | None = None) -> dict[s
     """
     if sdk.layout is None:
         raise NotAnSdk(sdk.root, "this SDK has no Android part (bin/aarch64-android*/snpe-net-run)")
-    libraries = f"lib/{sdk.layout}"
-    parts = {
-        NET_RUN: _file(sdk, f"bin/{sdk.layout}/snpe-net-run"),
-        "lib/libSNPE.so": _file(sdk, f"{libraries}/libSNPE.so"),
-    }
+    hexagons = _wanted(sdk, chips)
+    parts = _parts(sdk, SNPE, hexagons)
     if sdk.version is not None and sdk.release < STATIC_LIBCXX:
-        parts["lib/libc++_shared.so"] = _file(sdk, f"{libraries}/libc++_shared.so")
-    for optional in ("libSnpeHtpPrepare.so", "libc++_shared.so"):  # the first is for preparation on the phone
-        if (sdk.root / libraries / optional).is_file():
-            parts[f"lib/{optional}"] = sdk.root / libraries / optional
-    for hexagon in _wanted(sdk, chips):
-        stub, skel = (f"libSnpeHtpV{hexagon}{part}.so" for part in ("Stub", "Skel"))
+        parts["lib/libc++_shared.so"] = _file(sdk, f"lib/{sdk.layout}/libc++_shared.so")
+    try:
+        return parts | _parts(sdk, QNN, hexagons)
+    except SdkIncomplete:  # an SDK of SNPE alone, or one whose qnn-net-run takes no DLC
+        return parts
+
+
+def _parts(sdk: Sdk, engine: Engine, hexagons: Collection[int]) -> dict[str, Path]:
+    """What a phone needs of an engine. Raises: SdkIncomplete"""
+    libraries = f"lib/{sdk.layout}"
+    parts = {engine.path: _file(sdk, f"bin/{sdk.layout}/{engine.program}")}
+    parts |= {f"lib/{name}": _file(sdk, f"{libraries}/{name}") for name in engine.needed}
+    parts |= {f"lib/{name}": path for name in engine.wished if (path := sdk.root / libraries / name).is_file()}
+    for hexagon in hexagons:
+        stub = engine.dsp_part(hexagon, "Stub")
         parts[f"lib/{stub}"] = _file(sdk, f"{libraries}/{stub}")
-        parts[f"dsp/{skel}"] = _file(sdk, *_skels(hexagon))
+        parts[f"dsp/{engine.dsp_part(hexagon, 'Skel')}"] = _file(sdk, *_skels(engine, hexagon))
     return parts
-
-
-def hexagon_of_part(name: str) -> int | None:
-    """The Hexagon version that a library is for, by its name; None for what every phone needs."""
-    found = HTP_PART.search(name)
-    return int(found.group(1)) if found else None
-
-
-def hexagons_in(names: Iterable[str]) -> set[int]:
-    """The Hexagon versions that a bundle's files are for."""
-    return {hexagon for name in names if (hexagon := hexagon_of_part(name)) is not None}
 
 
 def _wanted(sdk: Sdk, chips: Soc | Collection[int] | None) -> list[int]:
@@ -146,13 +141,12 @@ def _layout(root: Path) -> str | None:
 
 def _hexagons(root: Path, layout: str | None) -> tuple[int, ...]:
     stubs = [path.name for path in root.glob(f"lib/{layout}/libSnpe*Stub.so")] if layout else []
-    return tuple(sorted(v for v in hexagons_in(stubs) if any((root / skel).is_file() for skel in _skels(v))))
+    return tuple(sorted(v for v in hexagons_in(stubs) if any((root / skel).is_file() for skel in _skels(SNPE, v))))
 
 
-def _skels(hexagon: int) -> tuple[str, str]:
+def _skels(engine: Engine, hexagon: int) -> tuple[str, str]:
     """Where a release may keep the DSP's library: since 2.11, and before."""
-    kind = "Htp" if hexagon >= FIRST_HTP else "Dsp"
-    name = f"libSnpe{kind}V{hexagon}Skel.so"
+    name = engine.dsp_part(hexagon, "Skel")
     return f"lib/hexagon-v{hexagon}/unsigned/{name}", f"lib/dsp/{name}"
 
 

@@ -27,6 +27,7 @@ from bundler.device.phone import AdbServer, Phone
 from bundler.device.store import Store
 from bundler.device.targets import choose_targets
 from bundler.device.timings import chunk_times, keep_times, kept_times
+from bundler.engines import EngineChoice
 from bundler.errors import (
     BundlerError,
     OutputsInvalid,
@@ -63,6 +64,7 @@ class AskRequest:
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
+    engine: EngineChoice = "auto"
     perf_profile: str = "burst"
     timeout_s: float = 600.0
 
@@ -87,7 +89,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer, and the best of each text, best first. Milliseconds: `network_ms` from the start of snpe-net-run to
+    """The answer, and the best of each text, best first. Milliseconds: `network_ms` from the start of the engine to
     its last output (None where the phone does not tell), `phone_ms` to its end, `total_ms` as the user waited."""
 
     question: str
@@ -114,7 +116,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
     targets = choose_targets(request.devices, server)
     if len(targets) != 1:
         raise UsageError("ask asks one phone", "Give --device once.")
-    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=CHUNK)
+    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=CHUNK, engine=request.engine)
     member = Member.of(targets[0], bundle, settings, limit)
     with tempfile.TemporaryDirectory(prefix="mbqa-ask-") as folder:
         session = Session(bundle, member, request.timeout_s, Path(folder))
@@ -149,7 +151,7 @@ class Session:
         Raises:
             PhoneError
         """
-        files = base_files(self.bundle, self.member.facts)
+        files = base_files(self.bundle, self.member.facts, self.member.settings, self._folder)
         store = Store(self._phone(limit), progress)
         store.push(list(files.values()), self.member.facts.free_bytes)
         self.brought_bytes = store.pushed_bytes

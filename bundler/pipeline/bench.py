@@ -15,8 +15,9 @@ from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.targets import Target, choose_targets
+from bundler.engines import EngineChoice
 from bundler.errors import UsageError
-from bundler.evaluation.latency import DIAGVIEW, latency_of
+from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
 from bundler.scheduler.queue import Board
 from bundler.scheduler.worker import Member, Shared, Worker
@@ -30,11 +31,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """On the only phone where `devices` names none. Each run is one start of snpe-net-run on the first `windows` of the
+    """On the only phone where `devices` names none. Each run is one start of the engine on the first `windows` of the
     bundle's (None: up to WINDOWS); `warm_up` runs come before the `repeats` that count, `cool_down_s` between two."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
+    engine: EngineChoice = "auto"
     warm_up: int = 1
     repeats: int = 5
     cool_down_s: float = 10.0
@@ -50,7 +52,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
     Raises:
         InputError, PhoneError, RunFailed, OutputsInvalid, TimeUp; UsageError: several phones
     """
-    diagview = open_sdk(request.sdk).tool(DIAGVIEW) if request.sdk else None
+    sdk = open_sdk(request.sdk) if request.sdk else None
     limit, bundle = Limit(request.timeout_s), read_bundle(path)
     targets = choose_targets(request.devices, server)
     if len(targets) != 1:
@@ -64,12 +66,13 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
             if number:
                 limit.pause(request.cool_down_s, "letting the phone cool")
             folder = Path(name) / str(number)
-            before, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
+            member, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
+            reader = time_reader(sdk, member.settings.by)
             if counts:
                 folders.append(folder)
-                latency = latency_of([folder], request.runtime, diagview)
-                repeats.append({"before": _heat(before), "after": _heat(after), "latency": latency})
-        overall = latency_of(folders, request.runtime, diagview)
+                latency = latency_of([folder], request.runtime, reader)
+                repeats.append({"before": _heat(member.facts), "after": _heat(after), "latency": latency})
+        overall = latency_of(folders, request.runtime, reader)
     return {
         "schema": SCHEMA,
         "made_by": f"mbqa-bundle {__version__}",
@@ -77,6 +80,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.model.precision,
         "runtime": request.runtime,
+        "engine": member.settings.by.name,
         "perf_profile": request.perf_profile,
         "phone": {"name": targets[0].name, "soc": after.soc_model, "model": after.model},
         "windows": len(chunk),
@@ -89,16 +93,18 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
 
 def _run_once(
     bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
-) -> tuple[PhoneFacts, PhoneFacts]:
-    """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone's facts before and
-    after."""
+) -> tuple[Member, PhoneFacts]:
+    """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
+    and its facts after."""
     folder.mkdir()
-    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk))
+    settings = Settings(
+        secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk), engine=request.engine
+    )
     member = Member.of(target, bundle, settings, limit)
     board = Board([chunk], (), bundle.manifest.windows)
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
         Worker(member, Shared(bundle, folder, board, limit, _quiet, Path(spool))).work()
-    return member.facts, probe(target.find(limit))
+    return member, probe(target.find(limit))
 
 
 def _heat(facts: PhoneFacts) -> Json:

@@ -27,11 +27,13 @@ from bundler.bundle import (
     write_manifest,
 )
 from bundler.bundle.inputs import kept_questions, write_windows
+from bundler.engines import ENGINES
 from bundler.errors import ModelInvalid, UsageError
 from bundler.evaluation.check import Judge
 from bundler.evaluation.ladder import choose_precision
 from bundler.model.calibration_sample import Sample
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, check_converter, fit_checked, make_dlc
+from bundler.model.origin import origin_of
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
@@ -225,6 +227,7 @@ def _make_model(
             check = judge.check_dlc(dlc, request.chip, progress)
     if made.remark:
         notes.remark(made.remark)
+    origin = origin_of(dlc)
     if made.exponents:
         np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
     return ModelRecord(
@@ -239,6 +242,8 @@ def _make_model(
         check=check,
         equalized=_equalization_record(made),
         trials=trials,
+        engine=origin.engine,
+        graph=origin.graph,
     )
 
 
@@ -249,9 +254,11 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
         known = source.precision in PRECISIONS
         check_simulated(request.chip, source.precision if known and source.precision else "w8a8")
         prepare_context(dlc, request.chip)
+    origin, size = origin_of(dlc), dlc.stat().st_size
     return ModelRecord(
-        source.name, source.precision or "", "as it is", request.chip.name, None, dlc.stat().st_size, None, None, None
-    )
+        source.name, source.precision or "", "as it is", request.chip.name, None, size, None, None, None,
+        engine=origin.engine, graph=origin.graph,
+    )  # fmt: skip
 
 
 def _calibration_record(request: BuildRequest, recipe: Recipe, made: Made, windows: int) -> CalibrationRecord:
@@ -298,11 +305,11 @@ def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window])
         "model": layout.MODEL,
         "input_list": layout.INPUT_LIST,
         "output": layout.OUTPUT,
-        "runner": layout.RUNNER,
+        "prepared": layout.PREPARED,
         "outputs": [spec.name for spec in source.outputs],
         "windows": windows,
     }
-    for name in (layout.INPUT_LIST, layout.RUNNER):
+    for name in (layout.INPUT_LIST, *(engine.runner for engine in ENGINES.values())):
         stream = environment.get_template(f"{name}.j2").stream(values)
         stream.enable_buffering()
         stream.dump(str(device / name), encoding="utf-8")

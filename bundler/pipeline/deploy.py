@@ -11,6 +11,7 @@ from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets
+from bundler.engines import EngineChoice, EngineName
 from bundler.errors import UsageError
 from bundler.runs.answers import looking
 from bundler.runs.owner import owning
@@ -20,7 +21,7 @@ from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.scheduler.worker import Member
 from bundler.types import Progress, Runtime, Seen, silent
 
-LARGEST_CHUNK = 500  # windows: each chunk costs one start of snpe-net-run, which loads the model
+LARGEST_CHUNK = 500  # windows: each chunk costs one start of the engine, which loads the model
 CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
 
 
@@ -33,6 +34,7 @@ class DeployRequest:
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
+    engine: EngineChoice = "auto"
     everywhere: bool = False
     fallback: Runtime | None = None
     perf_profile: str = "burst"
@@ -70,7 +72,7 @@ def deploy_bundle(
         left = None if request.restart else _unfinished(bundle, names, wanted)
         settings = left.settings if left else wanted
         members = [Member.of(target, bundle, settings, limit) for target in targets]
-        run = left or begin(bundle, names, settings)
+        run = left or begin(bundle, names, replace(settings, engine=_one_engine(members)))
         look = looking(bundle, run.folder(path), run.settings.chunk, seen)
         work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted, look=look)
         if request.detach:
@@ -90,6 +92,7 @@ def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
         perf_profile=request.perf_profile,
         platform_options=request.platform_options,
         fallback=request.fallback or "",
+        engine=request.engine,
         chunk=request.chunk or max(1, min(LARGEST_CHUNK, fitting)),
     )
 
@@ -97,6 +100,19 @@ def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
 def _unfinished(bundle: Bundle, names: Sequence[str], wanted: Settings) -> Run | None:
     """The last run on these phones, where it is not finished and is done as wanted."""
     last = newest_run(bundle, wanted.runtime, names)
-    if last is None or last.finished or replace(last.settings, id=wanted.id) != wanted:
+    if last is None or last.finished:
         return None
-    return last
+    engine = last.settings.engine if wanted.engine == "auto" else wanted.engine
+    return last if replace(last.settings, id=wanted.id) == replace(wanted, engine=engine) else None
+
+
+def _one_engine(members: Sequence[Member]) -> EngineName:
+    """The engine of all phones.
+
+    Raises:
+        UsageError: they would not take the same one.
+    """
+    first, *others = sorted({member.settings.by.name for member in members}, reverse=True)
+    if others:
+        raise UsageError("not every phone has the same programs", "Name one of them for all: --engine snpe or qnn.")
+    return first

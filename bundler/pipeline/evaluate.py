@@ -9,12 +9,13 @@ from bundler import __version__
 from bundler.bundle import Bundle
 from bundler.device.chunks import chunks_of
 from bundler.device.outputs import Logits, load
+from bundler.engines import EngineName
 from bundler.evaluation.entrants import Entrant, choose_entrants
 from bundler.evaluation.gates import Gates, checked
-from bundler.evaluation.latency import DIAGVIEW, latency_of, memory_of
+from bundler.evaluation.latency import latency_of, memory_of, time_reader
 from bundler.evaluation.layers import layers_of
 from bundler.evaluation.table import Table
-from bundler.model.sdk import open_sdk
+from bundler.model.sdk import Sdk, open_sdk
 from bundler.runs.answers import decode_answers
 from bundler.runs.comparison import Comparison, known
 from bundler.runs.reference import CHUNK, real_tokens, reference_logits, reference_name
@@ -27,12 +28,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest:
-    """All finished runs of the bundles, of these runtimes and phones where they are given, and the limits to them; the
-    SDK at `sdk` reads SNPE's own logs of times; `layers`: compare every operator's result too."""
+    """All finished runs of the bundles, of these runtimes, phones and engine where they are given, and the limits to
+    them; the SDK at `sdk` reads SNPE's own logs of times; `layers`: compare every operator's result too."""
 
     bundles: Sequence[Path]
     runtimes: Sequence[str] = ()
     devices: Sequence[str] = ()
+    engine: EngineName | None = None
     gates: Gates = field(default_factory=Gates)
     sdk: Path | None = None
     layers: bool = False
@@ -54,9 +56,9 @@ def evaluate_bundles(request: EvaluateRequest, progress: Progress = silent) -> E
         NoRun, RunsDiffer, BundleInvalid, DlcInvalid: refused; OutputsInvalid: a run's outputs cannot be read;
         HostStorageFailed
     """
-    diagview = open_sdk(request.sdk).tool(DIAGVIEW) if request.sdk else None
+    sdk = open_sdk(request.sdk) if request.sdk else None
     progress("checking the bundles", 0, None)
-    chosen = choose_entrants(request.bundles, request.runtimes, request.devices)
+    chosen = choose_entrants(request.bundles, request.runtimes, request.devices, request.engine)
     entrants, bundle = chosen.entrants, chosen.entrants[0].bundle
     reference = reference_logits(bundle, progress)
     progress("decoding the answers", 0, None)
@@ -72,7 +74,7 @@ def evaluate_bundles(request: EvaluateRequest, progress: Progress = silent) -> E
     runs = []
     for place, entrant in enumerate(entrants):
         progress("comparing the logits", place, len(entrants))
-        runs.append(_run(entrant, reference, scores[place], table.agreement(place), diagview))
+        runs.append(_run(entrant, reference, scores[place], table.agreement(place), sdk))
     manifest = bundle.manifest
     if request.layers:
         progress("comparing layer by layer", 0, None)
@@ -93,13 +95,14 @@ def evaluate_bundles(request: EvaluateRequest, progress: Progress = silent) -> E
     return Evaluation(document, chosen.passed_over)
 
 
-def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json, diagview: Path | None) -> Json:
+def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json, sdk: Sdk | None) -> Json:
     bundle, run = entrant.bundle, entrant.run
     return {
         "name": entrant.name,
         "bundle": bundle.id,
         "precision": bundle.manifest.model.precision,
         "runtime": run.settings.runtime,
+        "engine": run.settings.by.name,
         "run_id": run.settings.id,
         "phones": [
             {"name": part.phone, "soc": part.soc, "model": part.model, "windows": part.windows} for part in run.parts
@@ -108,7 +111,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "scores": scores,
         "agreement": agreement,
         "logits": _logits(entrant, reference),
-        "latency": latency_of([entrant.folder], run.settings.runtime, diagview),
+        "latency": latency_of([entrant.folder], run.settings.runtime, time_reader(sdk, run.settings.by)),
         "memory_mb": memory_of(entrant.folder, run.settings.runtime),
         "layers": None,
     }

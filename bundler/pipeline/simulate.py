@@ -88,7 +88,7 @@ def _settings(bundle: Bundle, request: SimulateRequest, width: int) -> Settings:
     if not windows:
         raise UsageError("the sample holds no question", "Give --limit or --sample of at least 1.")
     chunk = max(1, min(LARGEST_CHUNK, windows // (width * CHUNKS_A_WORKER)))
-    return Settings(id=secrets.token_hex(8), runtime=request.runtime, perf_profile="", chunk=chunk)
+    return Settings(id=secrets.token_hex(8), runtime=request.runtime, perf_profile="", chunk=chunk, engine="qnn")
 
 
 def _unfinished(bundle: Bundle, name: str, request: SimulateRequest) -> Run | None:

@@ -1,39 +1,61 @@
-"""Whether a phone can run a bundle, on which runtime, and which of its files it needs: asked before any push."""
+"""Whether a phone can run a bundle, by which engine, where, and which files it needs: asked before any push."""
 
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry
 from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts
-from bundler.errors import NoNetRun, PhoneRefused, RuntimeUnsupported
-from bundler.model.sdk import hexagon_of_part, hexagons_in
+from bundler.engines import ENGINES, Engine, EngineChoice, EngineName, hexagon_of_part, hexagons_in, without_others
+from bundler.errors import EngineMissing, NoNetRun, PhoneRefused, RuntimeUnsupported
 from bundler.types import Runtime
 
 ABI = "arm64-v8a"  # SNPE has had no 32-bit Android programs since 2.11
 
 
+def choose_engine(phone_serial: str, facts: PhoneFacts, bundle: Bundle, wanted: EngineChoice) -> EngineName:
+    """The engine that is wanted. "auto" is that of the tools that wrote the DLC where its program is there, else the
+    other; where the bundle brings programs, those of the phone do not count. Without any program it is SNPE's.
+
+    Raises:
+        EngineMissing: it was named, and cannot be had
+    """
+    files = bundle.device_files
+    if wanted != "auto":
+        engine = ENGINES[wanted]
+        if engine.runner not in files:
+            raise EngineMissing(str(bundle.path), f"the bundle has no {engine.runner}: an older release built it")
+        if engine.path not in files and not facts.has(wanted):
+            what = f"there is no {engine.program}, neither on the phone's PATH nor in the bundle"
+            raise EngineMissing(f"phone {phone_serial}", what)
+        return wanted
+    brought = [engine for engine in ENGINES.values() if engine.path in files]
+    there = brought or [engine for engine in ENGINES.values() if facts.has(engine.name)]
+    names: list[EngineName] = [engine.name for engine in there if engine.runner in files] or ["snpe"]
+    return bundle.manifest.model.engine if bundle.manifest.model.engine in names else names[0]
+
+
 def choose_runtime(
-    phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, fallback: Runtime | None
+    phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, fallback: Runtime | None, engine: Engine
 ) -> Runtime:
     """The runtime, or the fallback where there is one and the phone does not have the runtime for this bundle.
 
     Raises:
         RuntimeUnsupported: it does not have it, and there is no fallback.
     """
-    refusal = why_not(phone_serial, facts, bundle, runtime)
+    refusal = why_not(phone_serial, facts, bundle, runtime, engine)
     if refusal is None:
         return runtime
-    if fallback is None or why_not(phone_serial, facts, bundle, fallback):
+    if fallback is None or why_not(phone_serial, facts, bundle, fallback, engine):
         raise refusal
     return fallback
 
 
-def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> None:
+def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine) -> None:
     """Refuses what cannot work.
 
     Raises:
         PhoneRefused: the phone runs no program of ours; NoNetRun, RuntimeUnsupported
     """
-    brings_programs = layout.NET_RUN in bundle.device_files
+    brings_programs = engine.path in bundle.device_files
     if facts.runs_programs is False:
         raise PhoneRefused(
             phone.serial,
@@ -48,8 +70,8 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
             "it has no sha256sum that works, and what is pushed to it could not be checked",
             "Take a phone with Android 6 or later: toybox brings sha256sum.",
         )
-    if not facts.net_run and not brings_programs:
-        raise NoNetRun(phone.serial)
+    if not facts.has(engine.name) and not brings_programs:
+        raise NoNetRun(phone.serial, engine.program)
     if brings_programs and facts.abi not in ("", ABI):
         raise PhoneRefused(
             phone.serial,
@@ -57,17 +79,19 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
             f"they are for {ABI}, and the phone's Android is {facts.abi}",
             f"Take a phone with a 64-bit Android ({ABI}): Qualcomm's SDK has nothing for others since 2.11.",
         )
-    refusal = why_not(phone.serial, facts, bundle, runtime)
+    refusal = why_not(phone.serial, facts, bundle, runtime, engine)
     if refusal:
         raise refusal
 
 
-def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime) -> RuntimeUnsupported | None:
+def why_not(
+    phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine
+) -> RuntimeUnsupported | None:
     """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where the chip is not known."""
     if runtime == "cpu":
         return None
     if not facts.is_qualcomm:
-        reason = f"it is a chip of {facts.soc_maker}, and SNPE's GPU and DSP runtimes are for Qualcomm's only"
+        reason = f"it is a chip of {facts.soc_maker}, and the GPU and DSP runtimes are for Qualcomm's only"
         return RuntimeUnsupported(phone_serial, facts.soc_model, reason, "Use --runtime cpu.", runtime)
     soc = facts.soc
     if runtime == "gpu" or soc is None:
@@ -81,7 +105,7 @@ def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runti
         reason = f"its Hexagon v{soc.hexagon} does not compute {lacks}, and the bundle's model is {precision}"
         hint = "Use --runtime cpu or gpu, or build with --precision w8a16."
         return RuntimeUnsupported(phone_serial, soc.name, reason, hint)
-    brought = hexagons_in(bundle.device_files)
+    brought = hexagons_in(without_others(bundle.device_files, engine))
     if brought and soc.hexagon not in brought:
         has = ", ".join(f"v{hexagon}" for hexagon in sorted(brought))
         reason = f"its Hexagon is v{soc.hexagon}, and the bundle has the libraries for {has}"
@@ -89,13 +113,13 @@ def why_not(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runti
     return None
 
 
-def files_for(bundle: Bundle, facts: PhoneFacts) -> dict[str, FileEntry]:
-    """The bundle's device files without those for other Hexagon versions and other chips."""
-    soc = facts.soc
-    if soc is None:
-        return bundle.device_files
+def files_for(bundle: Bundle, facts: PhoneFacts, engine: Engine) -> dict[str, FileEntry]:
+    """The bundle's device files without those for other engines, other Hexagon versions and other chips; of a chip that
+    is not known, no Hexagon version is another."""
+    files, soc = bundle.device_files, facts.soc
     return {
-        name: entry
-        for name, entry in bundle.device_files.items()
-        if hexagon_of_part(name) in (None, soc.hexagon) and layout.prepared_for(name) in (None, soc.name)
+        name: files[name]
+        for name in without_others(files, engine)
+        if (soc is None or hexagon_of_part(name) in (None, soc.hexagon))
+        and layout.prepared_for(name) in (None, soc and soc.name)
     }

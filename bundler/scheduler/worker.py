@@ -13,6 +13,7 @@ from bundler.bundle import Bundle
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Archiver, Chunk
 from bundler.device.explain import explain
+from bundler.device.htp_settings import htp_settings
 from bundler.device.job import PhoneJob, Settings, Status
 from bundler.device.limits import Limit
 from bundler.device.numbers import whole
@@ -22,6 +23,7 @@ from bundler.device.probe import PhoneFacts, probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes, chunk_times, keep_diagnostics, keep_times
+from bundler.engines import ENGINES
 from bundler.errors import (
     BundleInvalid,
     BundlerError,
@@ -38,7 +40,7 @@ from bundler.errors import (
 )
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.runs.record import Part
-from bundler.scheduler.compatibility import check_fitness, choose_runtime, files_for
+from bundler.scheduler.compatibility import check_fitness, choose_engine, choose_runtime, files_for
 from bundler.scheduler.queue import Board
 from bundler.types import Progress
 
@@ -50,12 +52,13 @@ EXECUTABLE = "bin/"
 PLAIN_NAME = re.compile(r"(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*(/(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*)*")
 SAME_AGAIN = "It would be so again: try --runtime cpu, or build at another precision, and look at it with --check."
 KILLED = 137  # the exit code of what SIGKILL ended
-OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of snpe-net-run
+OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of the engine
 
 
 @dataclass
 class Member:
-    """A phone of the run, with the settings that hold for it (its runtime may be the fallback), and how far it is."""
+    """A phone of the run, with the settings that hold for it (its runtime may be the fallback, its engine is one), and
+    how far it is."""
 
     target: Target
     facts: PhoneFacts
@@ -66,16 +69,19 @@ class Member:
 
     @classmethod
     def of(cls, target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> "Member":
-        """A phone that can do the run, with the runtime that it can do it on.
+        """A phone that can do the run, with the engine and the runtime that it can do it by.
 
         Raises:
-            PhoneError: it cannot; nothing has been pushed.
+            EngineMissing, PhoneError: it cannot; nothing has been pushed.
         """
         phone = target.find(limit)
         facts = probe(phone)
-        runtime = choose_runtime(phone.serial, facts, bundle, settings.runtime, settings.fallback or None)
-        check_fitness(phone, facts, bundle, runtime)
-        return cls(target, facts, replace(settings, runtime=runtime))
+        name = choose_engine(phone.serial, facts, bundle, settings.engine)
+        runtime = choose_runtime(
+            phone.serial, facts, bundle, settings.runtime, settings.fallback or None, ENGINES[name]
+        )
+        check_fitness(phone, facts, bundle, runtime, ENGINES[name])
+        return cls(target, facts, replace(settings, runtime=runtime, engine=name))
 
     def part(self, times: Sequence[ChunkTimes]) -> Part:
         """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an
@@ -233,7 +239,8 @@ class Worker:
         """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
         names = dict(self._archiver.archive(chunk) for chunk in chunks)
         if base:
-            names |= base_files(self._shared.base or self._shared.bundle, self.member.facts)
+            bundle, member = self._shared.base or self._shared.bundle, self.member
+            names |= base_files(bundle, member.facts, member.settings, self._shared.spool)
         store = Store(phone, self._shared.progress, careful=self._careful)
         try:
             store.push(list(names.values()), self.member.facts.free_bytes)
@@ -261,14 +268,14 @@ class Worker:
         lines = text.strip().splitlines()
         if status.exit in OWN_FAILURES:
             return PhoneRefused(self.name, OWN_FAILURES[status.exit], lines[-1] if lines else "no message")
-        code = whole(status.exit)
+        program, code = self.member.settings.by.program, whole(status.exit)
         exit_status = KILLED if code is None else code
         why = explain(lines, exit_status)
         known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
-        return RunFailed(self.name, exit_status, lines, log, **known)
+        return RunFailed(self.name, exit_status, lines, log, program=program, **known)
 
     def save_log(self, job: PhoneJob) -> Path:
-        """What snpe-net-run said on the phone, in the run's folder."""
+        """What the run said on the phone, in the run's folder."""
         path = self._shared.folder / layout.log_of(self.name)
         path.write_bytes(job.log())
         return path
@@ -288,7 +295,7 @@ class Worker:
                     announced = job.give(chunk, archive, most_bytes(chunk, specs))
                     archive.seek(0)
                     logits = read_outputs(archive, announced, chunk, specs, where)
-                    keep_diagnostics(archive, announced, self._shared.folder, chunk)
+                    keep_diagnostics(archive, announced, self._shared.folder, chunk, self.member.settings.by)
             except OutputsInvalid:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -306,11 +313,12 @@ class Worker:
         job.forget(chunk)
 
 
-def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:
-    """What a phone needs of a bundle beside the inputs, and the job's script.
+def base_files(bundle: Bundle, facts: PhoneFacts, settings: Settings, folder: Path) -> dict[str, Blob]:
+    """What a phone needs of a bundle beside the inputs, the job's script, and what is to be set on its DSP, which is
+    written into `folder`.
 
     Raises:
-        BundleInvalid: a file has a name that the phone's scripts and snpe-net-run would not take
+        BundleInvalid: a file has a name that the phone's scripts and the engines would not take
     """
     device = bundle.path / layout.DEVICE
     odd = next((name for name in bundle.device_files if not PLAIN_NAME.fullmatch(name)), None)
@@ -318,7 +326,14 @@ def base_files(bundle: Bundle, facts: PhoneFacts) -> dict[str, Blob]:
         raise BundleInvalid(bundle.path, f"its file {odd!r} has a name that cannot go to a phone")
     files = {
         name: Blob(device / name, entry.sha256, entry.size, "755" if name.startswith(EXECUTABLE) else "644")
-        for name, entry in files_for(bundle, facts).items()
+        for name, entry in files_for(bundle, facts, settings.by).items()
         if not name.startswith(f"{layout.INPUTS}/") and name != layout.INPUT_LIST
     }
-    return {**files, layout.JOB: Blob.of(DEVICE_SCRIPTS / layout.JOB)}
+    files[layout.JOB] = Blob.of(DEVICE_SCRIPTS / layout.JOB)
+    if settings.by.dsp_settings and settings.runtime == "dsp":
+        graph = bundle.manifest.model.graph
+        name, text = htp_settings(settings.by.dsp_settings, graph, facts.soc, settings)
+        written = folder / "htp.json"
+        written.write_text(text, encoding="utf-8", newline="\n")
+        files[name] = Blob.of(written)
+    return files

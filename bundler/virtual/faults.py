@@ -60,7 +60,7 @@ class Kind:
 KINDS = (
     Kind("cut-in:BYTES", "the adb connections are closed once so many bytes have come from the host"),
     Kind("cut-out:BYTES", "the same once so many bytes have gone to the host"),
-    Kind("cut-run:N", "the adb connections are closed when snpe-net-run begins its inference N"),
+    Kind("cut-run:N", "the adb connections are closed when the engine begins its inference N"),
     Kind("flip-in:BYTES", "one bit of the byte at this place of the data from the host is changed on the way"),
     Kind("flip-out:BYTES", "the same in the data to the host"),
     Kind("slow:BYTES_PER_S[:MS]", "a slow link: so many bytes a second and this delay, each way; always"),
@@ -68,14 +68,14 @@ KINDS = (
         "disk:BYTES",
         "/data/local/tmp is a disk that takes so many more bytes, in pages of 4 KiB, then it is full; always",
     ),
-    Kind("kill-run:N", "SIGKILL for snpe-net-run and its whole session when inference N begins"),
+    Kind("kill-run:N", "SIGKILL for the engine and its whole session when inference N begins"),
     Kind("restart:N[:SECONDS]", "the phone restarts when inference N begins: its storage stays; away for 1 s"),
-    Kind("run-fail:N[:always]", "snpe-net-run fails at inference N with an error line (always: and ever after)"),
-    Kind("run-crash:N[:always]", "snpe-net-run dies of SIGSEGV at inference N"),
+    Kind("run-fail:N[:always]", "the engine fails at inference N with an error line (always: and ever after)"),
+    Kind("run-crash:N[:always]", "the engine dies of SIGSEGV at inference N"),
     Kind("run-short:N[:always]", "the first output file of inference N is cut to half its size"),
     Kind("run-nan:N[:always]", "the first value of inference N's first output file is not a number"),
     Kind(
-        "run-time:MS", "snpe-net-run takes this time an inference and does not compute: NOT the model's answers; always"
+        "run-time:MS", "the engine takes this time an inference and does not compute: NOT the model's answers; always"
     ),
     Kind("unauthorized[:SECONDS]", "not allowed by its owner, for this time or for ever"),
     Kind("offline[:SECONDS]", "answers nothing, for this time or for ever"),

@@ -1,6 +1,5 @@
-"""How snpe-net-run's raw files become a network's inputs, and its outputs raw files."""
+"""How raw files become a network's inputs, and its outputs raw files."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,8 @@ class NetRunError(Exception):
     """Ends the run with exit code 1, saying this as the real tool does."""
 
 
-def error_line(code: int, message: str, component: str) -> str:
-    """An error in the shape of SNPE's own."""
-    thread = threading.get_native_id()
-    return f"error_code={code}; error_message={message}; error_component={component}; line_no=0; thread_id={thread}"
+ErrorLine = Callable[[int, str, str], str]
+"""Says an error in the program's own shape: SNPE's code for it, the message, SNPE's component."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +32,27 @@ class World:
 
 @dataclass(frozen=True)
 class Files:
-    """What the raw files hold: the DLC's own dtypes, or float32; `fixed_bits` is what user buffers are made for."""
+    """What the raw files hold: the DLC's own dtypes, or float32; `fixed_bits` is what user buffers are made for;
+    `ending` is what the names of outputs end in."""
 
     native_inputs: bool
     native_outputs: bool
     fixed_bits: int | None
+    ending: str = ".raw"
 
 
 class Session:
     """A network with the outputs chosen, fed from files."""
 
-    def __init__(self, network: "Network", outputs: Sequence[str], world: World, files: Files) -> None:
-        self._network, self._outputs, self._world, self._files = network, outputs, world, files
+    def __init__(self, network: "Network", outputs: Sequence[str], files: Files, error_line: ErrorLine) -> None:
+        self._network, self._outputs, self._files, self._error_line = network, outputs, files, error_line
         self._specs = {spec.name: spec for spec in (*network.inputs, *network.outputs)}
         for name in outputs:
             encoding = network.encodings.get(name)
             if files.fixed_bits and (encoding is None or encoding.bits != files.fixed_bits):
                 held = self._specs[name].dtype
                 wrong = f"A buffer of {files.fixed_bits} bit does not fit output tensor {name} ({held})"
-                raise NetRunError(error_line(207, wrong, "Dl System"))
+                raise NetRunError(self._error_line(207, wrong, "Dl System"))
 
     def infer(self, entries: Sequence[tuple[str, str]], result: str) -> list[Path]:
         """Computes one inference; gives the output files.
@@ -66,15 +65,17 @@ class Session:
         for position, (given, path) in enumerate(entries):
             name = given or (names[position] if position < len(names) else path)
             if name not in names:
-                raise NetRunError(error_line(206, f"Input tensor {name} is not in the network", "Dl System"))
+                raise NetRunError(self._error_line(206, f"Input tensor {name} is not in the network", "Dl System"))
             feed[name] = self._read(self._specs[name], path)
         missing = [name for name in names if name not in feed]
         if missing:
-            raise NetRunError(error_line(206, f"Input tensor {missing[0]} has no file in the input list", "Dl System"))
+            raise NetRunError(
+                self._error_line(206, f"Input tensor {missing[0]} has no file in the input list", "Dl System")
+            )
         outputs = self._network.execute(feed)
         files = []
         for name in self._outputs:
-            target = Path(result, f"{name}.raw")
+            target = Path(result, f"{name}{self._files.ending}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self._stored(self._specs[name], outputs[name]).tobytes())
             files.append(target)

@@ -8,28 +8,37 @@ quantized DLCs in their integers, others in float16.
 """
 
 import argparse
-import hashlib
-import os
-import subprocess
 import sys
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from bundler.soc import Soc, find_soc
-from bundler.virtual.faults import parse_faults
-from bundler.virtual.life import Life
-from bundler.virtual.net_files import Files, NetRunError, Session, World, error_line
+from bundler.virtual.net_files import Files, NetRunError, Session, World
+from bundler.virtual.net_program import (
+    InputList,
+    NoHtp,
+    NoSimulator,
+    chip_with_htp,
+    infer,
+    main,
+    open_input_list,
+    reported,
+    sha256_of,
+)
 from bundler.virtual.net_timed import TimedSession
-from bundler.virtual.run_faults import RunFaults
 
 if TYPE_CHECKING:
     from bundler.dlc.execute import Network
 
 NAME = "snpe-net-run"
+FAILED = "Graph execution failed on the backend. error code=6031"
 RULE = "-" * 79
 VERSION = "SNPE v2.51.0.0-mbqa-stand-in"
+NOT_AVAILABLE = (
+    "The selected runtime is not available on this platform. "
+    "Continue anyway to observe the failure at network creation time."
+)
 PERF_PROFILES = (
     "default balanced high_performance sustained_high_performance burst low_power_saver power_saver high_power_saver "
     "extreme_power_saver low_balanced system_settings"
@@ -106,42 +115,23 @@ def _files(arguments: argparse.Namespace) -> Files:
     return Files(arguments.use_native_input_files, arguments.use_native_output_files, int(bits) if bits else None)
 
 
-@dataclass(frozen=True)
-class InputList:
-    """input_list.txt: the outputs that its first line may name, and for each inference its (name, path) entries."""
-
-    outputs: tuple[str, ...]
-    inferences: tuple[tuple[tuple[str, str], ...], ...]
-
-
-def read_input_list(text: str) -> InputList:
-    """Entries are `name:=path`, split at the first `:=`; a bare path has the name ''."""
-    outputs: tuple[str, ...] = ()
-    inferences = []
-    for number, line in enumerate(text.splitlines()):
-        if number == 0 and line.startswith(("#", "%")):
-            outputs = tuple(line[1:].split())
-        elif line.strip():
-            parts = (entry.partition(":=") for entry in line.split())
-            inferences.append(tuple((name, path) if mark else ("", name) for name, mark, path in parts))
-    return InputList(outputs, tuple(inferences))
+def error_line(code: int, message: str, component: str) -> str:
+    """An error in the shape of SNPE's own."""
+    thread = threading.get_native_id()
+    return f"error_code={code}; error_message={message}; error_component={component}; line_no=0; thread_id={thread}"
 
 
 def run(argv: Sequence[str], world: World, out: IO[str]) -> int:
     """Does what the real tool would with `argv`; returns its exit code."""
-    try:
+
+    def work() -> None:
         arguments = _parser().parse_args(argv[1:])
         if arguments.version:
             print(VERSION, file=out)
-            return 0
-        _infer(arguments, world, out)
-    except NetRunError as error:
-        print(error, file=sys.stderr, flush=True)
-        return 1
-    except OSError as error:
-        print(f"Failed to create output directory or to write an output: {error.strerror}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+        else:
+            _infer(arguments, world, out)
+
+    return reported(work)
 
 
 def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
@@ -149,21 +139,11 @@ def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
         if not getattr(arguments, option):
             raise NetRunError(f"Missing option: --{option}")
     print(RULE, "Model String: N/A", VERSION, RULE, sep="\n", file=out, flush=True)
-    try:
-        text = Path(arguments.input_list).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NetRunError(f"Failed to open input list: {arguments.input_list}") from error
-    if "\0" in text:
-        raise NetRunError(f"Failed to open input list: {arguments.input_list} (a null byte)")
-    listing = read_input_list(text)
+    listing = open_input_list(arguments.input_list)
     session = _open(arguments, world, listing, out)
     for number, entries in enumerate(listing.inferences):
         print("Processing DNN input(s):", *(path for _, path in entries), sep="\n", file=out, flush=True)
-        if world.faults:
-            world.faults.begin()
-        files = session.infer(entries, f"{arguments.output_dir}/Result_{number}")
-        if world.faults:
-            world.faults.finish(files)
+        infer(session, entries, f"{arguments.output_dir}/Result_{number}", world)
 
 
 def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: IO[str]) -> Session | TimedSession:
@@ -174,7 +154,7 @@ def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: 
         raise NetRunError(f"Failed to open container: {arguments.container}")
     wanted = [name for name in arguments.set_output_tensors.split(",") if name] or list(listing.outputs)
     if world.faults and world.faults.time_s is not None:
-        return TimedSession(wanted, world, world.faults.time_s)
+        return TimedSession(wanted, world.faults.time_s)
     try:
         network = _network(runtime, arguments.container, world, out)
     except DlcInvalid as error:
@@ -189,7 +169,7 @@ def _open(arguments: argparse.Namespace, world: World, listing: InputList, out: 
     unknown = [name for name in wanted if name not in available]
     if unknown:
         raise NetRunError(error_line(108, f"Output tensor {unknown[0]} is not in the network", "Dl Config"))
-    return Session(network, wanted or available[-1:], world, files)  # without a choice, the last one only
+    return Session(network, wanted or available[-1:], files, error_line)  # without a choice, the last one only
 
 
 def _network(runtime: str, container: str, world: World, out: IO[str]) -> "Network":
@@ -201,8 +181,13 @@ def _network(runtime: str, container: str, world: World, out: IO[str]) -> "Netwo
         return CpuNetwork(path)
     if runtime == "gpu":
         return GpuNetwork(path)
-    soc = _htp(world.soc_model())
-    name = context_name(soc.name, _sha256(path))
+    try:
+        soc = chip_with_htp(world.soc_model())
+    except NoHtp as error:
+        raise NetRunError(f"{error}\n{NOT_AVAILABLE}") from error
+    except NoSimulator as error:
+        raise NetRunError(error_line(900, str(error), "Dsp Runtime")) from error
+    name = context_name(soc.name, sha256_of(path))
     prepared = path.parent / name
     if prepared.is_file():
         try:
@@ -215,47 +200,5 @@ def _network(runtime: str, container: str, world: World, out: IO[str]) -> "Netwo
     return HtpNetwork(path, soc.qnn_id)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _htp(model: str) -> Soc:
-    """The chip, where its DSP can be simulated."""
-    soc = find_soc(model)
-    if soc is None or not soc.has_htp:
-        raise NetRunError(
-            "DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP\n"
-            "DspTransport failed,cannot open session, error 0xffffffff\n"
-            "The selected runtime is not available on this platform. "
-            "Continue anyway to observe the failure at network creation time."
-        )
-    if not soc.simulated:
-        raise NetRunError(error_line(900, f"no simulator for the DSP of {soc.name}", "Dsp Runtime"))
-    return soc
-
-
-def _own_stdout() -> IO[str]:
-    """Our standard output; what native libraries print there goes to standard error from now on."""
-    sys.stdout.flush()
-    ours = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape")
-    os.dup2(2, 1)
-    return ours
-
-
-def _getprop_soc() -> str:
-    asked = subprocess.run(["getprop", "ro.soc.model"], capture_output=True, text=True, timeout=10, check=False)
-    return asked.stdout.strip()
-
-
-def _faults() -> RunFaults | None:
-    """What the virtual phone's script for this program says of its faults; none on a phone of genuine parts."""
-    folder, _, daemon = os.environ.get("MBQA_LIFE", "").rpartition(":")
-    if not folder:
-        return None
-    return RunFaults(parse_faults(os.environ["MBQA_FAULTS"].split()), Life(Path(folder), int(daemon)))
-
-
 if __name__ == "__main__":
-    with _own_stdout() as out:
-        sys.exit(run([NAME, *sys.argv[1:]], World(_getprop_soc, _faults()), out))
+    main(NAME, run, error_line(402, FAILED, "Dsp Runtime"))

@@ -11,7 +11,8 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundler.virtual.net_files import NetRunError, World, error_line
+from bundler.types import OUTPUTS
+from bundler.virtual.net_files import NetRunError
 
 VALUE_BYTES = 4
 STEP, OFFSET = 1 / 16, 8.0
@@ -20,12 +21,8 @@ STEP, OFFSET = 1 / 16, 8.0
 class TimedSession:
     """Takes the place of a network's session."""
 
-    def __init__(self, outputs: Sequence[str], world: World, time_s: float) -> None:
-        if not outputs:
-            raise NetRunError(
-                error_line(108, "run-time knows no outputs: name them (--set_output_tensors)", "Dl Config")
-            )
-        self._outputs, self._world, self._time_s = outputs, world, time_s
+    def __init__(self, outputs: Sequence[str], time_s: float) -> None:
+        self._outputs, self._time_s = outputs or OUTPUTS, time_s
         self._due = time.monotonic()
 
     def infer(self, entries: Sequence[tuple[str, str]], result: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The faults of snpe-net-run on the virtual phone: what happens to a run at the inferences that they name."""
+"""The faults of the engines on the virtual phone: what happens to a run at the inferences that they name."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundler.virtual.faults import Fault, Faults
 from bundler.virtual.life import CUT, RESTART, Life
-from bundler.virtual.net_files import NetRunError, error_line
+from bundler.virtual.net_files import NetRunError
 from bundler.virtual.processes import kill_session
 
 DEATH_S = 30.0
@@ -16,10 +16,10 @@ NAN = b"\0\0\xc0\x7f"
 
 
 class RunFaults:
-    """What befalls the inferences of one run of snpe-net-run."""
+    """What befalls the inferences of one run; `failure` is what the engine says of one that fails."""
 
-    def __init__(self, faults: Faults, life: Life) -> None:
-        self._faults, self._life = faults, life
+    def __init__(self, faults: Faults, life: Life, failure: str) -> None:
+        self._faults, self._life, self._failure = faults, life, failure
         self._number = 0
         self.time_s = None if (ms := faults.number("run-time")) is None else ms / 1000
 
@@ -40,7 +40,7 @@ class RunFaults:
         if self._due("run-crash"):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._due("run-fail"):
-            raise NetRunError(error_line(402, "Graph execution failed on the backend. error code=6031", "Dsp Runtime"))
+            raise NetRunError(self._failure)
 
     def finish(self, outputs: Sequence[Path]) -> None:
         """Called when the inference's output files are written."""

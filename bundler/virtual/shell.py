@@ -1,7 +1,7 @@
 """What a virtual phone runs for adb: the host's own sh and tools, in the phone's storage and confined to it.
 
 The phone's /system/bin is all its PATH: links to those of the host's tools that an Android phone has too, small scripts
-for what only Android has, and the stand-in for snpe-net-run. Faults of tools are scripts in the tools' places.
+for what only Android has, and the stand-ins for the engines. Faults of tools are scripts in the tools' places.
 """
 
 import os
@@ -22,9 +22,10 @@ from bundler.virtual.storage import WRITABLE
 
 BIN = "system/bin"
 PYTHON = "system/python"
-"""Holds a link to this package, so that the stand-in imports it from there."""
+"""Holds a link to this package, so that the stand-ins import it from there."""
 
-NET_RUN = "snpe-net-run"
+STAND_INS = {"snpe-net-run": "bundler.virtual.net_run", "qnn-net-run": "bundler.virtual.qnn_net_run"}
+"""The engines' programs, and the modules that take their places."""
 SHELL = "/bin/sh"
 
 SYSTEM = "/usr /bin /sbin /lib /lib32 /lib64 /opt/python /proc /sys /dev/zero /dev/urandom /dev/random".split()
@@ -77,7 +78,7 @@ def _scripts(machine: Machine) -> dict[str, str]:
         "getenforce": "echo Enforcing",
         "dumpsys": f'case $1 in\nbattery) cat <<"END"\n{BATTERY}\nEND\n;;\n'
         '*) echo "Can\'t find service: $1" >&2 ;;\nesac',
-        NET_RUN: _net_run(machine),
+        **{name: _stand_in(module, machine) for name, module in STAND_INS.items()},
     }
     for fault in machine.faults.of("clock"):
         scripts["date"] = f'exec {_host_tool("date")} -d "{fault.values[0]} seconds" "$@"'
@@ -96,8 +97,8 @@ def _getprop(properties: Mapping[str, str]) -> str:
     return f'[ $# -gt 0 ] || {{ echo {listed}; exit; }}\ncase $1 in\n{named}\n*) echo "$2" ;;\nesac'
 
 
-def _net_run(machine: Machine) -> str:
-    """The SDK's libraries in a bundle are for another processor: the stand-in looks for none of them."""
+def _stand_in(module: str, machine: Machine) -> str:
+    """The SDK's libraries in a bundle are for another processor: the stand-ins load none of them."""
     settings = {
         "PYTHONPATH": f"{machine.storage.place}/{PYTHON}",
         "PYTHONUSERBASE": site.getuserbase(),
@@ -105,7 +106,7 @@ def _net_run(machine: Machine) -> str:
         "MBQA_LIFE": f"{machine.life.folder}:{machine.life.daemon}" if machine.life else "",
     }
     assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
-    return f'unset LD_LIBRARY_PATH\n{assigned} exec {shlex.quote(sys.executable)} -P -m bundler.virtual.net_run "$@"'
+    return f'unset LD_LIBRARY_PATH\n{assigned} exec {shlex.quote(sys.executable)} -P -m {module} "$@"'
 
 
 def _without(tool: str, place: str, options: str) -> str:
@@ -159,6 +160,6 @@ def confine(machine: Machine) -> None:
 
 
 def _python() -> list[Path]:
-    """Where the Python of the stand-in for snpe-net-run lies, with the packages that it imports."""
+    """Where the Python of the stand-ins lies, with the packages that it imports."""
     packages = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return [Path(sys.base_prefix), Path(sys.prefix), *packages, PACKAGE]

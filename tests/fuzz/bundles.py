@@ -166,7 +166,7 @@ def _use(bundle: Bundle) -> None:
     """What deploy, fetch-answers and evaluate do with a bundle, but for the phone and the model."""
     assert tuple(bundle.questions) is not None
     assert bundle.size_bytes >= 0
-    base_files(bundle, read_facts("", 0))
+    base_files(bundle, read_facts("", 0), Settings("0123", "dsp", engine="qnn"), work.folder("files"))
     spool = work.folder("spool")
     chunk = Chunk(0, max(1, len(bundle.manifest.windows)))
     name, _ = Archiver(bundle, spool, compressed=True).archive(chunk)

@@ -17,6 +17,7 @@ from bundler.device.phone import AdbServer, Completed, Phone
 from bundler.device.probe import probe as ask_phone
 from bundler.device.store import Store
 from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
+from bundler.engines import ENGINES
 from bundler.errors import OutputsInvalid, PhoneRefused
 from bundler.evaluation.latency import read_diagview
 from bundler.scheduler.queue import Board
@@ -100,7 +101,7 @@ def outputs(data: bytes) -> None:
         assert all(values.shape == (2, 1, 4) for values in logits.values())
     except (Unsound, OutputsInvalid):
         pass
-    keep_diagnostics(archive, told, work.folder("diagnostics"), CHUNK)
+    keep_diagnostics(archive, told, work.folder("diagnostics"), CHUNK, ENGINES["snpe"])
 
 
 def sealed(data: bytes) -> bytes:

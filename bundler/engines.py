@@ -1,0 +1,92 @@
+"""Qualcomm's two programs that run a DLC on a phone: all that differs between them, beside their runner templates."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from bundler.soc import FIRST_HTP
+
+EngineName = Literal["snpe", "qnn"]
+EngineChoice = Literal["auto", "snpe", "qnn"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One of the programs.
+
+    needed, wished: its libraries for every phone, those that it does not run without and those that a release may
+    lack; family: how the names of all its libraries go on after `lib`, stubs and skels of the DSP included;
+    time_log: the file beside the outputs in which it keeps its own times, and `time_reader` the SDK's program that
+    reads that here, empty where none is asked; dsp_settings: the template of the file with what it is to set on the
+    DSP, empty where it takes all that by options.
+    """
+
+    name: EngineName
+    program: str
+    needed: tuple[str, ...]
+    wished: tuple[str, ...]
+    family: str
+    time_log: str
+    time_reader: str = ""
+    dsp_settings: str = ""
+
+    @property
+    def path(self) -> str:
+        """The program, in the bundle's device folder."""
+        return f"bin/{self.program}"
+
+    @property
+    def runner(self) -> str:
+        """The script that calls it, in the bundle's device folder; templates/ has its template."""
+        return f"run_{self.name}.sh"
+
+    def dsp_part(self, hexagon: int, part: Literal["Stub", "Skel"]) -> str:
+        """The library by which the CPU talks to the DSP (stub), or the DSP's own (skel)."""
+        return f"lib{self.family}{'Htp' if hexagon >= FIRST_HTP else 'Dsp'}V{hexagon}{part}.so"
+
+    def owns(self, path: str) -> bool:
+        """Whether a file of the device folder is for this engine only."""
+        name = path.rpartition("/")[2]
+        return path == self.path or name.lower().startswith(f"lib{self.family}".lower())
+
+
+ENGINES: dict[EngineName, Engine] = {
+    "snpe": Engine(
+        "snpe",
+        "snpe-net-run",
+        needed=("libSNPE.so",),
+        wished=("libSnpeHtpPrepare.so", "libc++_shared.so"),
+        family="Snpe",
+        time_log="SNPEDiag_0.log",
+        time_reader="snpe-diagview",
+    ),
+    "qnn": Engine(
+        "qnn",
+        "qnn-net-run",
+        needed=("libQnnModelDlc.so", "libQnnSystem.so", "libQnnCpu.so", "libQnnGpu.so", "libQnnHtp.so"),
+        wished=("libQnnHtpPrepare.so", "libQnnHtpNetRunExtensions.so", "libc++_shared.so"),
+        family="Qnn",
+        time_log="qnn-profiling-data_0.log",
+        dsp_settings="htp.json.j2",
+    ),
+}
+
+DSP_PART = re.compile(rf"lib(?:{'|'.join(engine.family for engine in ENGINES.values())})(?:Htp|Dsp)V(\d+)\w*\.so$")
+
+
+def hexagon_of_part(name: str) -> int | None:
+    """The Hexagon version that a library is for, by its name; None for what every phone needs."""
+    found = DSP_PART.search(name)
+    return int(found.group(1)) if found else None
+
+
+def hexagons_in(names: Iterable[str]) -> set[int]:
+    """The Hexagon versions that files are for."""
+    return {hexagon for name in names if (hexagon := hexagon_of_part(name)) is not None}
+
+
+def without_others(names: Iterable[str], engine: Engine) -> list[str]:
+    """The files without those that are for another engine only."""
+    others = [other for other in ENGINES.values() if other != engine]
+    return [name for name in names if not any(other.owns(name) for other in others)]

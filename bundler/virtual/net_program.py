@@ -1,0 +1,127 @@
+"""What the stand-ins for both engines share: the input list, an inference with its faults, the chip, the program."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn
+
+from bundler.soc import Soc, find_soc
+from bundler.virtual.faults import parse_faults
+from bundler.virtual.life import Life
+from bundler.virtual.net_files import NetRunError, Session, World
+from bundler.virtual.net_timed import TimedSession
+from bundler.virtual.run_faults import RunFaults
+
+Entries = Sequence[tuple[str, str]]
+Run = Callable[[Sequence[str], World, IO[str]], int]
+
+
+class NoHtp(NetRunError):
+    """The chip's DSP has no tensor processor; says what Qualcomm's library for it says."""
+
+
+class NoSimulator(NetRunError):
+    """Nothing here can compute as the chip's DSP does."""
+
+
+@dataclass(frozen=True)
+class InputList:
+    """The outputs that the first line of an input list may name, and for each inference its (name, path) entries."""
+
+    outputs: tuple[str, ...]
+    inferences: tuple[tuple[tuple[str, str], ...], ...]
+
+
+def read_input_list(text: str) -> InputList:
+    """Entries are `name:=path`, split at the first `:=`; a bare path has the name ''."""
+    outputs: tuple[str, ...] = ()
+    inferences = []
+    for number, line in enumerate(text.splitlines()):
+        if number == 0 and line.startswith(("#", "%")):
+            outputs = tuple(line[1:].split())
+        elif line.strip():
+            parts = (entry.partition(":=") for entry in line.split())
+            inferences.append(tuple((name, path) if mark else ("", name) for name, mark, path in parts))
+    return InputList(outputs, tuple(inferences))
+
+
+def open_input_list(path: str) -> InputList:
+    """Raises: NetRunError"""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NetRunError(f"Failed to open input list: {path}") from error
+    if "\0" in text:
+        raise NetRunError(f"Failed to open input list: {path} (a null byte)")
+    return read_input_list(text)
+
+
+def infer(session: Session | TimedSession, entries: Entries, result: str, world: World) -> None:
+    """One inference into the folder `result`, with what befalls it."""
+    if world.faults:
+        world.faults.begin()
+    files = session.infer(entries, result)
+    if world.faults:
+        world.faults.finish(files)
+
+
+def chip_with_htp(model: str) -> Soc:
+    """The chip, where its DSP can be simulated. Raises: NoHtp, NoSimulator"""
+    soc = find_soc(model)
+    if soc is None or not soc.has_htp:
+        raise NoHtp(
+            "DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP\n"
+            "DspTransport failed,cannot open session, error 0xffffffff"
+        )
+    if not soc.simulated:
+        raise NoSimulator(f"no simulator for the DSP of {soc.name}")
+    return soc
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reported(work: Callable[[], None]) -> int:
+    """Does the work; returns the program's exit code, once what went wrong is said."""
+    try:
+        work()
+    except NetRunError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    except OSError as error:
+        print(f"Failed to create output directory or to write an output: {error.strerror}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def main(name: str, run: Run, failure: str) -> NoReturn:
+    """The program; `failure`: what it says of an inference that is to fail."""
+    with _own_stdout() as out:
+        sys.exit(run([name, *sys.argv[1:]], World(_getprop_soc, _faults(failure)), out))
+
+
+def _own_stdout() -> IO[str]:
+    """Our standard output; what native libraries print there goes to standard error from now on."""
+    sys.stdout.flush()
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape")
+    os.dup2(2, 1)
+    return ours
+
+
+def _getprop_soc() -> str:
+    asked = subprocess.run(["getprop", "ro.soc.model"], capture_output=True, text=True, timeout=10, check=False)
+    return asked.stdout.strip()
+
+
+def _faults(failure: str) -> RunFaults | None:
+    """What the virtual phone's script for this program says of its faults; none on a phone of genuine parts."""
+    folder, _, daemon = os.environ.get("MBQA_LIFE", "").rpartition(":")
+    if not folder:
+        return None
+    return RunFaults(parse_faults(os.environ["MBQA_FAULTS"].split()), Life(Path(folder), int(daemon)), failure)
