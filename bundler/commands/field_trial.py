@@ -99,8 +99,9 @@ class Step:
 
 @dataclass
 class Trial:
-    """What came of it. `serials` are those of all phones that adb knows; `told` is what the phone answered to probe.sh; `evidence`: texts and arrays by the names of
-    their files; `left`: why something of the trial may be left on the phone, or empty."""
+    """What came of it. `serials` are those of all phones that adb knows; `told` is what the phone answered to probe.sh;
+    `evidence`: texts and arrays by the names of their files; `left`: why something may be left on the phone, or empty.
+    """
 
     phone: str
     serials: tuple[str, ...]

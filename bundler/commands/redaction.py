@@ -17,7 +17,7 @@ from bundler.resources import PACKAGE
 
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 NOBODYS = {"", "root", "localhost"}  # names that many computers have, and phones too
-PEOPLES_FOLDER = re.compile(r"(?:/home/|/Users/|[A-Za-z]:[\\/]+Users[\\/]+)[^/\\\s:;,\"']+")
+PEOPLES_FOLDER = re.compile(r"(?:/home/|/Users/|(?<![\w/\\])[A-Za-z]:[\\/]+Users[\\/]+)[^/\\\s:;,\"']+")
 HARDWARE = re.compile(r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:])")
 IP_4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
 IP_6 = re.compile(r"(?<![\w:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
