@@ -90,7 +90,7 @@ def try_command(
     console, server = Console(as_json=as_json), adb_server(adb_host, adb_port)
     findings = examine(server)
     for finding in findings:
-        if not finding.ok:
+        if not finding.ok and not finding.what.startswith("package"):
             console.say(f"{finding.what}: {finding.found}. {finding.remedy}")
     with console.progress() as progress:
         request = TrialRequest(devices=device or (), sdk=sdk or default_sdk(), step_s=timeout)
