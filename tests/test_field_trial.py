@@ -47,6 +47,10 @@ def everything(phone: Phone) -> str:
     return sh(phone, script)
 
 
+def tried(phone: Phone, *options: str) -> int:
+    return main(["try", "--yes", *options, *at(phone)])
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(field_trial, "QUESTIONS", 1)
@@ -59,7 +63,7 @@ def test_every_way_is_tried_and_the_phone_is_left_as_it_was(
 ) -> None:
     deploy(phone, bundle)
     before = everything(phone)
-    assert main(["try", "--yes", "--json", *at(phone)]) == 0
+    assert tried(phone, "--json") == 0
     told = json.loads(capfd.readouterr().out)
     check(told, "trial")
     runs = {(step["engine"], step["runtime"]): step for step in told["steps"] if step["engine"]}
@@ -106,7 +110,7 @@ def test_it_goes_on_after_failures_and_its_report_tells_nothing_of_a_person(
     sdk = make_sdk(told_of["sdk"], "2.35")
     telling = TELLING.format(**{**told_of, "sdk": sdk}, serial=virtual.serial)
     (sdk / "bin/aarch64-android/snpe-net-run").write_text(telling, encoding="utf-8")
-    assert main(["try", "--yes", "--sdk", str(sdk), *at(virtual)]) == 6
+    assert tried(virtual, "--sdk", str(sdk)) == 6
     said = capfd.readouterr().out
     assert "createUnsignedPD" in said
     assert "next: Use --runtime gpu or cpu on this phone." in said
@@ -132,6 +136,49 @@ def test_nobody_is_asked_where_nobody_can_answer(
     assert main(["try", *at(virtual)]) == 0
     assert "no report was written" in capfd.readouterr().out
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("isolated", "few")
+def test_what_a_chip_has_not_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with virtual_phone(tmp_path / "phone", "SM8250") as phone:
+        assert tried(phone, "--json") == 0
+    steps = json.loads(capfd.readouterr().out)["steps"]
+    outcomes = {step["name"]: step["outcome"] for step in steps if step["engine"]}
+    assert {name for name, outcome in outcomes.items() if outcome == "worked"} == {
+        f"built-in-{engine}-{runtime}" for engine in ("snpe", "qnn") for runtime in ("cpu", "gpu")
+    }
+    assert outcomes["built-in-snpe-dsp"] == outcomes["built-in-qnn-dsp"] == "not on this chip"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("isolated", "few")
+def test_a_full_phone_is_told_of_once_and_cleaned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with virtual_phone(tmp_path / "phone", faults=["disk:1000000"]) as phone:
+        assert tried(phone) == 6
+        assert everything(phone) == ""
+        assert sh(phone, f"ls -A {layout.REMOTE_ROOT.parent}") == ""
+    said = capfd.readouterr().out
+    assert said.count("no room for the bundle") == 1
+    assert "next: Make room on the phone" in said
+    assert "0 of 6 runs worked" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("isolated", "few")
+def test_ctrl_c_leaves_nothing(virtual: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(field_trial, "fetch_answers", ctrl_c)
+    assert tried(virtual) == 130
+    assert sh(virtual, f"ls -A {layout.REMOTE_ROOT.parent}") == ""
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_folder_is_no_report() -> None:
+    assert main(["try", "--report", "."]) == 2
 
 
 @pytest.mark.usefixtures("isolated")

@@ -65,14 +65,14 @@ def _row(step: Step) -> tuple[str, ...]:
 def remarks(trial: Trial) -> list[str]:
     """Why each step that did not work did not, with the phone's own words and the next thing to try; what is known of
     the phone; and whether anything is left on it."""
-    said = []
-    for step in trial.steps:
-        if trouble := step.trouble:
-            said.append(f"{step.name}: {trouble.message}")
-            if trouble.line and trouble.line not in trouble.message:
-                said.append(f"  the phone says: {trouble.line}")
-            said += [f"  cause: {trouble.cause}"] if trouble.cause else []
-            said.append(f"  next: {trouble.remedy}")
+    said: list[str] = []
+    for trouble in dict.fromkeys(step.trouble for step in trial.steps if step.trouble):
+        names = [step.name for step in trial.steps if step.trouble == trouble]
+        said.append(f"{', '.join(names)}: {trouble.message}")
+        if trouble.line not in trouble.message:
+            said.append(f"  the phone says: {trouble.line}")
+        said += [f"  cause: {trouble.cause}"] if trouble.cause else []
+        said.append(f"  next: {trouble.remedy}")
     named = {name for step in trial.steps for name in step.limits}
     said += [f"known: {limit.warning} {limit.remedy}" for limit in known_limits() if limit.name in named]
     worked, runs = (sum(test(step) for step in trial.steps if step.engine) for test in (_worked, bool))

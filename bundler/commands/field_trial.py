@@ -23,7 +23,15 @@ from bundler.device.probe import PhoneFacts, probe, probe_told
 from bundler.device.store import Store
 from bundler.device.targets import Target, choose_targets
 from bundler.engines import ENGINES, EngineName
-from bundler.errors import BundlerError, Interrupted, NoNetRun, RunFailed, RuntimeUnsupported, UsageError
+from bundler.errors import (
+    BundlerError,
+    Interrupted,
+    NoNetRun,
+    OutputsInvalid,
+    RunFailed,
+    RuntimeUnsupported,
+    UsageError,
+)
 from bundler.model.make import Converter, Precision, Recipe
 from bundler.model.sdk import CONVERTERS, Sdk, open_sdk
 from bundler.pipeline.build import BuildRequest, build_bundle
@@ -123,7 +131,7 @@ def try_phone(server: AdbServer, request: TrialRequest, progress: Progress) -> T
     goes on after failures. The phone is left as it was.
 
     Raises:
-        PhoneError: there is no phone that can be asked; NotAnSdk; UsageError: several phones; Interrupted
+        PhoneError: there is no phone that can be asked; NotAnSdk; UsageError: several phones; KeyboardInterrupt
     """
     sdk = open_sdk(request.sdk) if request.sdk else None
     targets = choose_targets(request.devices, server)
@@ -211,6 +219,7 @@ class _Trying:
         begun, before, limit_s = time.monotonic(), self._celsius, self._request.step_s
         server, devices = self._target.server, [self._target.name]
         step = Step(converter, engine, runtime, "failed", 0.0, limits=self._limits(bundle, engine, runtime))
+        blamed: Outcome = "known limit" if step.limits else "failed"
         request = DeployRequest(
             runtime=runtime, devices=devices, engine=engine, restart=True, timeout_s=limit_s, verify=True,
             when_interrupted="stop",
@@ -224,16 +233,16 @@ class _Trying:
             trouble = _unlike(run.verified, fetched.doubts)
             seconds = sum(part.seconds for part in run.parts)
             step = replace(step, phone_seconds=seconds, verified=run.verified, answers=answers, trouble=trouble)
-            step = replace(step, outcome="failed" if trouble else "worked")
+            step = replace(step, outcome=blamed if trouble else "worked")
             self._keep_logits(bundle, run.folder(bundle.path), step.name)
         except Interrupted:
-            raise
+            raise KeyboardInterrupt from None  # nothing is left that could be gone on with
         except RuntimeUnsupported as error:
             step = replace(step, outcome="not on this chip", trouble=trouble_of(error))
+        except (RunFailed, OutputsInvalid) as error:
+            step = replace(step, outcome=blamed, trouble=trouble_of(error))
         except BundlerError as error:
             step = replace(step, trouble=trouble_of(error))
-        if step.outcome == "failed" and step.limits:
-            step = replace(step, outcome="known limit")
         seconds, self._celsius = _since(begun), self._look(bundle, step)
         return replace(step, seconds=seconds, celsius=(before, self._celsius))
 

@@ -9,6 +9,7 @@ import typer
 from bundler import soc
 from bundler.commands.options import AdbHost, AdbPort, Devices, Json, SocOption, adb_server, app, chip_named, shown
 from bundler.console import Console
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     from bundler.commands.examination import Finding
@@ -87,6 +88,8 @@ def try_command(
     from bundler.commands.redaction import Redaction
     from bundler.sdk.cache import default_sdk
 
+    if report.is_dir():
+        raise UsageError(f"--report {report}: is a folder", "Name a file, such as report.zip.")
     console, server = Console(as_json=as_json), adb_server(adb_host, adb_port)
     findings = examine(server)
     for finding in findings:
