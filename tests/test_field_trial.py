@@ -2,26 +2,32 @@
 
 import json
 import socket
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import typer
 
 from bundler import layout
 from bundler.bundle import Bundle
 from bundler.cli import main
-from bundler.commands import field_trial
+from bundler.commands import field_trial, look
 from bundler.commands.field_report import DOCUMENT, PROBE, TABLE, remarks, write_report
-from bundler.commands.field_trial import Trial, precision_for, trouble_of
+from bundler.commands.field_steps import trouble_of
+from bundler.commands.field_trial import Trial, precision_for
 from bundler.commands.redaction import Redaction
+from bundler.console import Console
+from bundler.device.known_limits import known_limits
 from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts
 from bundler.errors import PhoneFull, PhoneLost, RunFailed
 from tests.deploying import deploy, sh
 from tests.fake_sdk import make_sdk
 from tests.phones import virtual_phone
+from tests.snippets import sdk_for_virtual_phones
 from tests.test_doctor import adb_that_lists
 from tests.test_first_light import at
 from tests.test_schemas import check
@@ -149,6 +155,37 @@ def test_what_a_chip_has_not_is_no_failure(tmp_path: Path, capfd: pytest.Capture
         f"built-in-{engine}-{runtime}" for engine in ("snpe", "qnn") for runtime in ("cpu", "gpu")
     }
     assert outcomes["built-in-snpe-dsp"] == outcomes["built-in-qnn-dsp"] == "not on this chip"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("isolated", "few")
+def test_a_known_limit_is_no_failure(
+    virtual: Phone, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = sdk_for_virtual_phones(tmp_path)
+    (sdk / "bin/aarch64-android/snpe-net-run").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    limit = known_limits()[0]
+    monkeypatch.setattr(field_trial, "RUNTIMES", ("cpu",))
+    monkeypatch.setattr(field_trial, "limits_of", lambda _, use: [limit] if use.engine == "snpe" else [])
+    assert tried(virtual, "--sdk", str(sdk)) == 0
+    said = capfd.readouterr().out
+    assert "known limit" in said
+    assert f"known: {limit.warning} {limit.remedy}" in said
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_a_person_is_asked(answer: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None: Ctrl-C or Ctrl-D instead of an answer."""
+
+    def confirm(text: str, *, err: bool) -> bool:
+        assert (text, err) == ("Write report.zip?", True)
+        if answer is None:
+            raise typer.Abort
+        return answer
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(typer, "confirm", confirm)
+    assert look._agrees(Console(), Path("report.zip")) is (answer is True)
 
 
 @pytest.mark.slow

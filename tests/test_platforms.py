@@ -24,9 +24,11 @@ from bundler.bundle import Bundle
 from bundler.cli import main
 from bundler.device.phone import Phone
 from bundler.platforms import Platform, end_session, this_platform
+from bundler.sdk.cache import default_sdk
 from bundler.virtual.phones import list_phones
 from tests.fake_sdk import make_sdk
 from tests.phones import virtual_phone
+from tests.sdk_server import VERSION, sdk_server, write_archive
 
 MAC, WINDOWS, ARM = ("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "aarch64")
 SHOWN = {MAC: "macOS on arm64", WINDOWS: "Windows on AMD64", ARM: "Linux on aarch64"}
@@ -213,6 +215,32 @@ def test_a_bundle_from_linux_is_deployed_fetched_and_evaluated(
     monkeypatch.chdir(tmp_path / "here")
     assert main(["clean", "--device", attached.serial, "--all", *("--adb-port", str(attached.server.port))]) == 0
     assert answered(Path("carried"), attached, capfd) == there
+
+
+@ELSEWHERE
+def test_the_sdk_is_fetched_there_too(
+    other: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with sdk_server(write_archive(tmp_path / "sdk.zip")) as server:
+        pretend(monkeypatch, other)
+        argv = ["sdk", "get", VERSION, "--accept-licence", "--mirror", server.mirror, "--json"]
+        assert main(argv) == 0
+    fetched = json.loads(capfd.readouterr().out)
+    assert (Path(fetched["path"]) / "bin/aarch64-android/snpe-net-run").is_file()
+    assert default_sdk() == Path(fetched["path"])
+
+
+@ELSEWHERE
+def test_try_says_where_it_can_build(
+    other: tuple[str, str], phone: Phone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, other)
+    adb = ("--device", phone.serial, "--adb-host", phone.server.host, "--adb-port", str(phone.server.port))
+    assert main(["try", "--yes", *adb]) == 6
+    said = capfd.readouterr().out
+    assert "built-in-build: no DLC converter" in said
+    assert "  next: Build on Linux on x86-64" in said
+    assert Path("report.zip").is_file()
 
 
 def test_nothing_imports_what_windows_lacks() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from bundler import __version__
 from bundler.commands.examination import Finding
-from bundler.commands.field_trial import Step, Trial
+from bundler.commands.field_steps import Step
+from bundler.commands.field_trial import Trial
 from bundler.commands.redaction import Redaction
 from bundler.device.known_limits import known_limits
 from bundler.files import writing

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from bundler import layout
 from bundler.bundle import Bundle
 from bundler.bundle.arrays import write_arrays
-from bundler.device.explain import explain
+from bundler.commands.field_steps import Outcome, Step, trouble_of, unlike
 from bundler.device.job import PhoneJob
 from bundler.device.known_limits import Use, limits_of
 from bundler.device.limits import Limit
@@ -40,18 +39,11 @@ from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.platforms import this_platform
 from bundler.qa.questions import read_squad
 from bundler.resources import DEMO_MODEL, DEMO_QUESTIONS, DEMO_TOKENIZER
-from bundler.runs.record import Verified
 from bundler.runs.reference import real_tokens, verify_logits
 from bundler.types import RUNTIMES, Progress, QuestionSet, Runtime
 
 QUESTIONS = 6  # of the demo's: the DSP's simulator takes seconds for each
 STEP_S, CLEAN_S = 300.0, 60.0
-SEND_IT = "Nothing here knows this failure: send report.zip, as docs/field-reports.md tells."
-UNLIKE = (
-    "The phone computes something else than float32: take what worked, and send report.zip (docs/field-reports.md)."
-)
-
-Outcome = Literal["worked", "failed", "known limit", "not on this chip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,47 +54,6 @@ class TrialRequest:
     devices: Sequence[str] = ()
     sdk: Path | None = None
     step_s: float = STEP_S
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why a step did not work. `exit_status` is the engine's, `line` the phone's own words, `explanation` the name of
-    the known error (docs/errors.md), each None or empty where there is none; `remedy`: the next thing to try."""
-
-    message: str
-    remedy: str
-    exit_status: int | None = None
-    line: str = ""
-    explanation: str = ""
-    cause: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A build (without engine and runtime), or a run. `seconds` of this computer's clock, `phone_seconds` of the
-    phone's; `celsius` of its hottest processor before and after; `limits`: the names of those known for it."""
-
-    converter: Converter
-    engine: EngineName | None
-    runtime: Runtime | None
-    outcome: Outcome
-    seconds: float
-    phone_seconds: float | None = None
-    celsius: tuple[float | None, float | None] = (None, None)
-    verified: Verified | None = None
-    answers: Mapping[str, str] = field(default_factory=dict)
-    trouble: Trouble | None = None
-    limits: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Also a file's name."""
-        return "-".join((self.converter, self.engine or "build", *([self.runtime] if self.runtime else [])))
-
-    @property
-    def as_it_should(self) -> bool:
-        """Whether nothing went wrong that could have gone well."""
-        return self.outcome != "failed"
 
 
 @dataclass
@@ -230,7 +181,7 @@ class _Trying:
             fetched = fetch_answers(bundle.path, server, wanted, self._progress)
             answers = {question.id: answer.text for question, answer in fetched.answered()}
             assert run.verified is not None
-            trouble = _unlike(run.verified, fetched.doubts)
+            trouble = unlike(run.verified, fetched.doubts)
             seconds = sum(part.seconds for part in run.parts)
             step = replace(step, phone_seconds=seconds, verified=run.verified, answers=answers, trouble=trouble)
             step = replace(step, outcome=blamed if trouble else "worked")
@@ -297,26 +248,6 @@ def precision_for(facts: PhoneFacts) -> Precision:
     """float16, but where the phone's DSP has none."""
     soc = facts.soc
     return "w8a16" if soc and soc.has_htp and not soc.takes("fp16") else "fp16"
-
-
-def trouble_of(error: BundlerError) -> Trouble:
-    """The same for a report, which has the log beside it."""
-    if not isinstance(error, RunFailed):
-        return Trouble(str(error), error.hint)
-    lines, status = list(error.data["lines"]), int(error.data["exit_status"])
-    known = explain(lines, status)
-    if known is None:
-        return Trouble(str(error), SEND_IT, status, str(error).rpartition(": ")[2])
-    return Trouble(str(error), known.remedy, status, known.line, known.name, known.cause)
-
-
-def _unlike(verified: Verified, doubts: Sequence[str]) -> Trouble | None:
-    """What is wrong with the logits, if anything."""
-    if verified.passed and not doubts:
-        return None
-    said = [f"the smallest cosine with float32's logits is {verified.smallest_cosine:.6f}"]
-    said.append(f"{verified.equal_answers} of {verified.windows} windows have float32's answer")
-    return Trouble("; ".join([*said, *doubts]), UNLIKE)
 
 
 def _since(begun: float) -> float:
