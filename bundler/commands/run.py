@@ -42,7 +42,8 @@ def deploy(
     ] = None,
     perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
     unsigned_pd: Annotated[
-        OnOff | None, typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: the engine's.")
+        OnOff | None,
+        typer.Option(help="Ask for (or refuse) an unsigned process domain on the DSP. Default: the engine's."),
     ] = None,
     chunk: Annotated[
         int | None, typer.Option(help="Windows that a phone computes at a time. Default: 500, or less.", min=1)
