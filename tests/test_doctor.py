@@ -158,6 +158,7 @@ def test_every_fact_has_its_cell() -> None:
         "free": "12.3 GB",
         "runs programs": "yes",
         "snpe-net-run": "none, the bundle must bring it",
+        "qnn-net-run": "none, the bundle must bring it",
         "tools": "complete",
         "SELinux": "Enforcing",
         "temperature": "41 °C",
