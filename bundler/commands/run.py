@@ -98,7 +98,8 @@ def deploy(
         verify_threshold=verify_threshold,
     )
     with console.progress() as progress:
-        run = deploy_bundle(path, adb_server(adb_host, adb_port), request, progress, console.seen(MOST_SEEN))
+        server, seen = adb_server(adb_host, adb_port), console.seen(MOST_SEEN)
+        run = deploy_bundle(path, server, request, progress, seen, console.warn)
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))

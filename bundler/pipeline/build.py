@@ -135,7 +135,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         _write_scripts(device, source, windows)
         progress("checking the bundle", 0, None)
         files = file_entries(draft, besides=device / layout.INPUTS)
-        manifest = _manifest(request, source, record, windows, files)
+        release = sdk.version if sdk is not None and sdk.version else ""
+        manifest = _manifest(request, source, record, windows, files, release)
         write_manifest(draft, manifest)
     return read_bundle(out)
 
@@ -321,6 +322,7 @@ def _manifest(
     record: ModelRecord,
     windows: Sequence[Window],
     files: dict[str, FileEntry],
+    release: str,
 ) -> Manifest:
     return Manifest(
         schema=SCHEMA,
@@ -332,4 +334,5 @@ def _manifest(
         may_be_unanswerable=request.questions.may_be_unanswerable,
         windows=windows,
         files=files,
+        sdk=release,
     )

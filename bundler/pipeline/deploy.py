@@ -1,7 +1,7 @@
 """A bundle onto phones, and run there."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,11 +49,16 @@ class DeployRequest:
 
 
 def deploy_bundle(
-    path: Path, server: AdbServer, request: DeployRequest, progress: Progress = silent, seen: Seen | None = None
+    path: Path,
+    server: AdbServer,
+    request: DeployRequest,
+    progress: Progress = silent,
+    seen: Seen | None = None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Run:
     """Pushes the bundle to the phones, as far as it is not there yet, runs it, and brings the outputs into the run's
     folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it. `seen`
-    takes the answers as they come.
+    takes the answers as they come, `warn` what is known not to work on a phone.
 
     Raises:
         InputError: the bundle is refused; PhoneError: a phone is; RunInUse: another process works on the run;
@@ -72,6 +77,9 @@ def deploy_bundle(
         left = None if request.restart else _unfinished(bundle, names, wanted)
         settings = left.settings if left else wanted
         members = [Member.of(target, bundle, settings, limit) for target in targets]
+        for member in members:
+            for known in member.known_limits(bundle):
+                warn(f"phone {member.target.name}: {known.warning} {known.remedy}")
         run = left or begin(bundle, names, replace(settings, engine=_one_engine(members)))
         look = looking(bundle, run.folder(path), run.settings.chunk, seen)
         work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted, look=look)

@@ -15,6 +15,7 @@ from bundler.device.chunks import Archiver, Chunk
 from bundler.device.explain import explain
 from bundler.device.htp_settings import htp_settings
 from bundler.device.job import PhoneJob, Settings, Status
+from bundler.device.known_limits import KnownLimit, Use, limits_of
 from bundler.device.limits import Limit
 from bundler.device.numbers import whole
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
@@ -82,6 +83,13 @@ class Member:
         )
         check_fitness(phone, facts, bundle, runtime, ENGINES[name])
         return cls(target, facts, replace(settings, runtime=runtime, engine=name))
+
+    def known_limits(self, bundle: Bundle) -> list[KnownLimit]:
+        """What is known not to work of this run on this phone."""
+        soc, engine = self.facts.soc, self.settings.by
+        prepared = soc is not None and soc.name in map(layout.prepared_for, bundle.device_files)
+        use = Use(self.settings.runtime, engine.name, bundle.manifest.model.precision, prepared, bundle.manifest.sdk)
+        return limits_of(self.facts, use)
 
     def part(self, times: Sequence[ChunkTimes]) -> Part:
         """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an
