@@ -162,7 +162,7 @@ def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: py
 def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
         one = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
-        monkeypatch.setattr("bundler.pipeline.ask.AT_ONCE", 0)
+        monkeypatch.setattr("bundler.scheduler.asked.AT_ONCE", 0)
         other = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
         monkeypatch.undo()
         again = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
@@ -333,3 +333,19 @@ def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
             first, second, third = (session.ask("Who?", [Text("", BRIDGE)]) for _ in range(3))
         assert first.answer == second.answer == third.answer
         assert folders(phone) == {"store"}
+
+
+def test_a_simulated_phone_answers_too(
+    bundle: Bundle, capfd: pytest.CaptureFixture[str], phone: Phone, tmp_path: Path
+) -> None:
+    """With the answers of a phone, and as many questions as lines; nothing is left running."""
+    for number, question in enumerate(QUESTIONS):
+        (tmp_path / f"{number}.txt").write_text(question.context)
+    where = ("--context-folder", str(tmp_path), "--runtime", "cpu", "--bundle", str(bundle.path))
+    real = ask(capfd, "Who built it?", *where, *at(phone))
+    simulated = ask(capfd, "Who built it?", *where, "--simulate")
+    assert simulated["answers"][0]["best"] == real["answers"][0]["best"]
+    assert simulated["phone"] == {"name": "simulator", "soc": "SM8650", "model": "ONNX Runtime, float32"}
+    assert simulated["pushed_bytes"] == simulated["answers"][0]["pushed_bytes"] == 0
+    assert simulated["answers"][0]["network_ms"] <= simulated["answers"][0]["total_ms"]
+    refused(capfd, 2, "--simulate is without a phone", "Who?", *where, "--simulate", "--device", "x")

@@ -56,7 +56,12 @@ class Cluster:
         check_address(address, insecure=insecure)
         self._address, self._dlc, self._sha256 = address, Path(task.dlc), sha256
         specs = [[[spec.name, spec.dtype, list(spec.shape)] for spec in side] for side in (inputs, outputs)]
-        job = {"version": __version__, "sha256": sha256, "task": asdict(replace(task, dlc="")), "specs": specs}
+        job = {
+            "version": __version__,
+            "sha256": sha256,
+            "task": asdict(replace(task, dlc="", prepared="")),
+            "specs": specs,
+        }
         self._job = json.dumps(job).encode()
         self._lock = threading.Lock()
         self._stored: dict[str, Future[None]] = {}
