@@ -296,7 +296,8 @@ def test_a_second_deploy_asks_the_phone_seldom(phone: Phone, bundle: Bundle, mon
     monkeypatch.setattr(Phone, "run", counted)
     deploy(phone, bundle, "cpu", restart=True)
     waiting = "asking how the run is going"
-    assert [doing for doing in asked if doing != waiting] == [
+    last = "stopping the run"  # of a job that has not quite ended
+    assert [doing for doing in asked if doing not in (waiting, last)] == [
         "looking at the phone",
         "making checksums",
         "linking the bundle",
