@@ -12,6 +12,7 @@ import onnx
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
 from bundler.model.calibrate import Method, calibrate, measure_mask
+from bundler.model.compensate import compensated
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.equalize import Equalized, equalize
 from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference, runner
@@ -179,7 +180,8 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
         scheme = replace(scheme, wide=loud_operators(scaled.fit, calibration, scheme, job.feeds, progress))
     if recipe.mixed:
         scheme = replace(scheme, wide=choose_wide(scaled.fit, calibration, scheme, job.feeds, progress))
-    quantized = quantize(scaled.fit, calibration, scheme)
+    fixed = compensated(scaled.fit, calibration, scheme, job.feeds, progress)
+    quantized = quantize(scaled.fit, calibration, scheme, fixed)
     return Rounded(scaled, quantized.model, len(scheme.wide), quantized.outputs, scheme.per_channel)
 
 

@@ -18,7 +18,7 @@ from bundler.model.onnx_graph import Array, Net, attribute
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution
-PER_CHANNEL_GAIN = 4.0  # a weight gets a scale per channel where that divides its squared error by this
+PER_CHANNEL_GAIN = 1.5  # a weight gets a scale per channel where that divides its squared error by this
 ACTIVATIONS: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
 WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16), 24: np.dtype(np.int32)}
 ELEMENTS = {8: onnx.TensorProto.UINT8, 16: onnx.TensorProto.UINT16}
@@ -46,6 +46,23 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class FixedWeight:
+    """A weight in fixed point; `axis`: along which it has scales of its own, None for one scale."""
+
+    values: Array
+    encoding: Encoding
+    axis: int | None
+
+
+@dataclass(frozen=True)
+class FixedWeights:
+    """Weights that are rounded already, and what biases become by it, float32; both by the constant's name."""
+
+    weights: Mapping[str, FixedWeight] = field(default_factory=dict)
+    biases: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class QuantizedModel:
     """The model with fixed-point outputs, and how to read them."""
 
@@ -53,9 +70,12 @@ class QuantizedModel:
     outputs: Mapping[str, Encoding]
 
 
-def quantize(fit: FitGraph, calibration: Calibration, scheme: Scheme) -> QuantizedModel:
-    """The graph in fixed point; the ranges must hold every float tensor of it."""
-    return _Quantizer(fit, calibration, scheme).quantized()
+def quantize(
+    fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights | None = None
+) -> QuantizedModel:
+    """The graph in fixed point; the ranges must hold every float tensor of it. `fixed`: weights of 8 bits that are not
+    to be rounded to the nearest."""
+    return _Quantizer(fit, calibration, scheme, fixed or FixedWeights()).quantized()
 
 
 def asymmetric(low: float, high: float, bits: int) -> Encoding:
@@ -116,8 +136,10 @@ def clipped_by_relu(net: Net, name: str) -> bool:
 class _Quantizer:
     """Writes the quantized graph: `net` is read, `made` is written."""
 
-    def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme) -> None:
+    def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights) -> None:
         self.net = Net(fit.model)
+        self.net.constants.update(fixed.biases)
+        self.fixed = fixed.weights
         self.scheme = scheme
         self.floats = set(float_tensors(fit.model))
         self.groups = Groups(self.net)
@@ -218,7 +240,7 @@ class _Quantizer:
         self.constants.update(zip(names, (encoding.scale, encoding.zero_point), strict=True))
         return names
 
-    def _constant(self, name: str, encoding: Encoding, axis: int | None = None) -> str:
+    def _constant(self, name: str, encoding: Encoding, axis: int | None = None, values: Array | None = None) -> str:
         """A weight in fixed point, and the DequantizeLinear that reads it; made once for each encoding."""
         hint = f"{name}:{encoding.zero_point.dtype}:{encoding.scale.ravel()[0]:.9g}"
         real = f"{hint}:real"
@@ -227,22 +249,20 @@ class _Quantizer:
             spread = Encoding(
                 *(part.reshape(shape) if axis is not None else part for part in (encoding.scale, encoding.zero_point))
             )
-            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread)
+            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread) if values is None else values
             axes = {} if axis is None else {"axis": axis}
             inputs = [f"{hint}:fixed", *self._parameters(hint, encoding)]
             self.made.append(helper.make_node("DequantizeLinear", inputs, [real], name=real, **axes))
         return real
 
     def _weight(self, each: onnx.NodeProto, name: str) -> str:
-        value = self.net.constants[name]
-        axis = 0 if attribute(each, "transB", 0) else value.ndim - 1
-        bits = self.scheme.weight_bits_of(each)
-        whole, split = symmetric(value, bits), symmetric(value, bits, axis)
-        if self.scheme.per_channel and squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(
-            value, split, axis
-        ):
-            return self._constant(name, split, axis)
-        return self._constant(name, whole)
+        value, bits = self.net.constants[name], self.scheme.weight_bits_of(each)
+        fixed = self.fixed.get(name)
+        if fixed is not None and fixed.values.dtype == WEIGHTS[bits]:
+            return self._constant(name, fixed.encoding, fixed.axis, fixed.values)
+        return self._constant(
+            name, *weight_encoding(value, weight_axis(each, value), bits, per_channel=self.scheme.per_channel)
+        )
 
     def _norm(self, each: onnx.NodeProto, position: int, name: str) -> str:
         """What a LayerNormalization multiplies by or adds; of other dtypes the HTP computes it in float16, or not."""
@@ -275,6 +295,18 @@ def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
     largest = np.maximum(np.abs(value).max(axis=others), 1e-6)
     scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float32)
     return Encoding(np.asarray(scale), np.zeros(np.shape(scale), WEIGHTS[bits]))
+
+
+def weight_axis(each: onnx.NodeProto, value: Array) -> int:
+    """The axis of a product's outputs in the weight that it multiplies by."""
+    return 0 if attribute(each, "transB", 0) else value.ndim - 1
+
+
+def weight_encoding(value: Array, axis: int, bits: int, *, per_channel: bool) -> tuple[Encoding, int | None]:
+    """A weight's encoding, and the axis along which it has scales of its own, None for one scale."""
+    whole, split = symmetric(value, bits), symmetric(value, bits, axis)
+    gains = squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(value, split, axis)
+    return (split, axis) if per_channel and gains else (whole, None)
 
 
 def squared_error(value: Array, encoding: Encoding, axis: int | None = None) -> float:
