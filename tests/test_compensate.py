@@ -7,10 +7,11 @@ import pytest
 from bundler.model import compensate
 from bundler.model.calibrate import calibrate
 from bundler.model.compensate import compensated, matrices, rounded
+from bundler.model.fixed_point import FixedWeights
 from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mixed import Measure
 from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import FixedWeights, Scheme, quantize
+from bundler.model.quantize import Scheme, quantize
 from tests import styles
 from tests.conftest import quiet
 from tests.test_split import OTHERS, layered

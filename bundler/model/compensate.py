@@ -13,16 +13,17 @@ import numpy as np
 import onnx
 
 from bundler.model.calibrate import Calibration, at_tokens, token_axes, tokens_of
+from bundler.model.fixed_point import FixedWeight, FixedWeights, weight_axis
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.mixed import Measure
 from bundler.model.onnx_graph import Array, Net, attribute
-from bundler.model.quantize import FixedWeight, FixedWeights, Scheme, weight_axis, weight_encoding
+from bundler.model.quantize import Scheme
 from bundler.types import Progress
 
 COMPARED = 4  # windows, and no more than a quarter, on which it must be better than to round to the nearest
 GAIN = 0.95  # the share of the logits' error that is left, at most
 DAMPING = 0.05  # of an input's mean power, added to each: windows that were not seen differ
-BLOCK = 128  # inputs whose weights are rounded before the others are told
+BLOCK = 32  # inputs whose weights are rounded before the others are told
 ROOM = 2**29  # bytes of sums at a time; for more, the windows are run again
 
 
@@ -67,7 +68,7 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
     net, fixed, biases = Net(fit.model), dict[str, FixedWeight](), dict[str, Array]()
     for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
         progress("rounding the model's weights", number, None)
-        if scheme.weight_bits_of(each.nodes[0]) != scheme.weight_bits:
+        if scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits > 8:
             continue
         try:
             fixed[each.name], bias = fixed_weight(net, each, moments, scheme)
@@ -160,9 +161,9 @@ def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tu
     matrix = np.moveaxis(value, axis, 1).astype(np.float64)  # (inputs, outputs)
     bias = net.constants[each.bias] if each.bias is not None else None
     spread = moments.products - (np.outer(moments.mean, moments.mean) if bias is not None else 0.0)
-    encoding, split = weight_encoding(value, axis, scheme.weight_bits, per_channel=scheme.per_channel)
+    encoding, split = scheme.weight_encoding(each.nodes[0], value)
     scale = encoding.scale.astype(np.float64)
-    whole = rounded(matrix, spread, scale, scheme.weight_bits)
+    whole = rounded(matrix, spread, scale, encoding.bits)
     if bias is not None:
         bias = (bias + moments.mean @ (matrix - whole * scale)).astype(np.float32)
     return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding, split), bias

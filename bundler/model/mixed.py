@@ -7,9 +7,10 @@ import numpy as np
 import onnx
 
 from bundler.model.calibrate import Calibration, tokens_of
+from bundler.model.fixed_point import FixedWeights, reals
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import MOVES, FixedWeights, Scheme, quantize, reals
+from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 
 SHARE = 0.25  # of the operators may get 16 bits
