@@ -126,6 +126,43 @@ def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> Non
     assert made["check"]["correlation"] > 0.99
 
 
+# Calibration on little, or on values that say nothing
+
+
+def change(weight: str, channels: list[int], value: float) -> None:
+    """Makes columns of one of model.onnx's weights `value`."""
+    made = onnx.load("model.onnx")
+    tensor = next(each for each in made.graph.initializer if each.name == weight)
+    numbers = numpy_helper.to_array(tensor).copy()
+    numbers[:, channels] = value
+    tensor.CopyFrom(numpy_helper.from_array(numbers, weight))
+    onnx.save(made, "model.onnx")
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a16", "w16a16"])
+def test_one_window_is_enough(precision: str, capfd: pytest.CaptureFixture[str]) -> None:
+    made = build(capfd, "--precision", precision, "--calibration-windows", "1")
+    assert made["calibration"]["windows"] == 1
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
+@pytest.mark.parametrize("channels", [[3], list(range(24))])
+def test_channels_that_are_always_zero(precision: str, channels: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    change("value", channels, 0.0)
+    build(capfd, "--precision", precision, "--per-channel")
+    tensors = read_graph(Path("bundle/device/model.dlc")).tensors.values()
+    scales = [scale for each in tensors if each.encoding is not None for scale in each.encoding.scales]
+    assert np.isfinite(scales).all()
+    assert min(scales) > 0
+
+
+def test_values_beyond_float32_on_the_windows_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    change("query", [3], 3e38)
+    assert main(["build", "--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a8"]) == 3
+    error, _ = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert "not finite" in error
+
+
 # The vendor's SDK
 
 
