@@ -15,6 +15,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- RunsDiffer
 |  +- DlcInvalid
 |  +- CalibrationInvalid
+|  +- EncodingsInvalid
 |  +- VendorToolFailed
 |  +- ArchiveInvalid
 +- MissingHere                  4  something is missing on this machine
@@ -199,6 +200,14 @@ class DlcInvalid(InputError):
 class CalibrationInvalid(InputError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}", "A calibration list has lines of name:=path, each path a float32 raw file.")
+
+
+class EncodingsInvalid(InputError):
+    def __init__(self, path: Path, what: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path}: {what}",
+            hint or "Give encodings of this model, as AIMET exports them, or `build --save-encodings` writes them.",
+        )
 
 
 class VendorToolFailed(InputError):
