@@ -63,7 +63,7 @@ def dlc(out: str = "bundle") -> bytes:
 def test_the_bundles_own_questions_are_the_sample(capfd: pytest.CaptureFixture[str]) -> None:
     made = build(capfd, "--precision", "w8a8", "--check")
     assert made["calibration"] == {
-        "questions": "the bundle's questions", "windows": 2, "seed": 0, "method": "min-max", "per_channel": True,
+        "questions": "the bundle's questions", "windows": 2, "seed": 0, "method": "min-max", "per_channel": False,
         "wide_operators": 0,
     }  # fmt: skip
     assert made["dlc_bytes"] == len(dlc()) < made["float_bytes"]

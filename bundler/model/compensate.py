@@ -29,9 +29,10 @@ ROOM = 2**29  # bytes of sums at a time; for more, the windows are run again
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the values (rows, inputs) that a matrix is multiplied with: their mean (inputs,), and the mean of the products
-    of any two (inputs, inputs), float64."""
+    """Of the values (count, inputs) that a matrix is multiplied with: their mean (inputs,), and the mean product of any
+    two (inputs, inputs), float64."""
 
+    count: int
     mean: Array
     products: Array
 
@@ -68,7 +69,8 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
     net, fixed, biases = Net(fit.model), dict[str, FixedWeight](), dict[str, Array]()
     for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
         progress("rounding the model's weights", number, None)
-        if scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits > 8:
+        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits
+        if bits > 8 or moments.count < len(moments.mean):  # so few do not tell how inputs go together
             continue
         try:
             fixed[each.name], bias = fixed_weight(net, each, moments, scheme)
@@ -133,7 +135,7 @@ def _measured(fit: FitGraph, found: Sequence[Matrix], feeds: Sequence[Feed]) -> 
             readers = [node.input[0] for node in each.nodes]
             count = sum(counts[name] for name in readers)
             total, products = (sum(sums[name][part] for name in readers) for part in (0, 1))
-            yield each, Moments(np.asarray(total / count), np.asarray(products, np.float64) / count)
+            yield each, Moments(count, np.asarray(total / count), np.asarray(products, np.float64) / count)
 
 
 def _batches(net: Net, found: Sequence[Matrix]) -> Iterator[list[Matrix]]:
