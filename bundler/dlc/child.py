@@ -59,7 +59,7 @@ class Child:
     def __init__(self, task: Task) -> None:
         if task.runtime == "dsp":
             library_folder()
-        self._path = Path(task.dlc)
+        self._path, self._who = Path(task.dlc), "the HTP's simulator" if task.runtime == "dsp" else "ONNX Runtime"
         command = [sys.executable, "-P", "-m", "bundler.dlc.child", json.dumps(asdict(task))]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=-1
@@ -124,12 +124,11 @@ class Child:
             yield self._process.stdout
         except (EOFError, OSError) as error:
             if late.is_set():
-                what = f"the HTP's simulator does not come to an end within {limit_s:g} s"
+                what = f"{self._who} does not come to an end within {limit_s:g} s"
                 raise DlcInvalid(self._path, what) from error
             self._process.kill()
-            raise ChildDied(
-                self._path, f"the HTP's simulator died on it with code {self._process.wait(END_S)}"
-            ) from error
+            code = self._process.wait(END_S)
+            raise ChildDied(self._path, f"{self._who} died on it with code {code}") from error
         finally:
             timer.cancel()
 
