@@ -65,11 +65,13 @@ XQuAD's 1,190 English questions where they are here, else as many made-up ones. 
 questions, cuts them into windows of 384 tokens that overlap by 128, and writes raw inputs, checksums, offsets and lines
 about them. The seed's loop (`benchmarks/preparing.py`) is written anew from its steps: each question tokenized by
 itself and cut to one window, three files each. `tokenizers` alone encodes all pairs in one call, and writes nothing.
+The same files written are those of ours, from memory.
 Files lie where temporary files do, or in memory (`/dev/shm`). Memory is the most that `mbqa-bundle build` had resident
 on a DLC that is there already: 100,000 made-up questions beside 2,000.""",
     (
         Race("seed", "raw inputs", at_least(4), preparing.beside_the_seeds_way(), "the seed's loop"),
         Race("tokenizers", "raw inputs", at_least(0.7), preparing.beside_bare_tokenizers(), "`tokenizers` alone"),
+        Race("disk", "raw inputs", at_least(0.9), preparing.beside_the_disk(), "the same files written, no more"),
         Race(
             "seed-in-memory", "raw inputs, files in memory", at_least(4),
             preparing.beside_the_seeds_way(preparing.IN_MEMORY), "the seed's loop",
