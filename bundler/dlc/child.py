@@ -1,6 +1,6 @@
-"""A DLC's network in a process of its own: Qualcomm's libraries print, crash, and use several cores badly.
+"""A DLC's network in a process of its own, because Qualcomm's libraries print, may crash, and scale badly over cores.
 
-`Networks` has as many of these processes as threads ask at once. A process is `python -m bundler.dlc.child TASK`: TASK
+`Networks` keeps one process for each thread that uses it at once. A process is `python -m bundler.dlc.child TASK`: TASK
 is JSON; it writes a line of JSON, then for each inference that it reads from standard input a byte and the outputs.
 """
 

@@ -1,8 +1,8 @@
-"""Weights rounded so that what they are multiplied with makes up for it, where rounding each to the nearest would not.
+"""Rounding of weights that keeps the outputs of a matrix product, by GPTQ and bias correction.
 
-What rounding one weight changes in an output, the weights not yet rounded of the same output are moved to cancel, as
-far as the values that they are multiplied with go together on real windows: GPTQ (Frantar et al. 2022,
-arXiv:2210.17323). What is left of the mean goes into the bias (Nagel et al. 2019, arXiv:1906.04721).
+GPTQ (Frantar et al. 2022, arXiv:2210.17323) rounds the weights of an output one after the other. After each it changes
+those not yet rounded, to cancel the error in the output on calibration windows. Bias correction (Nagel et al. 2019,
+arXiv:1906.04721) moves what is left of the mean error into the bias.
 """
 
 from collections import defaultdict

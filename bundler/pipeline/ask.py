@@ -1,4 +1,4 @@
-"""Questions about texts to a bundle whose model is on the phone already: nothing is built, the bundle stays as it is.
+"""Answers questions about texts with a bundle whose model is on the phone already. Nothing is built or changed.
 
 A session looks at the phone once, and links the bundle's files into a folder of its own there, which it removes at its
 end. Each question is one command on the phone, which takes the inputs and gives the outputs.
