@@ -14,17 +14,18 @@ import pytest
 from bundler import layout
 from bundler.bundle import Bundle, file_entries, read_bundle
 from bundler.cli import main
-from bundler.device.phone import Completed, Phone
+from bundler.device.phone import AdbServer, Completed, Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.errors import RunFailed
 from bundler.pipeline.ask import AskRequest, _best, asking, sentence_around
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.qa.texts import Text
 from bundler.soc import known_socs
 from bundler.types import Answer, Candidate
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.conftest import QUESTIONS
-from tests.deploying import deploy, fetch, sh
+from tests.deploying import deploy, fetch, quiet, sh
 from tests.phones import virtual_phone
 from tests.test_first_light import left_behind
 from tests.test_schemas import check
@@ -349,3 +350,13 @@ def test_a_simulated_phone_answers_too(
     assert simulated["pushed_bytes"] == simulated["answers"][0]["pushed_bytes"] == 0
     assert simulated["answers"][0]["network_ms"] <= simulated["answers"][0]["total_ms"]
     refused(capfd, 2, "--simulate is without a phone", "Who?", *where, "--simulate", "--device", "x")
+
+
+def test_windows_overlap_as_they_do_in_the_bundle(request_for: BuildRequest, tmp_path: Path) -> None:
+    for overlap in (128, 0):
+        bundle = build_bundle(replace(request_for, overlap=overlap), tmp_path / str(overlap), quiet)
+        windows = [window for window in bundle.manifest.windows if window.question_id == QUESTIONS[2].id]
+        request = AskRequest(simulate=True)
+        with asking(bundle.path, AdbServer("127.0.0.1", 9), request) as session:
+            reply = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
+        assert reply.windows == len(windows)

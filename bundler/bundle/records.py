@@ -136,6 +136,7 @@ class Manifest:
     windows: Sequence[Window]
     files: Mapping[str, FileEntry]
     sdk: str = ""
+    doc_stride: int = 128  # tokens by which windows of a long context overlap; older releases did not tell
 
     def to_json(self) -> str:
         told = asdict(replace(self, windows=()))
@@ -158,6 +159,8 @@ class Manifest:
         _check_tensors(manifest.inputs, manifest.outputs)
         if manifest.max_answer_tokens < 1:
             raise ValueError("max_answer_tokens is below 1")
+        if manifest.doc_stride < 0:
+            raise ValueError("doc_stride is below 0")
         return manifest
 
 

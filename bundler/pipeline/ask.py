@@ -29,7 +29,7 @@ from bundler.errors import (
     TimeUp,
     UsageError,
 )
-from bundler.qa.features import LEAST_CONTEXT, OVERLAP, Windower, load_tokenizer
+from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.qa.questions import check_text
 from bundler.qa.spans import N_BEST, Decoding
 from bundler.qa.special_tokens import Frame
@@ -135,7 +135,7 @@ class Session:
         path = bundle.path / layout.HOST / layout.TOKENIZER
         self._tokenizer, self._decoding = load_tokenizer(path), Decoding(whole_words=tells_words(path))
         length = bundle.manifest.inputs[0].shape[1]
-        self._windower = Windower(self._tokenizer, length, OVERLAP)
+        self._windower = Windower(self._tokenizer, length, bundle.manifest.doc_stride)
         self._room = length - len(Frame.of(self._tokenizer)) - LEAST_CONTEXT
 
     def ask(self, question: str, texts: Sequence[Text], progress: Progress = silent) -> Reply:

@@ -352,4 +352,5 @@ def _manifest(
         windows=windows,
         files=files,
         sdk=release,
+        doc_stride=request.overlap,
     )
