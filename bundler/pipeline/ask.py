@@ -25,7 +25,7 @@ from bundler.device.limits import Limit
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.store import Store
-from bundler.device.targets import choose_targets
+from bundler.device.targets import Target, choose_targets
 from bundler.device.timings import chunk_times, keep_times, kept_times
 from bundler.engines import EngineChoice
 from bundler.errors import (
@@ -45,8 +45,10 @@ from bundler.qa.texts import Text
 from bundler.qa.words import tells_words
 from bundler.resources import templates
 from bundler.runs.answers import answered
+from bundler.scheduler.member import TRANSIENT, Member, Shared
 from bundler.scheduler.queue import Board
-from bundler.scheduler.worker import TRANSIENT, Member, Shared, Worker, base_files
+from bundler.scheduler.supply import base_files, supply_of
+from bundler.scheduler.worker import Worker
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
 CHUNK = 500  # windows
@@ -135,7 +137,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
 class Session:
     """One phone and one bundle; `brought_bytes` is what the phone lacked of it."""
 
-    def __init__(self, bundle: Bundle, member: Member, timeout_s: float, folder: Path) -> None:
+    def __init__(self, bundle: Bundle, member: Member[Target], timeout_s: float, folder: Path) -> None:
         self.bundle, self.member, self.brought_bytes = bundle, member, 0
         self._timeout_s, self._folder = timeout_s, folder
         self._id = f"ask-{secrets.token_hex(8)}"
@@ -232,7 +234,8 @@ class Session:
                 self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
                 return
         board = Board(chunks_of(len(windows), CHUNK), (), windows)
-        shared = Shared(asked, folder, board, limit, progress, spool, restart=False, base=self.bundle)
+        supply = supply_of(asked, spool, self.bundle)
+        shared = Shared(supply, folder, board, limit, progress, spool, restart=False)
         try:
             Worker(self.member, shared).work()
         except RunFailed as error:
