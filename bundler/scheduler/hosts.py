@@ -17,6 +17,7 @@ from bundler.scheduler.cluster import CONNECT_S, STORE_S, check_address, connect
 from bundler.scheduler.host import PREFIX, compute_on_phone, offer, resource_of, store_blob
 
 LOOK_S = 0.5
+POLL_S = 0.05
 SILENT_S = 20.0  # without a word of a host, which is then lost
 OFFER_S = 30.0
 
@@ -71,15 +72,15 @@ class Hosts:
         """
         with self._reaching("of any host", "looking for hosts"):
             asked = [
-                (told["name"].removeprefix(PREFIX), self._submit(offer, worker))
+                (worker, told["name"].removeprefix(PREFIX), self._submit(offer, worker))
                 for worker, told in self._look().items()
                 if self._speaks(worker)
             ]
         found: list[RemotePhone] = []
-        for host, answer in asked:
+        for worker, host, answer in asked:
             try:
                 with self._reaching(f"of host {host}", "asking for its phones"):
-                    reply = json.loads(answer.result(OFFER_S))
+                    reply = json.loads(self._awaited(answer, worker))
             except PhoneLost:
                 continue  # its host was lost meanwhile
             if reply["version"] != __version__:
@@ -135,6 +136,15 @@ class Hosts:
 
     def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any, **more: Any) -> Any:
         return self._client.submit(function, *arguments, workers=[worker], pure=False, **more)
+
+    def _awaited(self, future: Any, worker: str) -> Any:
+        """A short task's result. Raises: TimeoutError: its host is lost, or busy"""
+        deadline = time.monotonic() + OFFER_S
+        while not future.done():
+            if time.monotonic() > deadline or worker not in self._look() or not self._speaks(worker):
+                raise TimeoutError("the host does not answer")
+            time.sleep(POLL_S)
+        return future.result(CONNECT_S)
 
     def _look(self) -> dict[str, Json]:
         """The hosts among the workers, by their addresses, as the scheduler told not long ago."""
