@@ -11,7 +11,7 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- OperatorUnsupported
 |  +- BundleInvalid
 |  +- NoRun
-|  +- SimulationUnfinished
+|  +- RunUnfinished
 |  +- RunsDiffer
 |  +- DlcInvalid
 |  +- CalibrationInvalid
@@ -176,11 +176,13 @@ class NoRun(InputError):
         )
 
 
-class SimulationUnfinished(InputError):
-    def __init__(self, folder: Path, runtime: str) -> None:
+class RunUnfinished(InputError):
+    """Of a run that only `command` goes on with."""
+
+    def __init__(self, folder: Path, command: str, runtime: str) -> None:
         super().__init__(
-            f"{folder}: the simulation is not finished",
-            f"`mbqa-bundle simulate --runtime {runtime}` with the same options goes on with it.",
+            f"{folder}: the run is not finished",
+            f"`mbqa-bundle {command} --runtime {runtime}` with the same options goes on with it.",
         )
 
 

@@ -275,7 +275,7 @@ def test_a_phone_without_net_run(
     phone: Phone, bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = replace(probe(phone), net_run="", qnn_net_run="")
-    monkeypatch.setattr("bundler.scheduler.worker.probe", lambda _: facts)
+    monkeypatch.setattr("bundler.scheduler.member.probe", lambda _: facts)
     refused(capfd, 5, "there is no snpe-net-run", "Who?", str(bundle.path), "--context", BRIDGE, *at(phone))
 
 

@@ -38,7 +38,7 @@ from bundler.qa.words import tells_words
 from bundler.resources import templates
 from bundler.runs.answers import answered
 from bundler.scheduler.asked import CHUNK, OnPhone, OnSimulator
-from bundler.scheduler.worker import Member
+from bundler.scheduler.member import Member
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
 MOST_TOLD = 5  # texts, each with its best answer

@@ -18,13 +18,16 @@ from bundler.device.limits import Limit
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
 from bundler.device.phone import Phone
 from bundler.device.store import Store
+from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes, chunk_times, keep_times
 from bundler.dlc.child import Child
 from bundler.errors import BundlerError, OutputsInvalid, RunFailed
 from bundler.runs.reference import window_inputs
+from bundler.scheduler.member import TRANSIENT, Member, Shared
 from bundler.scheduler.queue import Board
 from bundler.scheduler.simulators import SIMULATES, simulator_of
-from bundler.scheduler.worker import TRANSIENT, Member, Shared, Worker, base_files
+from bundler.scheduler.supply import base_files, supply_of
+from bundler.scheduler.worker import Worker
 from bundler.types import Progress, Runtime, silent
 
 CHUNK = 500  # windows
@@ -35,7 +38,7 @@ LEAVE_S = 10.0
 class OnPhone:
     """A phone; `brought_bytes` is what it lacked of the bundle, `pushed_bytes` all that went to it."""
 
-    def __init__(self, bundle: Bundle, member: Member, folder: Path) -> None:
+    def __init__(self, bundle: Bundle, member: Member[Target], folder: Path) -> None:
         self.bundle, self.member, self._folder = bundle, member, folder
         self.id, self.brought_bytes = f"ask-{secrets.token_hex(8)}", 0
         self.name, self.soc, self.model = member.target.name, member.facts.soc_model, member.facts.model
@@ -85,7 +88,8 @@ class OnPhone:
                 self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
                 return
         board = Board(chunks_of(len(windows), CHUNK), (), windows)
-        shared = Shared(asked, folder, board, limit, progress, spool, restart=False, base=self.bundle)
+        supply = supply_of(asked, spool, self.bundle)
+        shared = Shared(supply, folder, board, limit, progress, spool, restart=False)
         try:
             Worker(self.member, shared).work()
         except RunFailed as error:

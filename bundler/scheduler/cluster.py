@@ -66,7 +66,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._stored: dict[str, Future[None]] = {}
         self._closed = False
-        self._client = _connect(address)
+        self._client = connect(address)
         self.width = self._threads()
         if self._client.dashboard_link:
             tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
@@ -149,7 +149,7 @@ class Cluster:
                 ) from error
             if self._client is client and client.status != "running":
                 client.close(timeout=1)
-                self._client = _connect(self._address, RECONNECT_S)
+                self._client = connect(self._address, RECONNECT_S)
         time.sleep(0.5)
 
 
@@ -174,7 +174,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _connect(address: str, limit_s: float = CONNECT_S) -> Any:
+def connect(address: str, limit_s: float = CONNECT_S) -> Any:
+    """A client of the scheduler. Raises: ExtraMissing, ClusterUnusable"""
     try:
         from distributed import Client
     except ImportError as error:
