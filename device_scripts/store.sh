@@ -9,6 +9,9 @@
 #   store.sh ROOT unlink BUNDLE       removes BUNDLE's folder, and what sessions of `ask` left that ended a day ago
 #   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
 #   store.sh ROOT clean-all           removes everything; says the same
+#   store.sh ROOT list                says what lies in ROOT, a path a line; nothing where it is not there
+#   store.sh ROOT restore             stdin: what `list` said. Removes what came since into the store, but for the blobs
+#                                     that a bundle links to, and ROOT where it was not there and is empty
 #
 # What is named in ROOT/store is whole: a blob gets its name after its checksum was made here and agreed. What is on its
 # way lies in ROOT/store/incoming, where each `receive` has a folder of its own: several computers may push at once.
@@ -130,6 +133,21 @@ clean-all)
   before=$(used_kb)
   rm -rf "$root" || exit 1
   echo "freed $before"
+  ;;
+list)
+  find "$root" 2>/dev/null
+  exit 0
+  ;;
+restore)
+  newline='
+'
+  stays=$newline$(cat; find "$root" -type l 2>/dev/null | while read -r link; do readlink "$link"; done)$newline
+  find "$store" -depth 2>/dev/null | while read -r path; do
+    case $stays in *"$newline$path$newline"*) continue ;; esac
+    if [ -d "$path" ]; then rmdir "$path" 2>/dev/null; else rm -f "$path"; fi
+  done
+  case $stays in *"$newline$root$newline"*) ;; *) rmdir "$root" 2>/dev/null ;; esac
+  exit 0
   ;;
 *)
   echo "store.sh: unknown command: $command" >&2

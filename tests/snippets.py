@@ -21,6 +21,7 @@ from bundler.device.server import private_adb_server, user_key
 from bundler.soc import known_socs
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.fake_sdk import HOST, make_sdk
+from tests.sdk_server import write_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -133,3 +134,10 @@ def sdk_for_virtual_phones(parent: Path) -> Path:
     shutil.rmtree(root / "bin" / HOST)
     (root / "bin/aarch64-android/snpe-net-run").write_bytes(ARM_PROGRAM)
     return root
+
+
+def archive_for_virtual_phones(parent: Path, programs: Mapping[str, bytes] | None = None) -> Path:
+    """An SDK's archive whose programs for Android are the virtual phone's own, or these."""
+    given = programs or dict.fromkeys(("snpe-net-run", "qnn-net-run"), ARM_PROGRAM)
+    contents = {f"bin/aarch64-android/{name}": content for name, content in given.items()}
+    return write_archive(parent / "sdk.zip", contents)

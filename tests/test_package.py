@@ -19,7 +19,7 @@ import typer
 
 from tools import licences
 
-SCHEMAS = ("answers", "ask", "bench", "evaluation", "nbest_predictions", "null_odds", "predictions")
+SCHEMAS = ("answers", "ask", "bench", "evaluation", "nbest_predictions", "null_odds", "predictions", "trial")
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 300
 

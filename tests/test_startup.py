@@ -69,7 +69,9 @@ def test_version_does_without_what_draws_help(bare: set[str]) -> None:
     assert {name.partition(".")[0] for name in modules} & {"rich", "markdown_it", "pygments"} == set()
 
 
-@pytest.mark.parametrize("command", ["build", "deploy", "ask", "fetch-answers", "evaluate", "phone start", "demo"])
+@pytest.mark.parametrize(
+    "command", ["build", "deploy", "ask", "fetch-answers", "evaluate", "phone start", "demo", "try"]
+)
 def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     modules = loaded(OURS.format(argv=[*command.split(), "--help"]))
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()

@@ -251,3 +251,30 @@ def test_a_blob_is_read_from_where_it_is_to_go_on(tmp_path: Path) -> None:
     blob = Blob.of(path)
     assert b"".join(blob.pieces(1_234_567)) == path.read_bytes()[1_234_567:]
     assert blob.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def listing(phone: Phone) -> str:
+    return sh(phone, f"find {layout.REMOTE_ROOT} 2>/dev/null | sort; true")
+
+
+def test_what_came_since_goes_and_what_was_there_stays(phone: Phone, tmp_path: Path) -> None:
+    mine, linked, orphan, others, trial = blobs(tmp_path, 1, 512, 4096, 5000, 6000)
+    store = Store(phone, quiet)
+    assert store.names() == []
+    store.restore([])
+    push(phone, [mine, trial])
+    store.restore([])
+    assert listing(phone) == ""
+    push(phone, [linked, orphan])
+    store.link("bundle", {"a": linked})
+    sh(phone, f"echo part >{STORE}/incoming/{mine.sha256}.part")
+    names, before = store.names(), listing(phone)
+    push(phone, [linked, others, trial])
+    store.link("trial", {"a": linked, "b": trial})
+    store.unlink("trial")
+    store.restore(names)
+    assert listing(phone) == before
+    push(phone, [others])
+    store.link("of another computer", {"b": others})
+    store.restore(names)
+    assert set(there(phone)) == {linked.sha256, orphan.sha256, others.sha256}

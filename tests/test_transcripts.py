@@ -13,9 +13,11 @@ FIGURES = (
     (r"━[━╇]*", "━"),
     (r" +", " "),
     (r"(?m)(temperature │).*", r"\1"),
+    (r"(?m)│ [\d,]+$", "│ N"),
     (r"(?m)│ \d+ │ (yes|-)$", r"│ N │ \1"),
 )
-"""What differs between runs and machines: ids, what has a decimal point, columns' widths, temperature, memory (MB)."""
+"""What differs between runs and machines: ids, what has a decimal point, columns' widths, temperature, sizes of files,
+memory (MB)."""
 
 
 def without_figures(page: str) -> list[str]:

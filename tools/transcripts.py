@@ -3,9 +3,9 @@
     python -m tools.transcripts [PAGE...]         writes docs/with-a-phone.md and docs/without-a-phone.md
 
 Run at the repository's root. A page is one session: a folder, a home and an adb server of its own, a virtual phone that
-is shown as 127.0.0.1:5555, and a folder laid out as an SDK (tests/fake_sdk.py) that is shown as /opt/qcom/qairt/... A
-comment `<!-- scene: NAME -->` before a block sets the stage for it. Shown is what stays on a terminal: stdout, and the
-two lines of an error.
+is shown as 127.0.0.1:5555, and a server in Qualcomm's place (tests/sdk_server.py), whose release is shown as the newest
+that is known. A comment `<!-- scene: NAME -->` before a block sets the stage for it. Shown is what stays on a terminal:
+stdout, and the two lines of an error.
 """
 
 import re
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from tests.snippets import Shell, phone, sdk_for_virtual_phones, shell
+from tests.sdk_server import VERSION, sdk_server
+from tests.snippets import Shell, archive_for_virtual_phones, phone, sdk_for_virtual_phones, shell
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "docs/with-a-phone.md", ROOT / "docs/without-a-phone.md")
@@ -27,7 +28,8 @@ BLOCK = re.compile(
     r"(?:<!-- scene: (?P<scene>[\w -]+) -->\n)?^(?P<indent> *)```console\n(?P<text>.*?)^(?P=indent)```$",
     flags=re.MULTILINE | re.DOTALL,
 )
-SDK, SERIAL = "/opt/qcom/qairt/2.35.0.250530", "127.0.0.1:5555"
+HOME, SERIAL, RELEASE = "/home/you", "127.0.0.1:5555", "2.50.0.260828"
+GET = "mbqa-bundle sdk get"
 REFUSING = """#!/bin/sh
 case " $* " in *" --use_dsp "*)
   echo 'DspTransport.createUnsignedPD unsigned PD or DSPRPC_GET_DSP_INFO not supported by DSP' >&2
@@ -40,7 +42,8 @@ PATH=${PATH#*:} exec snpe-net-run "$@"
 
 @dataclass
 class Stage:
-    """Where a page's session happens; `serial` is the phone that is shown as SERIAL."""
+    """Where a page's session happens; `serial` is the phone that is shown as SERIAL. `sdk` is for bundles that a scene
+    builds."""
 
     shell: Shell
     sdk: Path
@@ -52,7 +55,7 @@ class Stage:
 
     def play(self, line: str) -> str:
         """What stays on the terminal of a line as the reader types it."""
-        typed = line.replace(SDK, str(self.sdk)).replace(SERIAL.partition(":")[2], self.port)
+        typed = line.replace(GET, f"{GET} {VERSION}").replace(SERIAL.partition(":")[2], self.port)
         if found := re.fullmatch(r"export (\w+)=(\S+)", typed):
             self.shell.environment[found[1]] = found[2]
             return ""
@@ -60,7 +63,8 @@ class Stage:
         errors = [said for said in done.stderr.splitlines(keepends=True) if said.startswith(("error: ", "hint: "))]
         shown = "".join([done.stdout, *errors])
         shown = re.sub(r"/\S+/storage(?=/system/)", "", shown)  # the virtual phone's folder is a new one each time
-        for ours, readers in ((str(self.sdk), SDK), (self.serial, SERIAL), (f"_{self.port}", "_5555")):
+        home = self.shell.environment["HOME"]
+        for ours, readers in ((home, HOME), (VERSION, RELEASE), (self.serial, SERIAL), (f"_{self.port}", "_5555")):
             shown = shown.replace(ours, readers)
         return "".join(f"{said.rstrip()}\n" for said in shown.splitlines() if said.strip())
 
@@ -71,6 +75,11 @@ def stage() -> Iterator[Stage]:
         folder = Path(name)
         made = stack.enter_context(shell(folder))
         made.environment["COLUMNS"] = "120"
+        server = stack.enter_context(sdk_server(archive_for_virtual_phones(folder)))
+        made.environment |= {
+            "MBQA_SDK_MIRROR": server.mirror,
+            "MBQA_SDK_CACHE": f"{folder}/home/.cache/mbqa-bundle/sdk",
+        }
         on = Stage(made, sdk_for_virtual_phones(folder), stack.enter_context(phone(folder / "phone")))
         made.run(f"adb connect {on.serial}")
         yield on

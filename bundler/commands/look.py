@@ -1,12 +1,15 @@
-"""Commands to start with: doctor, demo."""
+"""Commands to start with: doctor, demo, try."""
 
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bundler import soc
-from bundler.commands.options import AdbHost, AdbPort, Json, SocOption, adb_server, app, chip_named, shown
+from bundler.commands.options import AdbHost, AdbPort, Devices, Json, SocOption, adb_server, app, chip_named, shown
 from bundler.console import Console
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     from bundler.commands.examination import Finding
@@ -62,3 +65,63 @@ def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
     right = sum(row.right for row in tour.rows)
     console.say(f"{right} of {len(tour.rows)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
     console.document(tour.to_json())
+
+
+@app.command("try")
+def try_command(
+    device: Devices = None,
+    sdk: Annotated[Path | None, typer.Option(help="Qualcomm's SDK. Default: as in build.")] = None,
+    report: Annotated[Path, typer.Option(help="The report to write, for an issue on our tracker.")] = Path(
+        "report.zip"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Write the report without asking.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for each build and each run.", min=1)] = 300.0,
+    adb_host: AdbHost = None,
+    adb_port: AdbPort = None,
+    as_json: Json = False,
+) -> None:
+    """Try the demo on a phone in every way that it has, and tell what works; it is left as it was."""
+    from bundler.commands.examination import examine
+    from bundler.commands.field_report import COLUMNS, contents, document, remarks, rows, write_report
+    from bundler.commands.field_trial import TrialRequest, try_phone
+    from bundler.commands.phone_examination import PhoneFinding, phone_rows
+    from bundler.commands.redaction import Redaction
+    from bundler.sdk.cache import default_sdk
+
+    if report.is_dir():
+        raise UsageError(f"--report {report}: is a folder", "Name a file, such as report.zip.")
+    console, server = Console(as_json=as_json), adb_server(adb_host, adb_port)
+    findings = examine(server)
+    for finding in findings:
+        if not finding.ok and not finding.what.startswith("package"):
+            console.say(f"{finding.what}: {finding.found}. {finding.remedy}")
+    with console.progress() as progress:
+        request = TrialRequest(devices=device or (), sdk=sdk or default_sdk(), step_s=timeout)
+        trial = try_phone(server, request, progress)
+    console.table(("phone", trial.phone), phone_rows([PhoneFinding(trial.phone, "ready", trial.facts)]))
+    console.say("")
+    console.table(COLUMNS, rows(trial))
+    for line in remarks(trial):
+        console.say(line)
+    told = document(trial, findings)
+    redaction = Redaction.of_here(trial.serials, {str(trial.sdk.root): "SDK"} if trial.sdk else {})
+    files = contents(trial, told, redaction)
+    console.table(("the report's files", "bytes"), [(name, f"{len(content):,}") for name, content in files.items()])
+    if written := yes or _agrees(console, report):
+        write_report(report, files)
+        console.say(f"written to {report}: look into it, and send it as docs/field-reports.md tells")
+    console.document({**told, "report": str(report) if written else None})
+    if not trial.all_well:
+        raise typer.Exit(6)
+
+
+def _agrees(console: Console, report: Path) -> bool:
+    """Whether the person wants the report written."""
+    if not sys.stdin.isatty():
+        console.say(f"no report was written: there is no terminal to ask on, and --yes writes {report} without asking")
+        return False
+    console.say("Names of people and computers, serials, paths and addresses are replaced in it; nothing is sent.")
+    try:
+        return typer.confirm(f"Write {report}?", err=True)
+    except typer.Abort:
+        return False

@@ -67,6 +67,11 @@ def probe(phone: Phone) -> PhoneFacts:
     Raises:
         PhoneRefused: its storage cannot be written; PhoneLost, PhoneTooSlow
     """
+    return probe_told(phone)[0]
+
+
+def probe_told(phone: Phone) -> tuple[PhoneFacts, str]:
+    """The same, with what probe.sh said. Raises: as `probe`"""
     script = (DEVICE_SCRIPTS / "probe.sh").read_bytes()
     began, doing = time.time(), "looking at the phone"
     done = phone.run(["sh", "-s", str(layout.REMOTE_ROOT)], doing=doing, stdin=[script])
@@ -78,7 +83,7 @@ def probe(phone: Phone) -> PhoneFacts:
         reason = there or (said_last[-1] if said_last else "it does not say why")
         hint = f"See `adb shell ls -ld {layout.REMOTE_ROOT}`, and remove what is there." if there else None
         raise PhoneRefused(phone.serial, f"making {layout.REMOTE_ROOT}", reason, hint)
-    return facts
+    return facts, said
 
 
 def read_facts(said: str, now: float) -> PhoneFacts:

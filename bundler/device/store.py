@@ -92,6 +92,25 @@ class Store:
             raise PhoneRefused(self._phone.serial, "cleaning up", f"it does not say what became free, but {last!r}")
         return 1024 * max(0, int(last))
 
+    def names(self) -> list[str]:
+        """The paths of all that this tool has on the phone; none where its folder is not there.
+
+        Raises:
+            PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        done = self._run("looking at what is there", "list", check=True)
+        return done.stdout.decode(errors="surrogateescape").splitlines()
+
+    def restore(self, names: Sequence[str]) -> None:
+        """Removes what came into the store since `names` were there, but for blobs that a bundle links to; and the
+        folder, where it was not there.
+
+        Raises:
+            PhoneLost, PhoneTooSlow, PhoneRefused
+        """
+        lines = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
+        self._run("cleaning up", "restore", stdin=[lines], check=True)
+
     def _check(self, blobs: Sequence[Blob]) -> tuple[set[str], dict[str, int]]:
         """The blobs that are whole, and how many bytes have come of the others."""
         self._progress("checking what the phone has", 0, None)

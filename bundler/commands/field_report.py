@@ -1,0 +1,122 @@
+"""What came of a trial, as tables, as a JSON document, and as the report that a person may send."""
+
+import json
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bundler import __version__
+from bundler.commands.examination import Finding
+from bundler.commands.field_trial import Step, Trial
+from bundler.commands.redaction import Redaction
+from bundler.device.known_limits import known_limits
+from bundler.files import writing
+
+SCHEMA = 1
+COLUMNS = ("step", "outcome", "seconds", "on the phone", "°C", "cosine", "answers")
+DOCUMENT, TABLE, PROBE = "report.json", "table.txt", "probe.txt"
+
+
+def document(trial: Trial, findings: Sequence[Finding]) -> dict[str, Any]:
+    """docs/json.md tells what is in it."""
+    return {
+        "schema": SCHEMA,
+        "made_by": f"mbqa-bundle {__version__}",
+        "python": platform.python_version(),
+        "here": [asdict(finding) for finding in findings],
+        "sdk": trial.sdk.version if trial.sdk else None,
+        "phone": {"name": trial.phone, "facts": asdict(trial.facts)},
+        "bundles": {
+            converter: {
+                "id": bundle.id,
+                "precision": bundle.manifest.model.precision,
+                "engine": bundle.manifest.model.engine,
+                "made_by": bundle.manifest.model.converter,
+                "files": sorted(bundle.device_files),
+            }
+            for converter, bundle in trial.bundles.items()
+        },
+        "steps": [{"name": step.name, **asdict(step)} for step in trial.steps],
+        "left": trial.left,
+    }
+
+
+def rows(trial: Trial) -> list[tuple[str, ...]]:
+    """A row a step; what is not known is a dash."""
+    return [_row(step) for step in trial.steps]
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    verified = step.verified
+    return (
+        step.name,
+        step.outcome,
+        f"{step.seconds:.1f}",
+        "-" if step.phone_seconds is None else f"{step.phone_seconds:.1f}",
+        " to ".join("-" if each is None else f"{each:.0f}" for each in step.celsius) if any(step.celsius) else "-",
+        f"{verified.smallest_cosine:.6f}" if verified else "-",
+        f"{verified.equal_answers} of {verified.windows}" if verified else "-",
+    )
+
+
+def remarks(trial: Trial) -> list[str]:
+    """Why each step that did not work did not, with the phone's own words and the next thing to try; what is known of
+    the phone; and whether anything is left on it."""
+    said: list[str] = []
+    for trouble in dict.fromkeys(step.trouble for step in trial.steps if step.trouble):
+        names = [step.name for step in trial.steps if step.trouble == trouble]
+        said.append(f"{', '.join(names)}: {trouble.message}")
+        if trouble.line not in trouble.message:
+            said.append(f"  the phone says: {trouble.line}")
+        said += [f"  cause: {trouble.cause}"] if trouble.cause else []
+        said.append(f"  next: {trouble.remedy}")
+    named = {name for step in trial.steps for name in step.limits}
+    said += [f"known: {limit.warning} {limit.remedy}" for limit in known_limits() if limit.name in named]
+    worked, runs = (sum(test(step) for step in trial.steps if step.engine) for test in (_worked, bool))
+    said.append(f"{worked} of {runs} runs worked")
+    left = (
+        f"something of it may be left on the phone ({trial.left}): `mbqa-bundle clean --all` removes all bundles there"
+    )
+    said.append(left if trial.left else "the phone is left as it was")
+    return said
+
+
+def _worked(step: Step) -> bool:
+    return step.outcome == "worked"
+
+
+def contents(trial: Trial, told: Mapping[str, Any], redaction: Redaction) -> dict[str, bytes]:
+    """The report's files by name; `told` is the document."""
+    texts = {
+        DOCUMENT: json.dumps(redaction.value(told), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        TABLE: "".join(f"{line}\n" for line in (*_aligned([COLUMNS, *rows(trial)]), "", *remarks(trial))),
+        PROBE: trial.told,
+        **{name: kept.decode(errors="replace") for name, kept in trial.evidence.items() if _is_text(name)},
+    }
+    arrays = {name: kept for name, kept in trial.evidence.items() if not _is_text(name)}
+    return dict(sorted({**{name: redaction.text(text).encode() for name, text in texts.items()}, **arrays}.items()))
+
+
+def _is_text(name: str) -> bool:
+    return not name.endswith(".npz")
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def write_report(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the report, whole or not at all.
+
+    Raises:
+        HostStorageFailed
+    """
+    with writing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)  # of no date
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)

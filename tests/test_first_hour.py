@@ -1,0 +1,58 @@
+"""The commands of docs/with-a-phone.md as they stand there: from Qualcomm's SDK to the first answer, by both engines.
+
+In an empty home, with a server of the test's own in Qualcomm's place, on each phone.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bundler.device.phone import Phone
+from tests.phones import STAND_INS
+from tests.sdk_server import VERSION, sdk_server
+from tests.snippets import ROOT, archive_for_virtual_phones, blocks, shell
+
+PAGE = ROOT / "docs" / "with-a-phone.md"
+STEPS = ("2. Get what a phone needs", "3. Try the phone", "4. Build, deploy, fetch")
+GET = "mbqa-bundle sdk get"
+BY_SNPE = ("mbqa-bundle deploy --runtime dsp --engine snpe --verify", "mbqa-bundle fetch-answers")
+TRY = "mbqa-bundle try --yes"
+
+
+def typed() -> list[str]:
+    """What the page has its reader type, and the run by the other engine."""
+    found = [
+        line for block in blocks(PAGE) if block.heading in STEPS and block.kind == "console" for line in block.lines
+    ]
+    return [*(line.removeprefix("$ ") for line in found if line.startswith("$ ")), *BY_SNPE]
+
+
+def test_the_page_has_the_commands() -> None:
+    words = [line.split()[1] for line in typed()]
+    assert words == ["sdk", "try", "doctor", "build", "deploy", "fetch-answers", "deploy", "fetch-answers"]
+    assert TRY in typed()
+
+
+@pytest.mark.slow
+def test_the_first_hour(phone: Phone, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    genuine = "genuine" in request.node.callspec.id
+    programs = {name: script.encode() for name, script in STAND_INS.items()} if genuine else None
+    with sdk_server(archive_for_virtual_phones(tmp_path, programs)) as server, shell(tmp_path) as here:
+        here.environment |= {"MBQA_SDK_MIRROR": server.mirror, "MBQA_SDK_CACHE": str(tmp_path / "sdk")}
+        here.run(f"adb connect {phone.serial}")
+        said = []
+        for line in typed():
+            if line == TRY and not genuine:
+                continue  # tests/test_transcripts.py types that
+            done = here.run(line.replace(GET, f"{GET} {VERSION}"))
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            said.append(done.stdout)
+        answers = json.loads(next(here.folder.glob("bundle/runs/*/answers.json")).read_text(encoding="utf-8"))
+    assert [" by qnn-net-run " in text for text in said[-4::2]] == [True, False]
+    assert [" by snpe-net-run " in text for text in said[-4::2]] == [False, True]
+    assert all("1863" in text for text in said[-3::2])
+    assert answers["answers"][0]["answer"] == "1863"
+    if genuine:
+        assert "6 of 6 runs worked" in said[1]
+        assert (here.folder / "report.zip").is_file()
