@@ -53,6 +53,27 @@ def beside_bare_tokenizers(place: Path | None = None) -> Callable[[Ground], Side
     return sides
 
 
+def beside_the_disk(place: Path | None = None) -> Callable[[Ground], Sides]:
+    """The same, while the peer only writes the same files with the same bytes, which it has in memory."""
+
+    def sides(ground: Ground) -> Sides:
+        asked, tokenizer = xquad(ground)
+        with tempfile.TemporaryDirectory(prefix="mbqa-inputs-", dir=place) as name:
+            ours(asked, load_tokenizer(tokenizer), Path(name))
+            files = {path.relative_to(name): path.read_bytes() for path in Path(name).rglob("*") if path.is_file()}
+        folders = sorted({folder for path in files for folder in path.parents})
+
+        def only_write(_asked: Path, _tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
+            for each in folders:
+                (folder / each).mkdir(exist_ok=True)
+            for path, content in files.items():
+                (folder / path).write_bytes(content)
+
+        return Sides(_written(ours, asked, tokenizer, place), _written(only_write, asked, tokenizer, place))
+
+    return sides
+
+
 def _written(
     way: Callable[[Path, tokenizers.Tokenizer, Path], None], asked: Path, vocabulary: Path, place: Path | None
 ) -> Callable[[], float]:

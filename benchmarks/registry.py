@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from benchmarks import conversion, decoding, deploys, phones, preparing, reporting, starting, transfers
+from benchmarks import (
+    asking,
+    conversion,
+    decoding,
+    deploys,
+    phones,
+    preparing,
+    reporting,
+    simulating,
+    starting,
+    transfers,
+)
 from benchmarks.race import Race, Topic, at_least, at_most
 
 COMMANDS = Topic(
@@ -54,11 +65,13 @@ XQuAD's 1,190 English questions where they are here, else as many made-up ones. 
 questions, cuts them into windows of 384 tokens that overlap by 128, and writes raw inputs, checksums, offsets and lines
 about them. The seed's loop (`benchmarks/preparing.py`) is written anew from its steps: each question tokenized by
 itself and cut to one window, three files each. `tokenizers` alone encodes all pairs in one call, and writes nothing.
+The same files written are those of ours, from memory.
 Files lie where temporary files do, or in memory (`/dev/shm`). Memory is the most that `mbqa-bundle build` had resident
 on a DLC that is there already: 100,000 made-up questions beside 2,000.""",
     (
         Race("seed", "raw inputs", at_least(4), preparing.beside_the_seeds_way(), "the seed's loop"),
         Race("tokenizers", "raw inputs", at_least(0.7), preparing.beside_bare_tokenizers(), "`tokenizers` alone"),
+        Race("disk", "raw inputs", at_least(0.9), preparing.beside_the_disk(), "the same files written, no more"),
         Race(
             "seed-in-memory", "raw inputs, files in memory", at_least(4),
             preparing.beside_the_seeds_way(preparing.IN_MEMORY), "the seed's loop",
@@ -191,4 +204,38 @@ and from asking headless Chromium for the page until it shows how many questions
         Race("opened", "opened", at_most(3), reporting.opened),
     ),
 )
-TOPICS: Sequence[Topic] = (COMMANDS, CONVERSION, PREPARATION, DECODING, GENUINE, VIRTUAL, PHONES, REPORT)
+BY_HAND = "the same by hand"
+ASKING = Topic(
+    "asking",
+    "One question",
+    """\
+A phone of genuine parts that has the bundle's model, and a snpe-net-run that takes no time. `ask` is a process of its
+own, or a session that is open; seconds are those besides snpe-net-run. *far*: a cable of 4 ms each way and 20 MB/s. By
+hand is a script (`benchmarks/asking.py`): transformers tokenizes, adb pushes three raw inputs and the list, runs
+snpe-net-run and pulls the logits, numpy decodes; the model is on the phone already. The build is of the demo model at
+fp16 with another question each time; `evaluate` is of 10,000 questions whose float32 reference is there.""",
+    (
+        Race("first", "`ask`, the first question", at_most(1.2), asking.first),
+        Race("next", "the next question of a session", at_most(0.25), asking.next_question("near")),
+        Race("far", "the next question of a session, far", at_most(0.4), asking.next_question("far")),
+        Race("first-hand", "`ask`, the first question", at_least(1.5), asking.first_beside_hand, BY_HAND),
+        Race("next-hand", "the next question of a session", at_least(6), asking.next_beside_hand, BY_HAND),
+        Race("build", "`build` of one question, the model converted before", at_most(1), asking.cached_build),
+        Race("many-time", "`evaluate`, 10,000 questions", at_most(20), asking.many_answers_time, times=0),
+        Race("many-memory", "its memory", at_most(400), asking.many_answers_memory, unit="MB", times=0),
+    ),
+)  # fmt: skip
+SIMULATION = Topic(
+    "simulation",
+    "Simulated runs",
+    """\
+200 windows of a small model. Workers that only sleep 20 ms a window show what dealing costs; the loop runs the same
+windows on the DSP's simulator in one process, as `simulate` does with one.""",
+    (
+        Race("two", "two workers that sleep", at_most(0.55), simulating.two_beside_one, "one"),
+        Race("loop", "`simulate` with one process", at_most(1.05), simulating.beside_a_loop, "the bare loop"),
+    ),
+)  # fmt: skip
+TOPICS: Sequence[Topic] = (
+    COMMANDS, CONVERSION, PREPARATION, DECODING, GENUINE, VIRTUAL, ASKING, PHONES, SIMULATION, REPORT
+)  # fmt: skip

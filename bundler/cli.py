@@ -16,7 +16,7 @@ from bundler.errors import BundlerError, GateFailed, HostStorageFailed
 
 # each adds its commands, shown by `--help` in this order
 # isort: off
-from bundler.commands import make, run, simulate, ask, judge, look, sdk, phones  # noqa: F401
+from bundler.commands import make, run, simulate, ask, judge, look, sdk, cluster, phones  # noqa: F401
 # isort: on
 
 

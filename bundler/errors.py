@@ -11,10 +11,11 @@ BundlerError                    1  (a defect of ours, where nothing below fits)
 |  +- OperatorUnsupported
 |  +- BundleInvalid
 |  +- NoRun
-|  +- SimulationUnfinished
+|  +- RunUnfinished
 |  +- RunsDiffer
 |  +- DlcInvalid
 |  +- CalibrationInvalid
+|  +- EncodingsInvalid
 |  +- VendorToolFailed
 |  +- ArchiveInvalid
 +- MissingHere                  4  something is missing on this machine
@@ -175,11 +176,13 @@ class NoRun(InputError):
         )
 
 
-class SimulationUnfinished(InputError):
-    def __init__(self, folder: Path, runtime: str) -> None:
+class RunUnfinished(InputError):
+    """Of a run that only `command` goes on with."""
+
+    def __init__(self, folder: Path, command: str, runtime: str) -> None:
         super().__init__(
-            f"{folder}: the simulation is not finished",
-            f"`mbqa-bundle simulate --runtime {runtime}` with the same options goes on with it.",
+            f"{folder}: the run is not finished",
+            f"`mbqa-bundle {command} --runtime {runtime}` with the same options goes on with it.",
         )
 
 
@@ -199,6 +202,14 @@ class DlcInvalid(InputError):
 class CalibrationInvalid(InputError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}", "A calibration list has lines of name:=path, each path a float32 raw file.")
+
+
+class EncodingsInvalid(InputError):
+    def __init__(self, path: Path, what: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path}: {what}",
+            hint or "Give encodings of this model, as AIMET exports them, or `build --save-encodings` writes them.",
+        )
 
 
 class VendorToolFailed(InputError):

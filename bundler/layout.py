@@ -31,6 +31,8 @@ EXPONENTS = "exponents.npy"  # of the DLC's channels: int8, where its values are
 REFERENCE = "reference.onnx"  # the float32 model that the DLC came from
 VERIFY = "verify.npz"  # its logits for a few windows
 
+CLUSTER = "cluster"  # what a run on a cluster's phones is named after, in their stead
+
 # in a run's folder
 RUN = "run.json"
 LOGITS = "logits"  # one file a chunk of the input list

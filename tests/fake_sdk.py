@@ -207,6 +207,8 @@ def _convert(given: dict[str, list[list[str]]]) -> tuple[str, dict[str, Any]] | 
     for (name,) in given.get("--out_node", given.get("--out_tensor_node", [])):
         if name not in model["outputs"]:
             raise RefusedError(f"ERROR - no output {name}")
+    for (name,) in given.get("--quantization_overrides", []):
+        model["overrides"] = json.loads(Path(name).read_bytes())
     _complain("INFO_CONVERSION_SUCCESS: Conversion completed successfully")
     return _one(given, "--output_path"), {"dlc": "float", **model}
 

@@ -14,17 +14,18 @@ import pytest
 from bundler import layout
 from bundler.bundle import Bundle, file_entries, read_bundle
 from bundler.cli import main
-from bundler.device.phone import Completed, Phone
+from bundler.device.phone import AdbServer, Completed, Phone
 from bundler.device.probe import probe
 from bundler.device.server import private_adb_server
 from bundler.errors import RunFailed
 from bundler.pipeline.ask import AskRequest, _best, asking, sentence_around
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.qa.texts import Text
 from bundler.soc import known_socs
 from bundler.types import Answer, Candidate
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.conftest import QUESTIONS
-from tests.deploying import deploy, fetch, sh
+from tests.deploying import deploy, fetch, quiet, sh
 from tests.phones import virtual_phone
 from tests.test_first_light import left_behind
 from tests.test_schemas import check
@@ -162,7 +163,7 @@ def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: py
 def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
         one = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
-        monkeypatch.setattr("bundler.pipeline.ask.AT_ONCE", 0)
+        monkeypatch.setattr("bundler.scheduler.asked.AT_ONCE", 0)
         other = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
         monkeypatch.undo()
         again = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
@@ -274,7 +275,7 @@ def test_a_phone_without_net_run(
     phone: Phone, bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = replace(probe(phone), net_run="", qnn_net_run="")
-    monkeypatch.setattr("bundler.scheduler.worker.probe", lambda _: facts)
+    monkeypatch.setattr("bundler.scheduler.member.probe", lambda _: facts)
     refused(capfd, 5, "there is no snpe-net-run", "Who?", str(bundle.path), "--context", BRIDGE, *at(phone))
 
 
@@ -333,3 +334,29 @@ def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
             first, second, third = (session.ask("Who?", [Text("", BRIDGE)]) for _ in range(3))
         assert first.answer == second.answer == third.answer
         assert folders(phone) == {"store"}
+
+
+def test_a_simulated_phone_answers_too(
+    bundle: Bundle, capfd: pytest.CaptureFixture[str], phone: Phone, tmp_path: Path
+) -> None:
+    """With the answers of a phone, and as many questions as lines; nothing is left running."""
+    for number, question in enumerate(QUESTIONS):
+        (tmp_path / f"{number}.txt").write_text(question.context)
+    where = ("--context-folder", str(tmp_path), "--runtime", "cpu", "--bundle", str(bundle.path))
+    real = ask(capfd, "Who built it?", *where, *at(phone))
+    simulated = ask(capfd, "Who built it?", *where, "--simulate")
+    assert simulated["answers"][0]["best"] == real["answers"][0]["best"]
+    assert simulated["phone"] == {"name": "simulator", "soc": "SM8650", "model": "ONNX Runtime, float32"}
+    assert simulated["pushed_bytes"] == simulated["answers"][0]["pushed_bytes"] == 0
+    assert simulated["answers"][0]["network_ms"] <= simulated["answers"][0]["total_ms"]
+    refused(capfd, 2, "--simulate is without a phone", "Who?", *where, "--simulate", "--device", "x")
+
+
+def test_windows_overlap_as_they_do_in_the_bundle(request_for: BuildRequest, tmp_path: Path) -> None:
+    for overlap in (128, 0):
+        bundle = build_bundle(replace(request_for, overlap=overlap), tmp_path / str(overlap), quiet)
+        windows = [window for window in bundle.manifest.windows if window.question_id == QUESTIONS[2].id]
+        request = AskRequest(simulate=True)
+        with asking(bundle.path, AdbServer("127.0.0.1", 9), request) as session:
+            reply = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
+        assert reply.windows == len(windows)

@@ -113,7 +113,7 @@ def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[
     scaled = numpy_helper.to_array(value) * np.logspace(-3, 0, 24, dtype=np.float32)
     value.CopyFrom(numpy_helper.from_array(scaled, "value"))
     onnx.save(made, "model.onnx")
-    for options, axes in (((), set()), (("--per-channel",), {24})):
+    for options, axes in (((), set()), (("--per-channel",), {2, 24})):
         told = build(capfd, "--precision", "w8a8", "--no-equalize", *options)
         assert told["calibration"]["per_channel"] is bool(options)
         encodings = [tensor.encoding for tensor in read_graph(Path("bundle/device/model.dlc")).tensors.values()]
@@ -124,6 +124,43 @@ def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> Non
     made = build(capfd, "--precision", "w8a8", "--mixed", "--check")
     assert made["calibration"]["wide_operators"] > 0
     assert made["check"]["correlation"] > 0.99
+
+
+# Calibration on little, or on values that say nothing
+
+
+def change(weight: str, channels: list[int], value: float) -> None:
+    """Makes columns of one of model.onnx's weights `value`."""
+    made = onnx.load("model.onnx")
+    tensor = next(each for each in made.graph.initializer if each.name == weight)
+    numbers = numpy_helper.to_array(tensor).copy()
+    numbers[:, channels] = value
+    tensor.CopyFrom(numpy_helper.from_array(numbers, weight))
+    onnx.save(made, "model.onnx")
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a16", "w16a16"])
+def test_one_window_is_enough(precision: str, capfd: pytest.CaptureFixture[str]) -> None:
+    made = build(capfd, "--precision", precision, "--calibration-windows", "1")
+    assert made["calibration"]["windows"] == 1
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
+@pytest.mark.parametrize("channels", [[3], list(range(24))])
+def test_channels_that_are_always_zero(precision: str, channels: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    change("value", channels, 0.0)
+    build(capfd, "--precision", precision, "--per-channel")
+    tensors = read_graph(Path("bundle/device/model.dlc")).tensors.values()
+    scales = [scale for each in tensors if each.encoding is not None for scale in each.encoding.scales]
+    assert np.isfinite(scales).all()
+    assert min(scales) > 0
+
+
+def test_values_beyond_float32_on_the_windows_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    change("query", [3], 3e38)
+    assert main(["build", "--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a8"]) == 3
+    error, _ = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert "not finite" in error
 
 
 # The vendor's SDK
@@ -178,3 +215,17 @@ def test_an_sdk_of_another_machine_is_told_so(tmp_path: Path, capfd: pytest.Capt
     assert "snpe-onnx-to-dlc of the vendor's SDK does not run on this machine" in error
     assert "Linux on x86-64" in hint
     assert not Path("bundle").exists()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_sdks_converter_gets_the_encodings_that_were_judged(
+    tmp_path: Path, release: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sdk = ("--precision", "w8a16", "--sdk", str(make_sdk(tmp_path, release)))
+    build(capfd, *sdk, "--save-encodings", "saved.json")
+    told = json.loads(dlc())["overrides"]
+    assert told == json.loads(Path("saved.json").read_text())
+    build(capfd, "--precision", "w8a16", "--converter", "built-in", "--save-encodings", "ours.json", out="ours")
+    assert told == json.loads(Path("ours.json").read_text())
+    build(capfd, "--precision", "fp16", "--sdk", sdk[-1], out="float")
+    assert "overrides" not in json.loads(dlc("float"))

@@ -15,6 +15,7 @@ import pytest
 
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry, Manifest, drafting, read_bundle, seal, sha256_of, write_manifest
+from bundler.engines import ENGINES, Engine
 from bundler.errors import BundleInvalid, HostStorageFailed, NoBundle, QuestionsInvalid, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.types import Question, QuestionSet
@@ -285,9 +286,10 @@ def test_a_full_disk_leaves_nothing(request_for: BuildRequest, tmp_path: Path) -
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_the_runner_is_clean_shell(bundle: Bundle) -> None:
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
+def test_the_runners_are_clean_shell(engine: Engine, bundle: Bundle) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
-    script = bundle.path / layout.DEVICE / "run_snpe.sh"
+    script = bundle.path / layout.DEVICE / engine.runner
     done = subprocess.run([shellcheck, "-s", "sh", script], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.returncode == 0

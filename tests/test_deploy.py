@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -280,3 +281,29 @@ def test_a_chip_that_cannot_is_refused_before_anything_is_pushed(
         run = deploy(phone, bundle, "dsp", fallback="cpu")
         assert (run.settings.runtime, run.parts[0].windows) == ("dsp", {"cpu": 4})
         assert len(fetch(phone, bundle).answers) == 3
+
+
+def test_a_second_deploy_asks_the_phone_seldom(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a round trip, which over a slow cable is what a person waits for."""
+    deploy(phone, bundle, "cpu")
+    asked: list[str] = []
+    run = Phone.run
+
+    def counted(self: Phone, argv: Any, *, doing: str, **more: Any) -> Any:
+        asked.append(doing)
+        return run(self, argv, doing=doing, **more)
+
+    monkeypatch.setattr(Phone, "run", counted)
+    deploy(phone, bundle, "cpu", restart=True)
+    waiting = "asking how the run is going"
+    last = "stopping the run"  # of a job that has not quite ended
+    assert [doing for doing in asked if doing not in (waiting, last)] == [
+        "looking at the phone",
+        "making checksums",
+        "linking the bundle",
+        "starting the run",
+        "pulling the outputs",
+        "removing what was pulled",
+    ]
+    assert asked[1] == waiting  # whether a run is going on there already
+    assert asked.count(waiting) >= 2

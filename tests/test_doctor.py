@@ -158,6 +158,7 @@ def test_every_fact_has_its_cell() -> None:
         "free": "12.3 GB",
         "runs programs": "yes",
         "snpe-net-run": "none, the bundle must bring it",
+        "qnn-net-run": "none, the bundle must bring it",
         "tools": "complete",
         "SELinux": "Enforcing",
         "temperature": "41 °C",
@@ -190,3 +191,14 @@ def test_the_command_shows_phones_in_a_table_of_their_own(capfd: pytest.CaptureF
     document = json.loads(capfd.readouterr().out)
     assert [told["serial"] for told in document["phones"]] == [phone.serial]
     assert document["phones"][0]["facts"]["runs_programs"] is True
+
+
+def test_what_is_known_not_to_work_is_shown_for_the_phone_and_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bundler.commands.phone_examination.probe", lambda _: replace(FACTS, soc_model="SM7325"))
+    with adb_that_lists(("p1", "device")) as server:
+        (phone,) = examine_phones(server, "2.19.0.240124")
+        (newer,) = examine_phones(server, "2.50.0.260828")
+    names = [limit.name for limit in phone.limits]
+    assert names == ["w8a16 on v68", "attention on v68"]
+    assert [limit.name for limit in newer.limits] == names[1:]
+    assert phone.to_json()["limits"][0]["warning"] in column(phone)["known limits"]

@@ -19,7 +19,7 @@ from bundler.device.probe import probe
 from bundler.device.store import Store
 from bundler.device.timings import seconds_between
 from bundler.errors import OutputsInvalid, PhoneBusy
-from bundler.scheduler.worker import base_files
+from bundler.scheduler.supply import base_files
 from tests.deploying import quiet, sh
 
 LIMIT_S = 60.0

@@ -1,14 +1,18 @@
 """What is known not to work: each limit holds where it should, and nowhere else."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bundler.bundle import Bundle, write_manifest
+from bundler.cli import main
 from bundler.device.known_limits import COMPARED, KnownLimit, Use, is_within, known_limits, limits_of
 from bundler.device.probe import PhoneFacts
 from bundler.soc import known_socs
+from tests.phones import virtual_phone
 
 DOC = Path(__file__).parents[1] / "docs" / "phones.md"
 
@@ -75,6 +79,18 @@ def test_what_is_open_counts_and_what_is_not_told_does_not() -> None:
     assert "attention on v68" in names(phone("SM7325"), {})
     assert "w8a16 on v68" not in names(phone("SM7325"), {})
     assert names(phone(""), {"sdk": "2.27.0"}) == names(phone("EXYNOS"), {"sdk": "2.27.0"})
+
+
+def test_deploy_warns(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(bundle.manifest.model, precision="fp16")
+    write_manifest(bundle.path, replace(bundle.manifest, model=model, sdk="2.27.7.241014"))
+    with virtual_phone(tmp_path / "phone") as made:
+        server = ["--adb-host", made.server.host, "--adb-port", str(made.server.port), "--device", made.serial]
+        for runtime, warnings in (("dsp", 1), ("cpu", 0)):
+            assert main(["deploy", str(bundle.path), "--runtime", runtime, *server]) == 0
+            assert capsys.readouterr().err.count("gave zeros for every logit") == warnings
 
 
 @pytest.mark.parametrize(

@@ -21,21 +21,12 @@ from bundler.model.calibrate import (
     token_axes,
 )  # fmt: skip
 from bundler.model.convert import onnx_to_dlc
+from bundler.model.fixed_point import asymmetric, squared_error, stored, symmetric
 from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mask import set_mask_size
 from bundler.model.mixed import SHARE, Measure, choose_wide
 from bundler.model.onnx_graph import Net
-from bundler.model.quantize import (
-    HEADROOM,
-    MOVES,
-    Groups,
-    Scheme,
-    asymmetric,
-    quantize,
-    squared_error,
-    stored,
-    symmetric,
-)
+from bundler.model.quantize import HEADROOM, MOVES, Groups, Scheme, quantize
 from bundler.soc import DEFAULT, known_socs
 from tests import styles
 from tests.conftest import quiet

@@ -213,3 +213,29 @@ def test_plots_have_the_pages_colours_and_fonts(page: str) -> None:
         assert "var(--s0)" in drawing or "var(--s3)" in drawing
         names = set(re.findall(r' id="([^"]+)"', drawing))
         assert set(re.findall(r'#([\w-]+)\)?"', drawing)) == names
+
+
+def test_what_auto_tried_is_a_table_once_a_bundle() -> None:
+    made = evaluations.document()
+    check = {"windows": 16, "equal_answers": 13, "correlation": 0.99, "sqnr_db": 17.83, "calibrated": 0}
+    tried = {"precision": "w8a8", "mixed": True, "here": check, "simulator": None, "dlc_bytes": None}
+    taken = {
+        "precision": "w8a16",
+        "mixed": False,
+        "here": check | {"equal_answers": 16},
+        "simulator": check | {"sqnr_db": None},
+        "dlc_bytes": 35_100_000,
+    }
+    for run in made["runs"]:
+        run["trials"] = [tried, taken]
+        run["bundle"] = "the same"
+    page = render_report(made)
+    rows = re.findall(r"<tr><th scope=\"row\"><bdi>(.*?)</tr>", page)
+    told = [re.sub("<.*?>", "|", row) for row in rows if "of 16" in row]
+    assert [re.sub(r"\|+", "|", row).strip("|") for row in told] == [
+        "w8a8| --mixed|cpu fp32|13 of 16|17.8|–|–|–|no",
+        "w8a16|cpu fp32|16 of 16|17.8|13 of 16|–|35.1|yes",
+    ]
+    for run in made["runs"]:
+        run["trials"] = []
+    assert "Precisions tried" not in render_report(made)

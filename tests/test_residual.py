@@ -12,7 +12,7 @@ from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mixed import Measure, choose_wide
 from bundler.model.onnx_graph import Net
 from bundler.model.quantize import Scheme, quantize
-from bundler.model.residual import loud_operators, parts_of
+from bundler.model.residual import attention_of, loud_operators, parts_of
 from bundler.soc import DEFAULT, known_socs
 from tests import styles
 from tests.conftest import quiet
@@ -70,3 +70,18 @@ def test_mixed_bits_keep_what_has_sixteen_already(loud: Loud) -> None:
 def test_quiet_sums_stay_at_eight_bits() -> None:
     fit = layered(1.0)
     assert loud_operators(fit, calibrate(fit, FEEDS), W8A8, FEEDS, quiet) == frozenset()
+
+
+def test_attention_gets_sixteen_bits_only_where_they_bring_the_logits_nearer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fit = fit_for_htp(styles.styled("ours"), styles.LENGTH)
+    net, calibration = Net(fit.model), calibrate(fit, FEEDS)
+    attention = attention_of(net)
+    kinds = sorted(made.op_type for name in attention if (made := net.maker(name)) is not None)
+    assert kinds == ["MatMul", "MatMul", "Softmax", "Softmax"]
+    assert loud_operators(fit, calibration, W8A8, FEEDS, quiet) == frozenset()
+    monkeypatch.setattr("bundler.model.residual.ATTENTION_GAIN", 2.0)  # these shares are no finer than 8 bits
+    assert loud_operators(fit, calibration, W8A8, FEEDS, quiet) == attention
+    onnx.save(quantize(fit, calibration, replace(W8A8, wide=attention)).model, tmp_path / "wide.onnx")
+    onnx_to_dlc(tmp_path / "wide.onnx", tmp_path / "wide.dlc", known_socs()[DEFAULT])

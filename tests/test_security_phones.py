@@ -31,7 +31,7 @@ from bundler.engines import ENGINES
 from bundler.errors import BundleInvalid, OutputsInvalid, PhoneNotReady, PhoneRefused
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.resources import DEVICE_SCRIPTS
-from bundler.scheduler.worker import base_files
+from bundler.scheduler.supply import base_files
 from bundler.soc import known_socs
 from bundler.types import Question, QuestionSet
 from bundler.virtual import landlock

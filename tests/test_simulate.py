@@ -1,14 +1,11 @@
 """A bundle on the simulator, without a phone: on this computer's cores, and on a Dask cluster whose parts may die."""
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,19 +16,18 @@ from bundler import cli, layout
 from bundler.bundle import Bundle, Sample, read_bundle
 from bundler.device.outputs import kept_chunks
 from bundler.device.phone import AdbServer
-from bundler.errors import ClusterUnusable, DlcInvalid, SimulationUnfinished, UsageError
+from bundler.errors import ClusterUnusable, DlcInvalid, RunUnfinished, UsageError
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.runs.record import Run
 from bundler.scheduler.cluster import check_address
 from bundler.types import Runtime
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
 from tests.deploying import quiet
 
 NOWHERE = AdbServer("127.0.0.1", 9)
 CRASHES = "import os, sys\nif 'bundler.dlc.child' in sys.orig_argv:\n    os.kill(os.getpid(), 11)\n"
-IS_OLD = "import bundler\nbundler.__version__ = '0.0.1'\n"
-WAIT_S = 60.0
 
 
 def values(bundle: Path, run: Run) -> list[list[float]]:
@@ -103,7 +99,7 @@ def test_an_interrupted_simulation_goes_on(bundle: Bundle) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         simulate_bundle(bundle.path, request, stop)
-    with pytest.raises(SimulationUnfinished, match="not finished"):
+    with pytest.raises(RunUnfinished, match="not finished"):
         fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
     folder = layout.run_folder(bundle.path, "cpu", ["simulator"]) / layout.LOGITS
     kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -155,61 +151,6 @@ def test_addresses() -> None:
 # --- on a cluster
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-class DaskCluster:
-    """A scheduler and its workers, processes of this test on loopback; each worker has a cache of its own."""
-
-    def __init__(self, folder: Path, scheme: str = "tcp") -> None:
-        self.address = f"{scheme}://127.0.0.1:{free_port()}"
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self._folder, self._all = folder, []  # type: ignore[var-annotated]
-        self.start()
-
-    def start(self) -> None:
-        host, port = self.address.split("://")[1].split(":")
-        protocol = ["--protocol", "tls"] if self.address.startswith("tls") else []
-        self.scheduler = self._process("scheduler", ["--host", host, "--port", port, "--no-dashboard", *protocol], {})
-
-    def add(self, customize: str = "") -> "subprocess.Popen[bytes]":
-        """A worker; `customize` runs in it, and in what it starts."""
-        home = self._folder / f"worker{len(self._all)}"
-        home.mkdir()
-        (home / "sitecustomize.py").write_text(customize)
-        environment = {
-            "XDG_CACHE_HOME": str(home),
-            "PYTHONPATH": f"{home}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        }
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(home)]
-        worker = self._process("worker", [self.address, *options], environment)
-        self.workers.append(worker)
-        return worker
-
-    def caches(self) -> list[Path]:
-        return sorted(self._folder.glob("worker*/mbqa-bundle/dlc/*.dlc"))
-
-    def _process(self, kind: str, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-        log = (self._folder / f"{kind}{len(self._all)}.log").open("wb")
-        with log:
-            made = subprocess.Popen(
-                [sys.executable, "-m", "dask", kind, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **environment},
-            )
-        self._all.append(made)
-        return made
-
-    def stop(self) -> None:
-        for process in self._all:
-            process.kill()
-            process.wait(WAIT_S)
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
     pytest.importorskip("distributed")
@@ -218,13 +159,6 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
         yield made
     finally:
         made.stop()
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager

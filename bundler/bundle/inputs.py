@@ -1,4 +1,4 @@
-"""Questions and windows into the bundle's folder as they come: at no time are more of them in memory than a batch."""
+"""Writes questions and windows into the bundle's folder as a stream; memory holds one batch of them."""
 
 import errno
 import hashlib

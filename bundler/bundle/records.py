@@ -119,7 +119,8 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the bundle is; `files` maps paths relative to the bundle (POSIX) to their sizes and checksums.
+    """What the bundle is; `files` maps paths relative to the bundle (POSIX) to their sizes and checksums; `sdk`: the
+    release of the SDK that the phone's programs in it are of, empty where it brings none, or nothing tells it.
 
     The raw inputs are not among them, nor are the windows in the manifest's text: both grow with the questions, and
     are told line by line in files of their own, whose checksums are here.
@@ -134,6 +135,8 @@ class Manifest:
     may_be_unanswerable: bool
     windows: Sequence[Window]
     files: Mapping[str, FileEntry]
+    sdk: str = ""
+    doc_stride: int = 128  # tokens by which windows of a long context overlap; older releases did not tell
 
     def to_json(self) -> str:
         told = asdict(replace(self, windows=()))
@@ -156,6 +159,8 @@ class Manifest:
         _check_tensors(manifest.inputs, manifest.outputs)
         if manifest.max_answer_tokens < 1:
             raise ValueError("max_answer_tokens is below 1")
+        if manifest.doc_stride < 0:
+            raise ValueError("doc_stride is below 0")
         return manifest
 
 

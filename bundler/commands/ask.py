@@ -44,6 +44,9 @@ def ask(
     ] = None,
     device: Devices = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Ask Qualcomm's simulator on this computer, without a phone.")
+    ] = False,
     engine: EngineOption = "auto",
     perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
     bundle: BundlePath = None,
@@ -64,19 +67,26 @@ def ask(
     console, path = Console(as_json=as_json), bundle_named(name, bundle)
     if question is not None:
         check_text("command line", "the question", question)
+    if simulate and device:
+        raise UsageError("--simulate is without a phone", "Leave --device out.")
     texts = _texts(context, context_file, context_folder, console)
     check_texts(texts)
     request = AskRequest(
-        runtime=runtime, devices=device or (), engine=engine, perf_profile=perf_profile, timeout_s=timeout
+        runtime=runtime,
+        devices=device or (),
+        engine=engine,
+        perf_profile=perf_profile,
+        timeout_s=timeout,
+        simulate=simulate,
     )
     replies = []
     with ExitStack() as stack:
         with console.progress() as progress:
             session = stack.enter_context(asking(path, adb_server(adb_host, adb_port), request, progress))
-        if session.brought_bytes:
-            console.say(f"{session.brought_bytes / 1e6:.1f} MB of the bundle were not on the phone, and are now")
+        if session.where.brought_bytes:
+            console.say(f"{session.where.brought_bytes / 1e6:.1f} MB of the bundle were not on the phone, and are now")
         if question is None and console.is_dialogue:
-            console.say(f"{session.bundle.manifest.model.name} on {session.member.target.name}; Ctrl-D ends")
+            console.say(f"{session.bundle.manifest.model.name} on {session.where.name}; Ctrl-D ends")
         for asked in console.lines("? ") if question is None else [question]:
             try:
                 with console.progress() as progress:
@@ -90,7 +100,7 @@ def ask(
             replies.append(asdict(reply))
     if not replies and not console.is_dialogue:
         raise QuestionsInvalid("standard input", "holds no question", "Give a question, or one a line.")
-    model, facts = session.bundle.manifest.model, session.member.facts
+    model, where = session.bundle.manifest.model, session.where
     console.document(
         {
             "schema": 1,
@@ -99,9 +109,9 @@ def ask(
             "model": model.name,
             "precision": model.precision,
             "runtime": runtime,
-            "engine": session.member.settings.by.name,
-            "phone": {"name": session.member.target.name, "soc": facts.soc_model, "model": facts.model},
-            "pushed_bytes": session.brought_bytes,
+            "engine": where.engine,
+            "phone": {"name": where.name, "soc": where.soc, "model": where.model},
+            "pushed_bytes": where.brought_bytes,
             "answers": replies,
         }
     )

@@ -75,6 +75,15 @@ def _sdk() -> Finding:
     return Finding(what, True, f"{found.name} in {sdk}, libraries for Hexagon {versions}", needed=False)
 
 
+def sdk_release() -> str:
+    """The release of the SDK that build would take; empty where there is none, or nothing tells it."""
+    try:
+        sdk = default_sdk()
+        return (open_sdk(sdk).version or "") if sdk is not None else ""
+    except BundlerError:
+        return ""  # which `examine` tells
+
+
 def _shipped() -> Finding:
     ok = DEMO_MODEL.is_file() and TEMPLATES.is_dir()
     return Finding("demo model and templates", ok, str(DEMO_MODEL.parent), "" if ok else "Install mbqa-bundle again.")

@@ -20,11 +20,11 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
     """Check this computer and the attached phones, and tell how to get what is missing."""
     from dataclasses import asdict
 
-    from bundler.commands.examination import examine
+    from bundler.commands.examination import examine, sdk_release
     from bundler.commands.phone_examination import examine_phones, phone_rows
 
     console, server = Console(as_json=as_json), adb_server(adb_host, adb_port)
-    findings, phones = [*examine(server), *_confinement()], examine_phones(server)
+    findings, phones = [*examine(server), *_confinement()], examine_phones(server, sdk_release())
     rows = [("ok" if f.ok else "missing" if f.needed else "-", f.what, f.found, f.remedy) for f in findings]
     console.table(("", "what", "found", "remedy"), rows)
     if phones:

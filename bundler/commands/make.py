@@ -69,6 +69,13 @@ def build(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding is measured to cost most.")
     ] = False,
+    encodings: Annotated[
+        Path | None,
+        typer.Option(help="What tensors are rounded to: a file of AIMET's, or of --save-encodings. Default: measured."),
+    ] = None,
+    save_encodings: Annotated[
+        Path | None, typer.Option(help="Write what tensors are rounded to, as AIMET's encodings of version 1.0.0.")
+    ] = None,
     no_equalize: Annotated[
         bool, typer.Option("--no-equalize", help="Leave channels that are much larger than others as they are.")
     ] = False,
@@ -129,13 +136,22 @@ def build(
     if precision == "auto" and keep is None:
         keep = 0.99
     check = check or keep is not None
-    if model is not None and model.endswith(".dlc") and (precision or mixed or per_channel or check or calibration):
-        asked_for = "--precision, --calibration, --per-channel, --mixed and --check"
+    fixed_point = {
+        "--calibration": calibration,
+        "--per-channel": per_channel,
+        "--mixed": mixed,
+        "--encodings": encodings,
+        "--save-encodings": save_encodings,
+    }
+    if model is not None and model.endswith(".dlc") and (precision or check or any(fixed_point.values())):
+        asked_for = f"--precision, --check, {', '.join(fixed_point)}"
         raise UsageError(f"{model}: a DLC is taken as it is, without {asked_for}", "Give the model that it came from.")
-    fixed_point = {"--calibration": calibration, "--per-channel": per_channel, "--mixed": mixed}
     unused = [option for option, value in fixed_point.items() if value and precision in (None, "fp16", "fp32")]
     if precision == "auto" and mixed:
         raise UsageError("--precision auto tries --mixed itself", "Leave --mixed out.")
+    if encodings is not None and (precision == "auto" or mixed or per_channel is not None):
+        what = "--encodings says what tensors are rounded to, and so do --precision auto, --mixed and --per-channel"
+        raise UsageError(what, "Leave one of them out.")
     if unused:
         raise UsageError(f"{unused[0]} is for fixed point", "Add --precision w8a16, w16a16 or w8a8.")
     notes = Notes()
@@ -164,6 +180,8 @@ def build(
         check=check,
         keep=keep if precision == "auto" else None,
         cache=not no_cache,
+        encodings=encodings,
+        save_encodings=save_encodings,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:

@@ -39,6 +39,7 @@ OnInterrupt = Annotated[
 Timeout = Annotated[float, typer.Option(help="Seconds for everything together; the phone's run goes on.", min=1)]
 AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb server.")]
 AdbPort = Annotated[int | None, typer.Option("--adb-port", help="Port of the adb server.", min=1, max=65535)]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Take a scheduler on another computer without TLS.")]
 RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help="The runtime of the run to fetch.")]
 SocOption = Annotated[str, typer.Option("--soc", help="The chip, such as SM8650.")]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bundler.device.known_limits import KnownLimit, Use, limits_of
 from bundler.device.phone import READY, AdbServer, Attached
 from bundler.device.probe import PhoneFacts, probe
 from bundler.errors import BundlerError, PhoneNotReady
@@ -29,6 +30,7 @@ ROWS = (
     "battery",
     "clock",
 )
+LIMITS = "known limits"  # a row only where a phone has some
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,28 @@ class PhoneFinding:
     state: str
     facts: PhoneFacts | None = None
     remedy: str = ""
+    limits: tuple[KnownLimit, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """With the Hexagon version, which the facts only imply."""
         soc = self.facts.soc if self.facts else None
-        return {**asdict(self), "hexagon": soc.hexagon if soc else None}
+        limits = [{"warning": limit.warning, "remedy": limit.remedy, "source": limit.source} for limit in self.limits]
+        return {**asdict(self), "limits": limits, "hexagon": soc.hexagon if soc else None}
 
 
-def examine_phones(server: AdbServer) -> list[PhoneFinding]:
-    """Looks at every phone that adb knows, in whatever state; a phone that cannot be used is a finding too."""
+def examine_phones(server: AdbServer, sdk: str = "") -> list[PhoneFinding]:
+    """Looks at every phone that adb knows, in whatever state; a phone that cannot be used is a finding too.
+
+    sdk: the release that would run there, empty for none.
+    """
     try:
         attached = server.attached()
     except BundlerError:
         return []  # which `examine` has told
-    return [_phone(server, phone) for phone in attached]
+    return [_phone(server, phone, sdk) for phone in attached]
 
 
-def _phone(server: AdbServer, phone: Attached) -> PhoneFinding:
+def _phone(server: AdbServer, phone: Attached, sdk: str) -> PhoneFinding:
     if phone.state != READY:
         return PhoneFinding(phone.serial, phone.state, remedy=PhoneNotReady(phone.serial, phone.state).hint)
     try:
@@ -63,13 +70,15 @@ def _phone(server: AdbServer, phone: Attached) -> PhoneFinding:
     except BundlerError as error:
         return PhoneFinding(phone.serial, str(error), remedy=error.hint)
     remedy = "" if facts.runs_programs is not False else "Programs must run in /data/local/tmp: take another phone."
-    return PhoneFinding(phone.serial, "ready", facts, remedy)
+    limits = [limit for limit in limits_of(facts, Use(sdk=sdk, prepared=False)) if limit.hexagon or limit.soc]
+    return PhoneFinding(phone.serial, "ready", facts, remedy, tuple(limits))
 
 
 def phone_rows(phones: Sequence[PhoneFinding]) -> list[tuple[str, ...]]:
     """A row a fact, a column a phone; what a phone does not tell is empty."""
     columns = [_cells(phone) for phone in phones]
-    return [(what, *(column.get(what, "") for column in columns)) for what in ROWS]
+    rows = (*ROWS, LIMITS) if any(phone.limits for phone in phones) else ROWS
+    return [(what, *(column.get(what, "") for column in columns)) for what in rows]
 
 
 def _cells(phone: PhoneFinding) -> dict[str, str]:
@@ -94,6 +103,7 @@ def _cells(phone: PhoneFinding) -> dict[str, str]:
         "temperature": "" if facts.hottest_celsius is None else f"{facts.hottest_celsius:.0f} °C",
         "battery": _battery(facts),
         "clock": _clock(facts),
+        LIMITS: " ".join(f"{limit.warning} {limit.remedy}" for limit in phone.limits),
     }
 
 

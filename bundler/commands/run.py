@@ -12,6 +12,7 @@ from bundler.commands.options import (
     BundlePath,
     Devices,
     EngineOption,
+    Insecure,
     Json,
     OnInterrupt,
     OnOff,
@@ -21,10 +22,11 @@ from bundler.commands.options import (
     adb_server,
     app,
     bundle_named,
+    chip_named,
     shown,
 )  # fmt: skip
 from bundler.console import Console
-from bundler.errors import NotVerified
+from bundler.errors import NotVerified, UsageError
 from bundler.types import Runtime
 
 MOST_SHOWN = 100  # answers
@@ -67,6 +69,17 @@ def deploy(
         ),
     ] = None,
     on_interrupt: OnInterrupt = "leave",
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler whose hosts' phones run it, such as tls://HOST:8786.")
+    ] = None,
+    soc: Annotated[str | None, typer.Option(help="Of a cluster: the phones of this chip only.")] = None,
+    hexagon: Annotated[
+        int | None, typer.Option(help="Of a cluster: the phones of this Hexagon version only, such as 75.", min=1)
+    ] = None,
+    phones: Annotated[
+        int | None, typer.Option(help="Of a cluster: so many phones. Default: all that can.", min=1)
+    ] = None,
+    insecure: Insecure = False,
     bundle: BundlePath = None,
     timeout: Timeout = 3600.0,
     adb_host: AdbHost = None,
@@ -80,6 +93,10 @@ def deploy(
     from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 
     console, path = Console(as_json=as_json), bundle_named(name, bundle)
+    if cluster is not None and (device or everywhere):
+        raise UsageError("--device and --all are for phones here", "Choose a cluster's by --soc, --hexagon, --phones.")
+    if cluster is None and (soc or hexagon or phones):
+        raise UsageError("--soc, --hexagon and --phones choose a cluster's phones", "Name it: --cluster ADDRESS.")
     options = f"unsignedPD:{unsigned_pd.upper()}" if unsigned_pd else ""
     request = DeployRequest(
         runtime=runtime,
@@ -96,9 +113,15 @@ def deploy(
         when_interrupted=on_interrupt,
         verify=verify or verify_threshold is not None,
         verify_threshold=verify_threshold,
+        cluster=cluster,
+        insecure=insecure,
+        soc=chip_named(soc) if soc else None,
+        hexagon=hexagon,
+        phones=phones,
     )
     with console.progress() as progress:
-        run = deploy_bundle(path, adb_server(adb_host, adb_port), request, progress, console.seen(MOST_SEEN))
+        server, seen = adb_server(adb_host, adb_port), console.seen(MOST_SEEN)
+        run = deploy_bundle(path, server, request, progress, seen, console.warn, console.say)
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))

@@ -7,6 +7,7 @@ import typer
 from bundler.commands.options import (
     BundleName,
     BundlePath,
+    Insecure,
     Json,
     app,
     bundle_named,
@@ -33,9 +34,7 @@ def simulate(
     cluster: Annotated[
         str | None, typer.Option(help="A Dask scheduler whose workers compute, such as tls://HOST:8786.")
     ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Take a scheduler on another computer without TLS.")
-    ] = False,
+    insecure: Insecure = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was interrupted.")] = False,
     bundle: BundlePath = None,
     as_json: Json = False,

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from bundler.device.limits import Limit
 from bundler.device.phone import READY, AdbServer, Phone
@@ -24,6 +25,7 @@ class Target:
     serial: str
     name: str
     variable: str = field(default="", compare=False)
+    host: ClassVar[str] = ""  # none of a cluster
 
     def find(self, limit: Limit) -> Phone:
         """The phone, ready for commands.

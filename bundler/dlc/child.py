@@ -1,6 +1,6 @@
-"""A DLC's network in a process of its own: Qualcomm's libraries print, crash, and use several cores badly.
+"""A DLC's network in a process of its own, because Qualcomm's libraries print, may crash, and scale badly over cores.
 
-`Networks` has as many of these processes as threads ask at once. A process is `python -m bundler.dlc.child TASK`: TASK
+`Networks` keeps one process for each thread that uses it at once. A process is `python -m bundler.dlc.child TASK`: TASK
 is JSON; it writes a line of JSON, then for each inference that it reads from standard input a byte and the outputs.
 """
 
@@ -59,7 +59,7 @@ class Child:
     def __init__(self, task: Task) -> None:
         if task.runtime == "dsp":
             library_folder()
-        self._path = Path(task.dlc)
+        self._path, self._who = Path(task.dlc), "the HTP's simulator" if task.runtime == "dsp" else "ONNX Runtime"
         command = [sys.executable, "-P", "-m", "bundler.dlc.child", json.dumps(asdict(task))]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=-1
@@ -124,12 +124,11 @@ class Child:
             yield self._process.stdout
         except (EOFError, OSError) as error:
             if late.is_set():
-                what = f"the HTP's simulator does not come to an end within {limit_s:g} s"
+                what = f"{self._who} does not come to an end within {limit_s:g} s"
                 raise DlcInvalid(self._path, what) from error
             self._process.kill()
-            raise ChildDied(
-                self._path, f"the HTP's simulator died on it with code {self._process.wait(END_S)}"
-            ) from error
+            code = self._process.wait(END_S)
+            raise ChildDied(self._path, f"{self._who} died on it with code {code}") from error
         finally:
             timer.cancel()
 

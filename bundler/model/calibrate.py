@@ -1,6 +1,6 @@
-"""Which values each tensor takes on real windows: the ranges that a quantized model is given.
+"""Calibration: the range of values of each tensor on real windows, which sets the scales of a quantized model.
 
-Padding sets no range: what is computed at positions after the last token is left out.
+Positions after the last token are left out, so padding does not widen a range.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ class Calibration:
 
 
 def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
-    """The size of the mask that the attention scores of these windows call for."""
+    """The value that the mask subtracts from a score, large enough for the attention scores of these windows."""
     if not fit.masked_scores:
         return mask_size([])
     session = runner(fit.model, fit.masked_scores)
@@ -115,7 +115,7 @@ def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tup
 
 
 def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
-    """(length,): which positions of a window are no padding."""
+    """(length,): True at the positions of a window that hold tokens, False at padding."""
     return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
 
 

@@ -13,16 +13,20 @@ import onnx
 
 from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
-from bundler.errors import ModelInvalid, NoConverter, SocUnfit, UsageError
-from bundler.model.calibrate import Method, calibrate, measure_mask
+from bundler.errors import EncodingsInvalid, ModelInvalid, NoConverter, SocUnfit, UsageError
+from bundler.model.calibrate import Calibration, Method, calibrate, measure_mask
+from bundler.model.compensate import compensated
 from bundler.model.convert import onnx_to_dlc
+from bundler.model.encodings import Given, encodings_for, encodings_text
 from bundler.model.equalize import Equalized, equalize
+from bundler.model.fixed_point import Encoding, Encodings, FixedWeights, reals
 from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference, runner
 from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE, set_mask_size
 from bundler.model.mixed import choose_wide
 from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import Encoding, Scheme, quantize, reals
+from bundler.model.quantize import Scheme, quantize
+from bundler.model.rescale import rescaled
 from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
@@ -72,7 +76,7 @@ class Recipe:
 class Job:
     """What make_dlc works with. feeds: windows of int32 (1, length) arrays; calibration_list: the same for the SDK's
     tools, as lines of name:=path; work: a folder for drafts; log: what the SDK's tools say goes there; cache: whether
-    a DLC that was written before of the same graph will do."""
+    a DLC that was written before of the same graph will do; given: a file of encodings, which then are not sought."""
 
     source: ModelSource
     recipe: Recipe
@@ -83,6 +87,7 @@ class Job:
     work: Path
     log: Path
     cache: bool = False
+    given: Given | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ class Made:
     """What was made. `graph`: the float32 model that the DLC stands for (None: it was made before); `wide`: how many
     operators have 16 bits instead of 8; `mask_size`: what the attention mask takes from the score of padding;
     `exponents`: the scales of its classes of channels in the DLC (rescale.py), none where they are its own;
-    `per_channel`: whether weights may have a scale for each channel; sizes are in bytes; `remark`: what the user should
-    know of it, or empty."""
+    `per_channel`: whether weights have a scale for each channel; sizes are in bytes; `remark`: what the user should
+    know of it, or empty; `encodings`: of a quantized one."""
 
     graph: FitGraph | None
     converter: str
@@ -102,6 +107,10 @@ class Made:
     exponents: tuple[int, ...]
     per_channel: bool = False
     remark: str = ""
+    encodings: Encodings | None = None
+
+
+NOT_NOTED = ("graph", "encodings")  # what is not there of a DLC that was made before
 
 
 def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
@@ -125,13 +134,13 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     """
     if by_sdk_tools(job.recipe, job.sdk):
         return _by_sdk(job, dlc, progress)
-    key = _key(job) if job.cache and not job.recipe.prepare else ""
+    key = _key(job) if job.cache and not job.recipe.prepare and job.given is None else ""
     if key and (known := _made_before(key, dlc)):
         return known
     fit = fit_checked(job, progress)
     made = write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
     if key:
-        facts = {each.name: getattr(made, each.name) for each in fields(Made) if each.name != "graph"}
+        facts = {each.name: getattr(made, each.name) for each in fields(Made) if each.name not in NOT_NOTED}
         note(key, {"content": hashlib.sha256(dlc.read_bytes()).hexdigest(), "made": facts})
     return made
 
@@ -182,14 +191,16 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
 @dataclass(frozen=True)
 class Rounded:
     """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: its operators at 16 bits;
-    `outputs`: how its logits are read where they are fixed point; `per_channel`: whether weights may have a scale for
-    each channel."""
+    `outputs`: how its logits are read where they are fixed point; `per_channel`: whether weights have a scale for each
+    channel; `encodings`: of its tensors, and `fixed`: the weights that are not rounded to the nearest."""
 
     scaled: Equalized
     model: onnx.ModelProto
     wide: int = 0
     outputs: Mapping[str, Encoding] = field(default_factory=dict)
     per_channel: bool = False
+    encodings: Encodings | None = None
+    fixed: FixedWeights = field(default_factory=FixedWeights)
 
     def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
         """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
@@ -205,7 +216,7 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     """The fitted graph at the recipe's precision.
 
     Raises:
-        ModelInvalid
+        ModelInvalid, EncodingsInvalid
     """
     scaled = _equalized(job, fit, progress)
     recipe, scheme = job.recipe, job.recipe.scheme
@@ -213,15 +224,34 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
         return Rounded(scaled, in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model)
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(scaled.fit, job.feeds, recipe.method)
-    if recipe.per_channel is None and job.soc.has_htp:  # other runtimes may lack such weights
+    if job.given is not None:
+        scheme = replace(scheme, given=encodings_for(scaled.fit, job.given, Net(load_onnx(job.source.path))))
+    else:
+        scheme = _measured_scheme(job, scaled.fit, calibration, scheme, progress)
+    fixed = compensated(scaled.fit, calibration, scheme, job.feeds, progress)
+    quantized = quantize(scaled.fit, calibration, scheme, fixed)
+    encodings = quantized.encodings
+    return Rounded(
+        scaled,
+        quantized.model,
+        len(scheme.wide),
+        quantized.outputs,
+        any(each.scale.ndim for each in encodings.weights.values()),
+        encodings,
+        fixed,
+    )
+
+
+def _measured_scheme(job: Job, fit: FitGraph, calibration: Calibration, scheme: Scheme, progress: Progress) -> Scheme:
+    """The scheme with scales and bits where they are measured to be worth it."""
+    if job.recipe.per_channel is None and job.soc.has_htp:  # other runtimes may lack such weights
         progress("comparing scales of the model's weights", 0, None)
-        scheme = replace(scheme, per_channel=splitting_pays(scaled.fit, calibration, scheme, job.feeds))
+        scheme = replace(scheme, per_channel=splitting_pays(fit, calibration, scheme, job.feeds))
     if scheme.activation_bits == 8 and job.soc.has_htp:
-        scheme = replace(scheme, wide=loud_operators(scaled.fit, calibration, scheme, job.feeds, progress))
-    if recipe.mixed:
-        scheme = replace(scheme, wide=choose_wide(scaled.fit, calibration, scheme, job.feeds, progress))
-    quantized = quantize(scaled.fit, calibration, scheme)
-    return Rounded(scaled, quantized.model, len(scheme.wide), quantized.outputs, scheme.per_channel)
+        scheme = replace(scheme, wide=loud_operators(fit, calibration, scheme, job.feeds, progress))
+    if job.recipe.mixed:
+        scheme = replace(scheme, wide=choose_wide(fit, calibration, scheme, job.feeds, progress))
+    return scheme
 
 
 def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Progress) -> Made:
@@ -253,6 +283,7 @@ def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Ma
         scaled.exponents,
         rounded.per_channel,
         remark,
+        rounded.encodings,
     )
 
 
@@ -291,9 +322,21 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
     """The graph as it is to be rounded."""
+    if job.given is not None:
+        return _as_given(job.given, fit)
     if job.recipe.precision == "fp32" or not job.recipe.equalize:
         return Equalized(fit)
     return equalize(fit, job.feeds, job.recipe.scheme, progress)
+
+
+def _as_given(given: Given, fit: FitGraph) -> Equalized:
+    """The graph with the scales of channels that the encodings are of."""
+    if not given.exponents:
+        return Equalized(fit)
+    try:
+        return Equalized(rescaled(fit, given.exponents), given.exponents)
+    except ValueError as other:
+        raise EncodingsInvalid(given.path, f"is of another model than {fit.name}: {other}") from other
 
 
 def by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
@@ -331,15 +374,18 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 
 def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
-    """By the tools of Qualcomm's SDK, which quantize with the windows of the calibration list."""
+    """By the tools of Qualcomm's SDK. What the encodings leave open, they find with the calibration list's windows."""
     _check_sdk(job)
     assert job.sdk is not None  # checked before
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
-    scaled = _equalized(job, fit, progress)
+    rounded = round_graph(job, fit, progress)
+    scaled, encodings = rounded.scaled, job.work / "encodings.json"
+    if rounded.encodings is not None:
+        encodings.write_text(encodings_text(rounded.encodings), encoding="utf-8", newline="\n")
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
-    path.write_bytes(scaled.fit.model.SerializeToString())
+    path.write_bytes(_with_weights(scaled.fit.model, rounded.fixed).SerializeToString())
     wish = VendorJob(
         model=path,
         inputs=scaled.fit.inputs,
@@ -350,10 +396,17 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
         per_channel=bool(job.recipe.per_channel),
         soc=job.soc,
         prepare=job.recipe.prepare,
+        encodings=encodings if rounded.encodings is not None else None,
     )
     convert_with_sdk(job.sdk, wish, dlc, job.log)
-    rounded = Rounded(scaled, scaled.fit.model, per_channel=wish.per_channel)
     return _made(job, fit, rounded, job.sdk.name, dlc)
+
+
+def _with_weights(model: onnx.ModelProto, fixed: FixedWeights) -> onnx.ModelProto:
+    """The float32 model with weights that rounding to the nearest leaves as they are, and biases to go with them."""
+    net = Net(model)
+    net.constants.update({name: each.reals for name, each in fixed.weights.items()} | dict(fixed.biases))
+    return net.to_model()
 
 
 def _mask_size(fit: FitGraph) -> float | None:

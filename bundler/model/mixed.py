@@ -7,9 +7,10 @@ import numpy as np
 import onnx
 
 from bundler.model.calibrate import Calibration, tokens_of
+from bundler.model.fixed_point import FixedWeights, reals
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import MOVES, Scheme, quantize, reals
+from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 
 SHARE = 0.25  # of the operators may get 16 bits
@@ -56,14 +57,14 @@ class Measure:
         session = runner(fit.model)
         self._exact = [session.run(self._names, dict(feed)) for feed in feeds]
 
-    def noise(self, scheme: Scheme) -> float:
+    def noise(self, scheme: Scheme, fixed: FixedWeights | None = None) -> float:
         """The logits' squared error over their power, on real tokens."""
-        quantized = quantize(self._fit, self._calibration, scheme)
+        quantized = quantize(self._fit, self._calibration, scheme, fixed)
         session = runner(quantized.model)
         noise = signal = 0.0
         for feed, exact in zip(self._feeds, self._exact, strict=True):
-            for name, fixed, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
-                rounded = reals(fixed, quantized.outputs[name])
+            for name, stored, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
+                rounded = reals(stored, quantized.outputs[name])
                 error, power = real_noise(feed, rounded, logits)
                 noise, signal = noise + error, signal + power
         return noise / signal if signal else 0.0

@@ -6,77 +6,71 @@ Activations are asymmetric uint8 or uint16, weights symmetric int8 or int16. Ten
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from bundler.model.calibrate import Calibration, float_tensors
+from bundler.model.fixed_point import (
+    Encoding,
+    Encodings,
+    FixedWeights,
+    asymmetric,
+    squared_error,
+    stored,
+    symmetric,
+    weight_axis,
+)
 from bundler.model.graph import FitGraph
-from bundler.model.onnx_graph import Array, Net, attribute
+from bundler.model.onnx_graph import Array, Net
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution
-PER_CHANNEL_GAIN = 4.0  # a weight gets a scale per channel where that divides its squared error by this
-ACTIVATIONS: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
-WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16), 24: np.dtype(np.int32)}
+PER_CHANNEL_GAIN = 1.5  # a weight gets a scale per channel where that divides its squared error by this
 ELEMENTS = {8: onnx.TensorProto.UINT8, 16: onnx.TensorProto.UINT16}
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of weights and activations; operators in `wide` (by their first output) get the next more of both."""
+    """Bits of weights and activations; operators in `wide` (by their first output) get the next more of both, and
+    tensors in `given` what is written there."""
 
     weight_bits: int
     activation_bits: int
     per_channel: bool = False
     wide: frozenset[str] = field(default_factory=frozenset)
+    given: Encodings = field(default_factory=Encodings)
 
     def weight_bits_of(self, each: onnx.NodeProto) -> int:
         return 16 if self.activation_bits == 16 and each.output[0] in self.wide else self.weight_bits
 
-
-@dataclass(frozen=True)
-class Encoding:
-    """real = scale * (stored - zero_point)."""
-
-    scale: Array
-    zero_point: Array
+    def weight_encoding(self, each: onnx.NodeProto, value: Array) -> tuple[Encoding, int | None]:
+        """Of the weight that a product multiplies by, and the axis along which it has scales of its own."""
+        axis, given = weight_axis(each, value), self.given.weights.get(each.input[1])
+        if given is not None:
+            return given, axis if given.scale.ndim else None
+        bits = self.weight_bits_of(each)
+        whole, split = symmetric(value, bits), symmetric(value, bits, axis)
+        gains = squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(value, split, axis)
+        return (split, axis) if self.per_channel and gains else (whole, None)
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The model with fixed-point outputs, and how to read them."""
+    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to."""
 
     model: onnx.ModelProto
     outputs: Mapping[str, Encoding]
+    encodings: Encodings
 
 
-def quantize(fit: FitGraph, calibration: Calibration, scheme: Scheme) -> QuantizedModel:
-    """The graph in fixed point; the ranges must hold every float tensor of it."""
-    return _Quantizer(fit, calibration, scheme).quantized()
-
-
-def asymmetric(low: float, high: float, bits: int) -> Encoding:
-    """The encoding of values from `low` to `high`; zero is always exact."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    steps = 2**bits - 1
-    scale = np.float32((high - low) / steps or 1e-6)
-    zero_point = np.clip(np.round(-low / scale), 0, steps)
-    return Encoding(np.asarray(scale), zero_point.astype(ACTIVATIONS[bits]))
-
-
-def stored(value: Array, encoding: Encoding) -> Array:
-    """The fixed-point numbers of real ones."""
-    limits = np.iinfo(encoding.zero_point.dtype)
-    rounded = np.round(value / encoding.scale) + encoding.zero_point
-    return np.clip(rounded, limits.min, limits.max).astype(encoding.zero_point.dtype)
-
-
-def reals(value: Array, encoding: Encoding) -> Array:
-    """The real numbers of fixed-point ones, float64."""
-    return np.asarray((value.astype(np.float64) - encoding.zero_point) * encoding.scale)
+def quantize(
+    fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights | None = None
+) -> QuantizedModel:
+    """The graph in fixed point; the ranges must hold every float tensor of it. `fixed`: weights of 8 bits that are not
+    to be rounded to the nearest."""
+    return _Quantizer(fit, calibration, scheme, fixed or FixedWeights()).quantized()
 
 
 class Groups:
@@ -116,12 +110,16 @@ def clipped_by_relu(net: Net, name: str) -> bool:
 class _Quantizer:
     """Writes the quantized graph: `net` is read, `made` is written."""
 
-    def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme) -> None:
+    def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights) -> None:
         self.net = Net(fit.model)
+        self.net.constants.update(fixed.biases)
+        self.fixed = fixed.weights
+        self.weights: dict[str, Encoding] = {}
         self.scheme = scheme
         self.floats = set(float_tensors(fit.model))
         self.groups = Groups(self.net)
         self.ranges = {8: self._group_ranges(calibration.ranges), 16: self._group_ranges(calibration.full)}
+        self.given = self._group_given()
         self.bits = self._group_bits()
         self.made: list[onnx.NodeProto] = []
         self.constants: dict[str, Array] = {}
@@ -147,12 +145,18 @@ class _Quantizer:
                 ranges[self.groups.of(each.output[0])] = (0.0, 1.0)
         return ranges
 
+    def _group_given(self) -> dict[str, Encoding]:
+        """What the scheme gives for each group: what it gives for the first tensor of it."""
+        names = [each.output[0] for each in self.net.ordered() if not clipped_by_relu(self.net, each.output[0])]
+        given = self.scheme.given.activations
+        return {self.groups.of(name): given[name] for name in reversed(names) if name in given}
+
     def _group_bits(self) -> dict[str, int]:
         """An operator has the bits of its output's group: 16 where any operator that writes to the group is wide."""
         writers = [each for each in self.net.ordered() if each.op_type not in MOVES]
         wide = {self.groups.of(each.output[0]) for each in writers if each.output[0] in self.scheme.wide}
         bits = {self.groups.of(name): self.scheme.activation_bits for each in writers for name in each.output}
-        return bits | dict.fromkeys(wide, 16)
+        return bits | dict.fromkeys(wide, 16) | {group: given.bits for group, given in self.given.items()}
 
     def quantized(self) -> QuantizedModel:
         for each in self.net.ordered():
@@ -165,7 +169,9 @@ class _Quantizer:
                     copy.output[position] = _real(name)
             self.made.append(copy)
         outputs = {name: self._quantize_output(name) for name in self.net.output_names}
-        return QuantizedModel(self._model(), outputs)
+        names = [name for each in self.net.ordered() for name in each.output if name in self.floats]
+        activations = {name: self._encoding(name, self._bits_of(name)) for name in names}
+        return QuantizedModel(self._model(), outputs, Encodings(activations, self.weights))
 
     def _operand(self, each: onnx.NodeProto, position: int, name: str) -> str:
         """What the operator reads in place of `name`."""
@@ -187,7 +193,10 @@ class _Quantizer:
         return self.bits.get(self.groups.of(name), self.scheme.activation_bits)
 
     def _encoding(self, name: str, bits: int) -> Encoding:
-        low, high = self.ranges[bits][self.groups.of(name)]
+        group = self.groups.of(name)
+        if group in self.given and self.given[group].bits == bits:
+            return self.given[group]
+        low, high = self.ranges[bits][group]
         room = HEADROOM if bits == 16 and (low, high) != (0.0, 1.0) else 1.0
         return asymmetric(low * room, high * room, bits)
 
@@ -218,7 +227,7 @@ class _Quantizer:
         self.constants.update(zip(names, (encoding.scale, encoding.zero_point), strict=True))
         return names
 
-    def _constant(self, name: str, encoding: Encoding, axis: int | None = None) -> str:
+    def _constant(self, name: str, encoding: Encoding, axis: int | None = None, values: Array | None = None) -> str:
         """A weight in fixed point, and the DequantizeLinear that reads it; made once for each encoding."""
         hint = f"{name}:{encoding.zero_point.dtype}:{encoding.scale.ravel()[0]:.9g}"
         real = f"{hint}:real"
@@ -227,22 +236,18 @@ class _Quantizer:
             spread = Encoding(
                 *(part.reshape(shape) if axis is not None else part for part in (encoding.scale, encoding.zero_point))
             )
-            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread)
+            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread) if values is None else values
             axes = {} if axis is None else {"axis": axis}
             inputs = [f"{hint}:fixed", *self._parameters(hint, encoding)]
             self.made.append(helper.make_node("DequantizeLinear", inputs, [real], name=real, **axes))
         return real
 
     def _weight(self, each: onnx.NodeProto, name: str) -> str:
-        value = self.net.constants[name]
-        axis = 0 if attribute(each, "transB", 0) else value.ndim - 1
-        bits = self.scheme.weight_bits_of(each)
-        whole, split = symmetric(value, bits), symmetric(value, bits, axis)
-        if self.scheme.per_channel and squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(
-            value, split, axis
-        ):
-            return self._constant(name, split, axis)
-        return self._constant(name, whole)
+        encoding, axis = self.scheme.weight_encoding(each, self.net.constants[name])
+        self.weights[name] = encoding
+        fixed = self.fixed.get(name)
+        values = fixed.values if fixed is not None and fixed.encoding.bits == encoding.bits else None
+        return self._constant(name, encoding, axis, values)
 
     def _norm(self, each: onnx.NodeProto, position: int, name: str) -> str:
         """What a LayerNormalization multiplies by or adds; of other dtypes the HTP computes it in float16, or not."""
@@ -267,21 +272,6 @@ class _Quantizer:
         written = Net(model)
         written.constants = {**self.net.constants, **self.constants}
         return written.to_model()
-
-
-def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
-    """A weight's encoding, for the whole of it or for each index of an axis."""
-    others = None if axis is None else tuple(index for index in range(value.ndim) if index != axis)
-    largest = np.maximum(np.abs(value).max(axis=others), 1e-6)
-    scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float32)
-    return Encoding(np.asarray(scale), np.zeros(np.shape(scale), WEIGHTS[bits]))
-
-
-def squared_error(value: Array, encoding: Encoding, axis: int | None = None) -> float:
-    """What rounding to the encoding does to the weight."""
-    shape = [-1 if index == axis else 1 for index in range(value.ndim)] if axis is not None else ()
-    scale = encoding.scale.reshape(shape)
-    return float(np.square(np.round(value / scale) * scale - value).sum())
 
 
 def _real(output: str) -> str:

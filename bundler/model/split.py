@@ -13,7 +13,7 @@ from bundler.model.mixed import Measure
 from bundler.model.quantize import Scheme
 
 WINDOWS = 4  # tell whether it is worth it
-GAIN = 0.5  # the share of the logits' error that is left, at most
+GAIN = 0.25  # the share of the logits' error that is left, at most
 
 
 def splitting_pays(fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed]) -> bool:

@@ -70,7 +70,8 @@ told otherwise, and this project's run on the CPU and the GPU too. SNPE's own ar
 class VendorJob:
     """What is to be converted: `model` is ONNX with fixed shapes; `calibration_list` names float32 raw files by
     `name:=path`, relative to its own folder; `calibration` is min-max, enhanced, entropy or percentile; `soc` is needed
-    for `prepare` (a cache for its HTP, made on this machine)."""
+    for `prepare` (a cache for its HTP, made on this machine); `encodings`: a file of what tensors are
+    rounded to (encodings.py)."""
 
     model: Path
     inputs: tuple[TensorSpec, ...]
@@ -81,6 +82,7 @@ class VendorJob:
     per_channel: bool = False
     soc: Soc | None = None
     prepare: bool = False
+    encodings: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def _convert(sdk: Sdk, job: VendorJob, tool: Path, output: Path) -> Step:
             if job.precision in BITS and spec.name in IDS:
                 arguments += ["--input_type", spec.name, "opaque"]  # not quantized, as MLPerf's MobileBERT has it
         arguments += [word for spec in job.outputs for word in ("--out_node", spec.name)]
+    if job.encodings is not None:  # quantizers keep what the converter was given, and fill in the rest
+        arguments += ["--quantization_overrides", str(job.encodings.absolute())]
     precision = "fp32" if job.precision in BITS else job.precision
     return Step(tool, (*arguments, *_flags(sdk, tool.name, precision)), output)
 

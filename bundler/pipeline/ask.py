@@ -1,17 +1,15 @@
-"""Questions about texts to a bundle whose model is on the phone already: nothing is built, the bundle stays as it is.
+"""Answers questions about texts with a bundle whose model is on the phone already. Nothing is built or changed.
 
 A session looks at the phone once, and links the bundle's files into a folder of its own there, which it removes at its
 end. Each question is one command on the phone, which takes the inputs and gives the outputs.
 """
 
-import os
 import re
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
@@ -19,25 +17,19 @@ from pathlib import Path
 from bundler import layout
 from bundler.bundle import Bundle, read_bundle, read_windows
 from bundler.bundle.inputs import kept_questions, write_windows
-from bundler.device.chunks import Archiver, Chunk, chunks_of
-from bundler.device.job import PhoneJob, Settings
+from bundler.device.job import Settings
 from bundler.device.limits import Limit
-from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
-from bundler.device.phone import AdbServer, Phone
-from bundler.device.store import Store
+from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets
-from bundler.device.timings import chunk_times, keep_times, kept_times
+from bundler.device.timings import kept_times
 from bundler.engines import EngineChoice
 from bundler.errors import (
-    BundlerError,
-    OutputsInvalid,
     PhoneTooSlow,
     QuestionTooLong,
-    RunFailed,
     TimeUp,
     UsageError,
 )
-from bundler.qa.features import LEAST_CONTEXT, OVERLAP, Windower, load_tokenizer
+from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.qa.questions import check_text
 from bundler.qa.spans import N_BEST, Decoding
 from bundler.qa.special_tokens import Frame
@@ -45,28 +37,26 @@ from bundler.qa.texts import Text
 from bundler.qa.words import tells_words
 from bundler.resources import templates
 from bundler.runs.answers import answered
-from bundler.scheduler.queue import Board
-from bundler.scheduler.worker import TRANSIENT, Member, Shared, Worker, base_files
+from bundler.scheduler.asked import CHUNK, OnPhone, OnSimulator
+from bundler.scheduler.member import Member
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
-CHUNK = 500  # windows
-AT_ONCE = 32  # windows at most for one command that waits for their outputs; larger questions show progress
 MOST_TOLD = 5  # texts, each with its best answer
-LEAVE_S = 10.0
 BESIDE = 300  # characters of a sentence on either side of the answer, at most
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskRequest:
-    """Whom to ask: the only phone where `devices` names none. `timeout_s` is for each question, and for the look at the
-    phone."""
+    """Whom to ask: the only phone where `devices` names none, or with `simulate` none but this computer. `timeout_s` is
+    for each question, and for the look at the phone."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
     engine: EngineChoice = "auto"
     perf_profile: str = "burst"
     timeout_s: float = 600.0
+    simulate: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,60 +102,41 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
-    progress("looking at the phone", 0, None)
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("ask asks one phone", "Give --device once.")
-    settings = Settings(secrets.token_hex(8), request.runtime, request.perf_profile, chunk=CHUNK, engine=request.engine)
-    member = Member.of(targets[0], bundle, settings, limit)
     with tempfile.TemporaryDirectory(prefix="mbqa-ask-") as folder:
-        session = Session(bundle, member, request.timeout_s, Path(folder))
+        where: OnPhone | OnSimulator
+        if request.simulate:
+            where = OnSimulator(bundle, request.runtime)
+        else:
+            progress("looking at the phone", 0, None)
+            targets = choose_targets(request.devices, server)
+            if len(targets) != 1:
+                raise UsageError("ask asks one phone", "Give --device once.")
+            profile, engine = request.perf_profile, request.engine
+            settings = Settings(secrets.token_hex(8), request.runtime, profile, chunk=CHUNK, engine=engine)
+            where = OnPhone(bundle, Member.of(targets[0], bundle, settings, limit), Path(folder))
         try:
-            session.bring(limit, progress)
-            yield session
+            where.bring(limit, progress)
+            yield Session(bundle, where, request.timeout_s, Path(folder))
         except BaseException as error:
-            session.stop()
+            where.stop()
             if isinstance(error, TimeUp):  # whose remedies are for runs that go on
-                raise PhoneTooSlow(member.target.serial, "answering", request.timeout_s) from error
+                raise PhoneTooSlow(where.name, "answering", request.timeout_s) from error
             raise
         finally:
-            session.leave()
+            where.leave()
 
 
 class Session:
-    """One phone and one bundle; `brought_bytes` is what the phone lacked of it."""
+    """A bundle and whoever computes for it; `where.brought_bytes` is what a phone lacked of it."""
 
-    def __init__(self, bundle: Bundle, member: Member, timeout_s: float, folder: Path) -> None:
-        self.bundle, self.member, self.brought_bytes = bundle, member, 0
+    def __init__(self, bundle: Bundle, where: OnPhone | OnSimulator, timeout_s: float, folder: Path) -> None:
+        self.bundle, self.where = bundle, where
         self._timeout_s, self._folder = timeout_s, folder
-        self._id = f"ask-{secrets.token_hex(8)}"
         path = bundle.path / layout.HOST / layout.TOKENIZER
         self._tokenizer, self._decoding = load_tokenizer(path), Decoding(whole_words=tells_words(path))
         length = bundle.manifest.inputs[0].shape[1]
-        self._windower = Windower(self._tokenizer, length, OVERLAP)
+        self._windower = Windower(self._tokenizer, length, bundle.manifest.doc_stride)
         self._room = length - len(Frame.of(self._tokenizer)) - LEAST_CONTEXT
-
-    def bring(self, limit: Limit, progress: Progress) -> None:
-        """Sees to it that the phone has the bundle's own files, and links them for this session.
-
-        Raises:
-            PhoneError
-        """
-        files = base_files(self.bundle, self.member.facts, self.member.settings, self._folder)
-        store = Store(self._phone(limit), progress)
-        store.push(list(files.values()), self.member.facts.free_bytes)
-        self.brought_bytes = store.pushed_bytes
-        store.link(self._id, files)
-
-    def stop(self) -> None:
-        """Ends what may still run on the phone, if it answers."""
-        with suppress(BundlerError):
-            self._job(Limit(LEAVE_S)).stop()
-
-    def leave(self) -> None:
-        """Removes the session's folder on the phone, if it answers."""
-        with suppress(BundlerError):
-            Store(self._phone(Limit(LEAVE_S)), silent).unlink(self._id)
 
     def ask(self, question: str, texts: Sequence[Text], progress: Progress = silent) -> Reply:
         """The best answers in the texts.
@@ -174,7 +145,7 @@ class Session:
             QuestionsInvalid, QuestionTooLong; PhoneError, RunFailed, OutputsInvalid; TimeUp, which `asking` turns into
         PhoneTooSlow
         """
-        began, pushed, limit = time.monotonic(), self.member.pushed_bytes, Limit(self._timeout_s)
+        began, pushed, limit = time.monotonic(), self.where.pushed_bytes, Limit(self._timeout_s)
         check_text("command line", "the question", question)
         tokens = len(self._tokenizer.encode(question, add_special_tokens=False).ids)
         if tokens > self._room:
@@ -183,7 +154,7 @@ class Session:
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
             asked = self._written(question, texts, folder)
-            self._run(asked, folder, limit, progress)
+            self.where.run(asked, folder, limit, progress)
             answers = [answer for _, answer in answered(asked, folder, CHUNK, self._decoding)]
             times = kept_times(folder)
         last = [chunk.results_s[-1] for chunk in times if chunk.from_begin and chunk.results_s]
@@ -196,14 +167,8 @@ class Session:
             network_ms=_ms(sum(last)) if len(last) == len(times) else None,
             phone_ms=_ms(sum(chunk.seconds for chunk in times)),
             total_ms=_ms(time.monotonic() - began),
-            pushed_bytes=self.member.pushed_bytes - pushed,
+            pushed_bytes=self.where.pushed_bytes - pushed,
         )
-
-    def _phone(self, limit: Limit) -> Phone:
-        return Phone(self.member.target.server, self.member.target.serial, limit)
-
-    def _job(self, limit: Limit) -> PhoneJob:
-        return PhoneJob(self._phone(limit), self._id, self.member.settings.runtime)
 
     def _written(self, question: str, texts: Sequence[Text], folder: Path) -> Bundle:
         """The question's windows as a bundle in the folder, without the files that it has from the one asked."""
@@ -218,40 +183,7 @@ class Session:
         template = templates(html=False).get_template(f"{layout.INPUT_LIST}.j2")
         listed = template.render(outputs=outputs, windows=windows)
         (device / layout.INPUT_LIST).write_text(listed, encoding="utf-8", newline="\n")
-        return replace(self.bundle, path=folder, manifest=replace(manifest, windows=windows), id=self._id)
-
-    def _run(self, asked: Bundle, folder: Path, limit: Limit, progress: Progress) -> None:
-        """Computes all windows; their outputs and times come into the folder. What one command cannot do, a worker
-        does, which comes back after a lost connection and says why a run failed."""
-        self.member.settings = replace(self.member.settings, id=secrets.token_hex(8))
-        windows, spool = asked.manifest.windows, folder / "spool"
-        spool.mkdir()
-        if len(windows) <= AT_ONCE:
-            progress(f"running on the {self.member.settings.runtime.upper()}", 0, None)
-            with suppress(*TRANSIENT, OutputsInvalid, Unsound):
-                self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
-                return
-        board = Board(chunks_of(len(windows), CHUNK), (), windows)
-        shared = Shared(asked, folder, board, limit, progress, spool, restart=False, base=self.bundle)
-        try:
-            Worker(self.member, shared).work()
-        except RunFailed as error:
-            handle, kept = tempfile.mkstemp(prefix="mbqa-ask-", suffix=".log")
-            os.close(handle)
-            shutil.copyfile(error.data["log"], kept)
-            raise RunFailed(**{**error.data, "log": Path(kept)}) from error
-
-    def _run_at_once(self, asked: Bundle, chunk: Chunk, folder: Path, limit: Limit) -> None:
-        """Raises: PhoneError, OutputsInvalid, Unsound, TimeUp"""
-        member, specs = self.member, asked.manifest.outputs
-        _, blob = Archiver(asked, folder / "spool", compressed=bool(member.facts.gzip)).archive(chunk)
-        with tempfile.TemporaryFile(dir=folder) as archive:
-            announced = self._job(limit).answer(member.settings, chunk, blob, archive, most_bytes(chunk, specs))
-            member.pushed_bytes += blob.size
-            archive.seek(0)
-            logits = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
-        keep_times(chunk_times(announced, chunk, member.target.name), folder, chunk)
-        keep(logits, folder, chunk)
+        return replace(self.bundle, path=folder, manifest=replace(manifest, windows=windows), id=self.where.id)
 
 
 def _ms(seconds: float) -> float:

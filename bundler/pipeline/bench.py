@@ -19,8 +19,10 @@ from bundler.engines import EngineChoice
 from bundler.errors import UsageError
 from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
+from bundler.scheduler.member import Member, Shared
 from bundler.scheduler.queue import Board
-from bundler.scheduler.worker import Member, Shared, Worker
+from bundler.scheduler.supply import supply_of
+from bundler.scheduler.worker import Worker
 from bundler.types import Progress, Runtime
 
 SCHEMA = 1
@@ -93,7 +95,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
 
 def _run_once(
     bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
-) -> tuple[Member, PhoneFacts]:
+) -> tuple[Member[Target], PhoneFacts]:
     """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
     and its facts after."""
     folder.mkdir()
@@ -103,7 +105,7 @@ def _run_once(
     member = Member.of(target, bundle, settings, limit)
     board = Board([chunk], (), bundle.manifest.windows)
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
-        Worker(member, Shared(bundle, folder, board, limit, _quiet, Path(spool))).work()
+        Worker(member, Shared(supply_of(bundle, Path(spool)), folder, board, limit, _quiet, Path(spool))).work()
     return member, probe(target.find(limit))
 
 

@@ -31,7 +31,9 @@ from bundler.engines import ENGINES
 from bundler.errors import ModelInvalid, UsageError
 from bundler.evaluation.check import Judge
 from bundler.evaluation.ladder import choose_precision
+from bundler.files import writing
 from bundler.model.calibration_sample import Sample
+from bundler.model.encodings import Given, encodings_text, read_encodings
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, check_converter, fit_checked, make_dlc
 from bundler.model.origin import origin_of
 from bundler.model.sdk import Sdk, device_parts, open_sdk
@@ -65,6 +67,7 @@ class BuildRequest:
 
     check: compare the DLC, run by the DSP's simulator, with float32. keep: take the precision of least size that keeps
     this share of float32's answers, whatever the recipe's is. cache: take the DLC of a graph that was converted before.
+    encodings, save_encodings: files of what tensors are rounded to, to go by and to write.
 
     The questions are gone through as a stream, and once more where the DLC is compared.
     """
@@ -83,6 +86,8 @@ class BuildRequest:
     check: bool = False
     keep: float | None = None
     cache: bool = True
+    encodings: Path | None = None
+    save_encodings: Path | None = None
 
     @property
     def judged(self) -> bool:
@@ -103,6 +108,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
     notes = notes or Notes()
     if request.check and request.keep is None:
         check_simulated(request.chip, request.recipe.precision)
+    given = read_encodings(request.encodings) if request.encodings is not None else None
     sdk = open_sdk(request.sdk) if request.sdk is not None else None
     parts = device_parts(sdk, request.soc) if sdk is not None else {}
     check_converter(request.recipe, sdk)
@@ -127,7 +133,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         write_windows(features, inputs, draft)
         windows = read_windows(host, inputs, outputs)
         windows_for = _divided(request, sample.features, windower)
-        record = _make_model(request, sdk, source, windows_for, draft, work, out, progress, notes)
+        record = _make_model(request, sdk, given, source, windows_for, draft, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
             notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
@@ -135,7 +141,8 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         _write_scripts(device, source, windows)
         progress("checking the bundle", 0, None)
         files = file_entries(draft, besides=device / layout.INPUTS)
-        manifest = _manifest(request, source, record, windows, files)
+        release = sdk.version if sdk is not None and sdk.version else ""
+        manifest = _manifest(request, source, record, windows, files, release)
         write_manifest(draft, manifest)
     return read_bundle(out)
 
@@ -187,8 +194,8 @@ def _divided(request: BuildRequest, sample: list[Feature], windower: Windower) -
 
 
 def _make_model(
-    request: BuildRequest, sdk: Sdk | None, source: ModelSource, windows: Windows, draft: Path, work: Path,
-    out: Path, progress: Progress, notes: Notes,
+    request: BuildRequest, sdk: Sdk | None, given: Given | None, source: ModelSource, windows: Windows, draft: Path,
+    work: Path, out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
     """Writes the DLC and its channels' exponents; returns what the manifest tells of it."""
     dlc, recipe = draft / layout.DEVICE / layout.MODEL, request.recipe
@@ -208,7 +215,8 @@ def _make_model(
         calibration_list=_write_calibration(work, names, sample),
         work=work,
         log=layout.convert_log(out),
-        cache=request.cache,
+        cache=request.cache and request.save_encodings is None,
+        given=given,
     )
     trials: tuple[Trial, ...] = ()
     if request.keep is not None:
@@ -228,6 +236,8 @@ def _make_model(
     if made.remark:
         notes.remark(made.remark)
     origin = origin_of(dlc)
+    if request.save_encodings is not None:
+        _save_encodings(made, request.save_encodings, notes)
     if made.exponents:
         np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
     return ModelRecord(
@@ -245,6 +255,14 @@ def _make_model(
         engine=origin.engine,
         graph=origin.graph,
     )
+
+
+def _save_encodings(made: Made, path: Path, notes: Notes) -> None:
+    if made.encodings is None:
+        notes.remark(f"the precision taken is float: no encodings are written to {path}")
+        return
+    with writing(path) as draft:
+        draft.write_text(encodings_text(made.encodings, made.exponents), encoding="utf-8", newline="\n")
 
 
 def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
@@ -321,6 +339,7 @@ def _manifest(
     record: ModelRecord,
     windows: Sequence[Window],
     files: dict[str, FileEntry],
+    release: str,
 ) -> Manifest:
     return Manifest(
         schema=SCHEMA,
@@ -332,4 +351,6 @@ def _manifest(
         may_be_unanswerable=request.questions.may_be_unanswerable,
         windows=windows,
         files=files,
+        sdk=release,
+        doc_stride=request.overlap,
     )

@@ -114,6 +114,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "latency": latency_of([entrant.folder], run.settings.runtime, time_reader(sdk, run.settings.by)),
         "memory_mb": memory_of(entrant.folder, run.settings.runtime),
         "layers": None,
+        "trials": [asdict(trial) for trial in bundle.manifest.model.trials],
     }
 
 

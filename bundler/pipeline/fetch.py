@@ -10,15 +10,15 @@ from bundler.device.job import PhoneJob
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.targets import choose_targets, target_of
-from bundler.errors import NoRun, PhoneError, SimulationUnfinished
+from bundler.errors import NoRun, PhoneError, RunUnfinished
 from bundler.qa.spans import USUAL, Decoding
 from bundler.runs.answers import answered, looking
 from bundler.runs.owner import owning
 from bundler.runs.plausibility import doubts
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Run, begin, newest_run
+from bundler.scheduler.member import Member
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on
-from bundler.scheduler.worker import Member
 from bundler.types import RUNTIMES, Answer, Progress, Question, Runtime, Seen, silent
 
 TOLD_EACH = 1000  # answers
@@ -67,7 +67,7 @@ def fetch_answers(
     answers are of its questions only. `seen` takes answers as they come, while the run is waited for.
 
     Raises:
-        InputError: there is no such bundle or run, or it is a simulation that is not finished; PhoneError, RunFailed,
+        InputError: there is no such bundle or run, or only the same command again finishes it; PhoneError, RunFailed,
         OutputsInvalid, TimeUp, Interrupted
     """
     limit = Limit(request.timeout_s)
@@ -77,8 +77,9 @@ def fetch_answers(
     folder = run.folder(path)
     with owning(folder, "fetch-answers", limit, progress):
         run = newest_run(bundle, run.settings.runtime, run.phones) or run  # another command may have finished it
-        if run.simulated and not run.finished:
-            raise SimulationUnfinished(folder, run.settings.runtime)
+        if not run.finished and (run.simulated or run.cluster):
+            command = "simulate" if run.simulated else "deploy --cluster ADDRESS"
+            raise RunUnfinished(folder, command, run.settings.runtime)
         bundle = bundle.of(run.sample)
         if not run.finished:
             members = [Member.of(target_of(name, server), bundle, run.settings, limit) for name in run.phones]

@@ -2,27 +2,23 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundler import layout
 from bundler.bundle import Bundle, Sample, read_bundle
 from bundler.device.job import Settings
 from bundler.dlc.child import Task, cores
-from bundler.dlc.htp import context_name
 from bundler.errors import UsageError
-from bundler.model.simulate import check_simulated
 from bundler.runs.answers import looking
 from bundler.runs.owner import owning
 from bundler.runs.record import Part, Run, begin, newest_run
-from bundler.scheduler.simulators import Here, Workers, simulate
-from bundler.soc import Soc, find_soc, known_socs
+from bundler.scheduler.simulators import SIMULATES, Here, Workers, simulate, simulator_of
+from bundler.soc import Soc
 from bundler.types import Progress, Runtime, Seen, silent
 
 LARGEST_CHUNK = 16  # windows: what an interruption costs
 CHUNKS_A_WORKER = 8  # at least, so that the last ones end together
-MODELS = {"dsp": "Qualcomm's HTP simulator", "gpu": "ONNX Runtime, float16", "cpu": "ONNX Runtime, float32"}
-"""What computes for a runtime, as a phone's model is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +54,17 @@ def simulate_bundle(
     """
     progress("checking the bundle", 0, None)
     whole = read_bundle(path)
-    soc = _chip(whole, request)
+    soc, task = simulator_of(whole, request.runtime, request.soc)
     bundle, name = whole.of(request.sample), f"simulator-{soc.name}" if request.runtime == "dsp" else "simulator"
     with owning(layout.run_folder(path, request.runtime, [name]), "simulate"):
         run = None if request.restart else _unfinished(whole, name, request)
-        workers = _workers(bundle, request, soc, tell)
+        workers = _workers(bundle, request, task, tell)
         try:
             run = run or begin(bundle, [name], _settings(bundle, request, workers.width), simulated=True)
             look = looking(bundle, run.folder(path), run.settings.chunk, seen)
-            return simulate(bundle, run, workers, Part(name, soc.name, MODELS[request.runtime]), progress, look)
+            return simulate(bundle, run, workers, Part(name, soc.name, SIMULATES[request.runtime]), progress, look)
         finally:
             workers.close()
-
-
-def _chip(bundle: Bundle, request: SimulateRequest) -> Soc:
-    """The chip to simulate.
-
-    Raises:
-        SocUnfit: there is no simulator of its DSP
-    """
-    soc = request.soc or find_soc(bundle.manifest.model.soc) or next(iter(known_socs().values()))
-    if request.runtime == "dsp":
-        check_simulated(soc, bundle.manifest.model.precision or "w8a8")
-    return soc
 
 
 def _settings(bundle: Bundle, request: SimulateRequest, width: int) -> Settings:
@@ -99,15 +83,11 @@ def _unfinished(bundle: Bundle, name: str, request: SimulateRequest) -> Run | No
     return last
 
 
-def _workers(bundle: Bundle, request: SimulateRequest, soc: Soc, tell: Callable[[str], None]) -> Workers:
-    manifest, dlc = bundle.manifest, (bundle.path / layout.DEVICE / layout.MODEL).absolute()
-    entry = manifest.files[f"{layout.DEVICE}/{layout.MODEL}"]
-    task = Task(str(dlc), request.runtime, soc.qnn_id)
+def _workers(bundle: Bundle, request: SimulateRequest, task: Task, tell: Callable[[str], None]) -> Workers:
+    manifest = bundle.manifest
     if request.cluster is not None:
         from bundler.scheduler.cluster import Cluster
 
-        return Cluster(request.cluster, task, entry.sha256, manifest.inputs, manifest.outputs, request.insecure, tell)
-    prepared = dlc.parent / context_name(soc.name, entry.sha256)
-    if request.runtime == "dsp" and prepared.is_file():
-        task = replace(task, prepared=str(prepared))
+        sha256 = manifest.files[f"{layout.DEVICE}/{layout.MODEL}"].sha256
+        return Cluster(request.cluster, task, sha256, manifest.inputs, manifest.outputs, request.insecure, tell)
     return Here(task, manifest.inputs, manifest.outputs, request.workers or cores())

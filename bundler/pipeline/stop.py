@@ -19,7 +19,7 @@ def stop_runs(path: Path, devices: Sequence[str], server: AdbServer) -> list[tup
         InputError: there is no such bundle; PhoneError
     """
     bundle = read_bundle(path)
-    of_phones = [] if devices else [run for run in runs_of(bundle) if not run.simulated]
+    of_phones = [] if devices else [run for run in runs_of(bundle) if not run.simulated and not run.cluster]
     run = of_phones[-1] if of_phones else None
     targets = [target_of(name, server) for name in run.phones] if run else choose_targets(devices, server)
     stopped = []

@@ -92,6 +92,17 @@ def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
     return rows
 
 
+def trials(document: Document) -> list[tuple[int, Document, Document, bool]]:
+    """What `build --precision auto` tried for each run, with the run's number, and whether it was taken. A bundle's are
+    told once, and documents from before tell none."""
+    rows, seen = [], set()
+    for number, run in enumerate(document["runs"]):
+        tried = run.get("trials", ()) if run["bundle"] not in seen else ()
+        seen.add(run["bundle"])
+        rows += [(number, run, trial, place == len(tried)) for place, trial in enumerate(tried, 1)]
+    return rows
+
+
 def percent(fraction: float) -> str:
     """A share that is not whole is not rounded up to 100 %."""
     return figure(100.0, 0) if fraction >= 1.0 else figure(min(99.9, 100.0 * fraction))

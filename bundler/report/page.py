@@ -46,6 +46,7 @@ def render_report(document: Mapping[str, Any]) -> str:
             data=Markup(_json(embedded(document))),
             headline=figures.headline(document),
             worst_layers=figures.worst_layers(document),
+            trials=figures.trials(document),
             simulated=figures.is_simulated(document),
             plots=draw(document),
             no_plots=why_none(),

@@ -22,7 +22,7 @@ MOST_WINDOWS = 1 << 40  # a record may tell any number
 class Part:
     """What one phone did of a run: `windows` by the runtime that computed them, in so many `chunks`; `seconds` of the
     phone's own clock; `pushed_bytes` by the command that ended the run;
-    `trouble` is why it did no more, where it was lost or failed."""
+    `trouble` is why it did no more, where it was lost or failed; `host`: of a cluster, where it is."""
 
     phone: str
     soc: str
@@ -32,6 +32,7 @@ class Part:
     seconds: float = 0.0
     pushed_bytes: int = 0
     trouble: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Verified:
 class Run:
     """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
     a run that is not `finished` goes on with the next deploy or fetch; `verified` is None without `--verify`. One that
-    `simulated` was computed on this computer, `phones` names the simulator; `sample`: the questions, where not all."""
+    `simulated` was computed on this computer, `phones` names the simulator; of one on a `cluster` only `parts` tell the
+    phones; `sample`: the questions, where not all."""
 
     bundle_id: str
     settings: Settings
@@ -76,6 +78,7 @@ class Run:
     verified: Verified | None = None
     simulated: bool = False
     sample: Sample | None = None
+    cluster: bool = False
 
     def folder(self, bundle: Path) -> Path:
         return layout.run_folder(bundle, self.settings.runtime, self.phones)
@@ -103,14 +106,17 @@ class Run:
             raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
 
 
-def begin(bundle: Bundle, phones: Sequence[str], settings: Settings, *, simulated: bool = False) -> Run:
+def begin(
+    bundle: Bundle, phones: Sequence[str], settings: Settings, *, simulated: bool = False, cluster: bool = False
+) -> Run:
     """A new run, its record saved. What an older run on these phones left here is removed.
 
     Raises:
         HostStorageFailed
     """
     started = datetime.now(UTC).isoformat()
-    run = Run(bundle.id, settings, tuple(phones), started, simulated=simulated, sample=bundle.sample)
+    sample = bundle.sample
+    run = Run(bundle.id, settings, tuple(phones), started, simulated=simulated, sample=sample, cluster=cluster)
     folder = run.folder(bundle.path)
     shutil.rmtree(folder, ignore_errors=True)
     try:

@@ -56,12 +56,17 @@ class Cluster:
         check_address(address, insecure=insecure)
         self._address, self._dlc, self._sha256 = address, Path(task.dlc), sha256
         specs = [[[spec.name, spec.dtype, list(spec.shape)] for spec in side] for side in (inputs, outputs)]
-        job = {"version": __version__, "sha256": sha256, "task": asdict(replace(task, dlc="")), "specs": specs}
+        job = {
+            "version": __version__,
+            "sha256": sha256,
+            "task": asdict(replace(task, dlc="", prepared="")),
+            "specs": specs,
+        }
         self._job = json.dumps(job).encode()
         self._lock = threading.Lock()
         self._stored: dict[str, Future[None]] = {}
         self._closed = False
-        self._client = _connect(address)
+        self._client = connect(address)
         self.width = self._threads()
         if self._client.dashboard_link:
             tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
@@ -144,7 +149,7 @@ class Cluster:
                 ) from error
             if self._client is client and client.status != "running":
                 client.close(timeout=1)
-                self._client = _connect(self._address, RECONNECT_S)
+                self._client = connect(self._address, RECONNECT_S)
         time.sleep(0.5)
 
 
@@ -169,7 +174,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _connect(address: str, limit_s: float = CONNECT_S) -> Any:
+def connect(address: str, limit_s: float = CONNECT_S) -> Any:
+    """A client of the scheduler. Raises: ExtraMissing, ClusterUnusable"""
     try:
         from distributed import Client
     except ImportError as error:

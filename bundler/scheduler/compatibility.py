@@ -2,7 +2,6 @@
 
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry
-from bundler.device.phone import Phone
 from bundler.device.probe import PhoneFacts
 from bundler.engines import ENGINES, Engine, EngineChoice, EngineName, hexagon_of_part, hexagons_in, without_others
 from bundler.errors import EngineMissing, NoNetRun, PhoneRefused, RuntimeUnsupported
@@ -49,7 +48,7 @@ def choose_runtime(
     return fallback
 
 
-def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine) -> None:
+def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine) -> None:
     """Refuses what cannot work.
 
     Raises:
@@ -58,28 +57,28 @@ def check_fitness(phone: Phone, facts: PhoneFacts, bundle: Bundle, runtime: Runt
     brings_programs = engine.path in bundle.device_files
     if facts.runs_programs is False:
         raise PhoneRefused(
-            phone.serial,
+            phone_serial,
             f"running a program in {layout.REMOTE_ROOT}",
             "the phone forbids it there (a file system mounted noexec, or a policy of its owner's)",
             "See `adb shell mount` and the phone's device policy; take a phone whose /data/local/tmp runs programs.",
         )
     if facts.sha256sum is False:
         raise PhoneRefused(
-            phone.serial,
+            phone_serial,
             "making a checksum",
             "it has no sha256sum that works, and what is pushed to it could not be checked",
             "Take a phone with Android 6 or later: toybox brings sha256sum.",
         )
     if not facts.has(engine.name) and not brings_programs:
-        raise NoNetRun(phone.serial, engine.program)
+        raise NoNetRun(phone_serial, engine.program)
     if brings_programs and facts.abi not in ("", ABI):
         raise PhoneRefused(
-            phone.serial,
+            phone_serial,
             "running the bundle's programs",
             f"they are for {ABI}, and the phone's Android is {facts.abi}",
             f"Take a phone with a 64-bit Android ({ABI}): Qualcomm's SDK has nothing for others since 2.11.",
         )
-    refusal = why_not(phone.serial, facts, bundle, runtime, engine)
+    refusal = why_not(phone_serial, facts, bundle, runtime, engine)
     if refusal:
         raise refusal
 

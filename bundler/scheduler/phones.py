@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bundler.bundle import Bundle
 from bundler.device.chunks import chunks_of
@@ -16,8 +16,10 @@ from bundler.device.outputs import kept_chunks
 from bundler.device.timings import kept_times
 from bundler.errors import HostStorageFailed, Interrupted, TimeUp
 from bundler.runs.record import Run
+from bundler.scheduler.member import Member, Shared, Steady
 from bundler.scheduler.queue import Board
-from bundler.scheduler.worker import Member, Shared, Worker
+from bundler.scheduler.supply import supply_of
+from bundler.scheduler.worker import Worker
 from bundler.types import Progress
 
 AHEAD = 2  # chunks that one of several phones holds: it is to have work while the next one is pushed
@@ -29,17 +31,18 @@ WhenInterrupted = Literal["leave", "stop"]
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its phones. `restart`: whether a job that failed before is tried again; `look` is called now and then
-    while the phones work."""
+    """A run with its phones, and who works with each. `restart`: whether a job that failed before is tried again;
+    `look` is called now and then while the phones work."""
 
     bundle: Bundle
     run: Run
-    members: Sequence[Member]
+    members: Sequence[Member[Any]]
     limit: Limit
     progress: Progress
     restart: bool = True
     when_interrupted: WhenInterrupted = "leave"
     look: Callable[[], None] = lambda: None
+    worker: Callable[[Member[Any], Shared], Steady] = Worker
 
 
 def carry_on(work: Work) -> Run:
@@ -95,12 +98,12 @@ def launch(work: Work) -> None:
 
 
 @contextmanager
-def _workers(work: Work, board: Board) -> Iterator[list[Worker]]:
+def _workers(work: Work, board: Board) -> Iterator[list[Steady]]:
     folder = work.run.folder(work.bundle.path)
     try:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
             shared = Shared(
-                work.bundle,
+                supply_of(work.bundle, Path(spool)),
                 folder,
                 board,
                 work.limit,
@@ -109,12 +112,12 @@ def _workers(work: Work, board: Board) -> Iterator[list[Worker]]:
                 depth=AHEAD if len(work.members) > 1 else None,
                 restart=work.restart,
             )
-            yield [Worker(member, shared) for member in work.members]
+            yield [work.worker(member, shared) for member in work.members]
     except OSError as error:
         raise HostStorageFailed(error.filename or folder, error.strerror or str(error)) from error
 
 
-def _work(worker: Worker, board: Board, claimed: threading.Barrier) -> None:
+def _work(worker: Steady, board: Board, claimed: threading.Barrier) -> None:
     """A phone's thread: whatever ends it, a defect of ours too, is kept; what it held goes to the others.
 
     No phone takes a chunk before each has claimed what it computed while it was left alone.

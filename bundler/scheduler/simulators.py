@@ -13,11 +13,31 @@ from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import Logits, keep, kept_chunks
 from bundler.dlc.child import Child, Networks, Task
+from bundler.dlc.htp import context_name
 from bundler.errors import BundleInvalid, OutputsInvalid
+from bundler.model.simulate import check_simulated
 from bundler.runs.record import Part, Run
-from bundler.types import Progress, TensorSpec
+from bundler.soc import DEFAULT, Soc, find_soc, known_socs
+from bundler.types import Progress, Runtime, TensorSpec
 
 WAIT_S = 0.2
+SIMULATES = {"dsp": "Qualcomm's HTP simulator", "gpu": "ONNX Runtime, float16", "cpu": "ONNX Runtime, float32"}
+"""What computes for a runtime, as a phone's model is told."""
+
+
+def simulator_of(bundle: Bundle, runtime: Runtime, soc: Soc | None) -> tuple[Soc, Task]:
+    """The chip to simulate (None: the bundle's), and how its runtime computes the bundle's DLC.
+
+    Raises:
+        SocUnfit: there is no simulator of its DSP
+    """
+    dlc = (bundle.path / layout.DEVICE / layout.MODEL).absolute()
+    chip = soc or find_soc(bundle.manifest.model.soc) or known_socs()[DEFAULT]
+    if runtime != "dsp":
+        return chip, Task(str(dlc), runtime)
+    check_simulated(chip, bundle.manifest.model.precision or "w8a8")
+    prepared = dlc.parent / context_name(chip.name, bundle.manifest.files[f"{layout.DEVICE}/{layout.MODEL}"].sha256)
+    return chip, Task(str(dlc), runtime, chip.qnn_id, str(prepared) if prepared.is_file() else "")
 
 
 class Workers(Protocol):

@@ -1,6 +1,6 @@
-"""Forked children of the daemon: how one is born with nothing of the daemon's in its hands, and how its end is learnt.
+"""Child processes of the daemon: forked without its open files and signal handlers, and watched until they exit.
 
-Knows nothing of adb. Works only in a process with one thread, whose asyncio loop runs in that thread.
+This module does not depend on adb. It works in a process with one thread, in which the asyncio loop runs.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Errors = Literal["separate", "merge", "keep"]
 
 
 class Reaper:
-    """Learns the exit codes of children from SIGCHLD and leaves no zombie behind."""
+    """Collects the exit codes of children on SIGCHLD, so that none stays a zombie."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -36,7 +36,7 @@ class Reaper:
         return future
 
     def close(self) -> None:
-        """Leaves the children that still run to whoever watches next."""
+        """Stops watching; children that still run are left to the next Reaper."""
         self._loop.remove_signal_handler(signal.SIGCHLD)
 
     def _collect(self) -> None:
@@ -99,7 +99,7 @@ def fork_child(work: Callable[[], int], reaper: Reaper, *, errors: Errors, termi
 
 
 def hold_standard_streams() -> None:
-    """Makes sure that file descriptors 0, 1 and 2 are taken, so that no pipe or socket gets one of them."""
+    """Opens file descriptors 0, 1 and 2 where they are closed, so that no pipe or socket gets one of them."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
@@ -136,7 +136,7 @@ def _open_pipes(errors: Errors) -> tuple[tuple[int, int, int], tuple[int, int, i
 
 
 def _widen(pipe: int) -> None:
-    """Makes room for whole packets in a pipe, where the system lets us."""
+    """Enlarges a pipe to hold whole packets, where the system allows it."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
@@ -157,7 +157,7 @@ def _fork(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> int
 
 
 def _live(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> NoReturn:
-    """The child's whole life: nothing that happens in here gets back into the daemon's code."""
+    """Runs `work` in the child and exits: it never returns or raises into the daemon's code."""
     code = CRASHED
     try:
         gc.freeze()  # no finalizer of a daemon's object may close a number that is another file here

@@ -36,7 +36,7 @@ from bundler.runs.answers import decode_answers
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Part, Run, newest_run, runs_of
 from bundler.runs.reference import real_tokens, verify_logits, window_inputs
-from bundler.scheduler.worker import base_files
+from bundler.scheduler.supply import base_files
 from bundler.types import OUTPUTS, Feature, Question, TensorSpec
 from tests.fuzz import work
 

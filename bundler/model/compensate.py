@@ -1,0 +1,199 @@
+"""Rounding of weights that keeps the outputs of a matrix product, by GPTQ and bias correction.
+
+GPTQ (Frantar et al. 2022, arXiv:2210.17323) rounds the weights of an output one after the other. After each it changes
+those not yet rounded, to cancel the error in the output on calibration windows. Bias correction (Nagel et al. 2019,
+arXiv:1906.04721) moves what is left of the mean error into the bias.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from bundler.model.calibrate import Calibration, at_tokens, token_axes, tokens_of
+from bundler.model.fixed_point import FixedWeight, FixedWeights, weight_axis
+from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.mixed import Measure
+from bundler.model.onnx_graph import Array, Net, attribute
+from bundler.model.quantize import Scheme
+from bundler.types import Progress
+
+COMPARED = 4  # windows, and no more than a quarter, on which it must be better than to round to the nearest
+GAIN = 0.95  # the share of the logits' error that is left, at most
+DAMPING = 0.05  # of an input's mean power, added to each: windows that were not seen differ
+BLOCK = 32  # inputs whose weights are rounded before the others are told
+ROOM = 2**29  # bytes of sums at a time; for more, the windows are run again
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the values (count, inputs) that a matrix is multiplied with: their mean (inputs,), and the mean product of any
+    two (inputs, inputs), float64."""
+
+    count: int
+    mean: Array
+    products: Array
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant matrix, by name: the operators that multiply by it, and the bias that they all add, None where there
+    is none that is theirs alone."""
+
+    name: str
+    nodes: tuple[onnx.NodeProto, ...]
+    bias: str | None
+
+
+def compensated(
+    fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
+) -> FixedWeights:
+    """The matrices of the graph in the scheme's bits, and the biases that go with them; none where they are not
+    measured to bring the logits nearer.
+
+    feeds: calibration windows, int32 (1, length) each. The last of them judge, and are not looked at before where there
+    are others.
+    """
+    nothing = FixedWeights()
+    if scheme.weight_bits > 8:
+        return nothing
+    judges = max(1, min(COMPARED, len(feeds) // 4))
+    found = _all_fixed(fit, scheme, feeds[:-judges] or feeds, progress)
+    measure = Measure(fit, calibration, feeds[-judges:])
+    return found if measure.noise(scheme, found) < GAIN * measure.noise(scheme) else nothing
+
+
+def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: Progress) -> FixedWeights:
+    net, fixed, biases = Net(fit.model), dict[str, FixedWeight](), dict[str, Array]()
+    for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
+        progress("rounding the model's weights", number, None)
+        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits
+        if bits > 8 or moments.count < len(moments.mean):  # so few do not tell how inputs go together
+            continue
+        try:
+            fixed[each.name], bias = fixed_weight(net, each, moments, scheme)
+        except np.linalg.LinAlgError:  # of values out of all proportion: rounded to the nearest
+            continue
+        if each.bias is not None and bias is not None:
+            biases[each.bias] = bias
+    return FixedWeights(fixed, biases)
+
+
+def matrices(net: Net) -> list[Matrix]:
+    """The constant matrices that activations are multiplied with."""
+    nodes: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for each in net.ordered():
+        if each.op_type in ("Gemm", "MatMul") and net.constants.get(each.input[1], np.array(0)).ndim == 2:
+            nodes[each.input[1]].append(each)
+    return [
+        Matrix(name, tuple(readers), _bias(net, readers))
+        for name, readers in nodes.items()
+        if len(readers) == len(net.readers(name)) and all(_is_plain(net, each) for each in readers)
+    ]
+
+
+def _is_plain(net: Net, each: onnx.NodeProto) -> bool:
+    factors = attribute(each, "alpha", 1.0), attribute(each, "beta", 1.0)
+    return each.input[0] not in net.constants and not attribute(each, "transA", 0) and factors == (1.0, 1.0)
+
+
+def _bias(net: Net, nodes: Sequence[onnx.NodeProto]) -> str | None:
+    found = {_bias_of(net, each) for each in nodes}
+    name = found.pop()
+    alone = name is not None and not found and len(net.readers(name)) == len(nodes)
+    return name if alone else None
+
+
+def _bias_of(net: Net, each: onnx.NodeProto) -> str | None:
+    """The constant (outputs,) that is added to what the operator makes."""
+    units = net.constants[each.input[1]].shape[0 if attribute(each, "transB", 0) else 1]
+    names = list(each.input[2:])
+    if not names and net.read_once(each.output[0]) and net.readers(each.output[0])[0].op_type == "Add":
+        names = list(net.readers(each.output[0])[0].input)
+    return next((name for name in names if name in net.constants and net.constants[name].shape == (units,)), None)
+
+
+def _measured(fit: FitGraph, found: Sequence[Matrix], feeds: Sequence[Feed]) -> Iterator[tuple[Matrix, Moments]]:
+    """The matrices and what they are multiplied with at tokens, as many at a time as ROOM holds."""
+    net, axes = Net(fit.model), token_axes(fit)
+    for batch in _batches(net, found):
+        names = list(dict.fromkeys(node.input[0] for each in batch for node in each.nodes))
+        session = runner(fit.model, names)
+        counts: defaultdict[str, int] = defaultdict(int)
+        sums: dict[str, tuple[Array, Array]] = {}
+        for feed in feeds:
+            real = tokens_of(feed, fit.length)
+            for name, whole in zip(names, session.run(names, dict(feed)), strict=True):
+                value = at_tokens(whole, axes.get(name, ()), real)
+                rows = np.ascontiguousarray(value.reshape(-1, value.shape[-1]))
+                total, products = sums.get(name, (0.0, 0.0))
+                sums[name] = total + rows.sum(0, np.float64), products + rows.T @ rows
+                counts[name] += len(rows)
+        for each in batch:
+            readers = [node.input[0] for node in each.nodes]
+            count = sum(counts[name] for name in readers)
+            total, products = (sum(sums[name][part] for name in readers) for part in (0, 1))
+            yield each, Moments(count, np.asarray(total / count), np.asarray(products, np.float64) / count)
+
+
+def _batches(net: Net, found: Sequence[Matrix]) -> Iterator[list[Matrix]]:
+    batch: list[Matrix] = []
+    room = ROOM
+    for each in found:
+        inputs = net.constants[each.name].shape[1 if attribute(each.nodes[0], "transB", 0) else 0]
+        room -= 4 * inputs**2 * len(each.nodes)
+        if batch and room < 0:
+            yield batch
+            batch, room = [], ROOM - 4 * inputs**2 * len(each.nodes)
+        batch.append(each)
+    if batch:
+        yield batch
+
+
+def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tuple[FixedWeight, Array | None]:
+    """The matrix in fixed point as its operators read it, and its bias, float32 (outputs,).
+
+    Raises:
+        LinAlgError: the moments are of no use.
+    """
+    value = net.constants[each.name]
+    axis = weight_axis(each.nodes[0], value)
+    matrix = np.moveaxis(value, axis, 1).astype(np.float64)  # (inputs, outputs)
+    bias = net.constants[each.bias] if each.bias is not None else None
+    spread = moments.products - (np.outer(moments.mean, moments.mean) if bias is not None else 0.0)
+    encoding, split = scheme.weight_encoding(each.nodes[0], value)
+    scale = encoding.scale.astype(np.float64)
+    whole = rounded(matrix, spread, scale, encoding.bits)
+    if bias is not None:
+        bias = (bias + moments.mean @ (matrix - whole * scale)).astype(np.float32)
+    return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding, split), bias
+
+
+def rounded(matrix: Array, spread: Array, scale: Array, bits: int) -> Array:
+    """A matrix (inputs, outputs) over its scale, () or (outputs,), in whole numbers, float64.
+
+    spread: the mean product of any two inputs, (inputs, inputs).
+
+    Raises:
+        LinAlgError: `spread` is not finite, or is none.
+    """
+    if not np.isfinite(spread).all():
+        raise np.linalg.LinAlgError("the spread is not finite")
+    limit = 2 ** (bits - 1) - 1
+    order = np.argsort(-np.diag(spread), kind="stable")  # the loudest come first, while others can make up for them
+    damping = DAMPING * max(float(np.diag(spread).mean()), 1e-12)
+    upper = np.linalg.cholesky(np.linalg.inv(spread[np.ix_(order, order)] + damping * np.eye(len(order)))).T
+    left, made = matrix[order], np.empty(matrix.shape)
+    for start in range(0, len(order), BLOCK):
+        block, factors = left[start : start + BLOCK], upper[start : start + BLOCK, start:]
+        lost = np.empty(block.shape)
+        for row in range(len(block)):
+            made[start + row] = np.clip(np.round(block[row] / scale), -limit, limit)
+            lost[row] = (block[row] - made[start + row] * scale) / factors[row, row]
+            block[row + 1 :] -= np.outer(factors[row, row + 1 : len(block)], lost[row])
+        left[start + BLOCK :] -= factors[:, BLOCK:].T @ lost
+    found = np.empty(matrix.shape)
+    found[order] = made
+    return found

@@ -1,0 +1,191 @@
+"""Files of encodings, as AIMET writes them and Qualcomm's converters take them (`--quantization_overrides`).
+
+Sources: AIMET's encoding format specification (versions up to 0.6.1: lists of encodings by tensor; 1.0.0: a list of
+tensors) and Qualcomm's QAIRT quantization specification (80-63442-10). In all of them real = scale * (stored + offset)
+with `stored` from 0 to 2^bits - 1: an int8 weight has the offset -128. No SDK was at hand to read what is written here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundler.errors import EncodingsInvalid, FileUnreadable
+from bundler.model.fixed_point import ACTIVATIONS, WEIGHTS, Encoding, Encodings, weight_axis
+from bundler.model.graph import FitGraph
+from bundler.model.onnx_graph import Array, Net
+
+WRITTEN = "1.0.0"
+OURS = "mbqa_bundle"  # the key of what a file of ours says besides
+LISTS = {"0.4", "0.5", "0.6"}
+BITS = (8, 16)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file of encodings: `exponents`: the scales of channels (rescale.py) of the graph that they are of."""
+
+    path: Path
+    encodings: Encodings
+    exponents: tuple[int, ...] = ()
+
+
+def read_encodings(path: Path) -> Given:
+    """The file's encodings of activations and weights.
+
+    Raises:
+        FileUnreadable, EncodingsInvalid: it is none, of a version that is not known, or says what cannot be.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise EncodingsInvalid(path, "is no JSON") from error
+    try:
+        version = told.get("version", "0.4.0")
+        if version != WRITTEN and str(version)[:3] not in LISTS:
+            raise EncodingsInvalid(path, f"has version {version!r}", "Export it as version 0.6.1 or 1.0.0.")
+        activations, weights = (dict(_entries(told[f"{kind}_encodings"])) for kind in ("activation", "param"))
+        exponents = tuple(int(each) for each in told.get(OURS, {}).get("exponents", ()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = "is no file of encodings: activation_encodings and param_encodings are not as they should be"
+        raise EncodingsInvalid(path, what) from error
+    return Given(
+        path,
+        Encodings(
+            {name: _read(path, name, told, signed=False) for name, told in activations.items()},
+            {name: _read(path, name, told, signed=True) for name, told in weights.items()},
+        ),
+        exponents,
+    )
+
+
+def encodings_text(encodings: Encodings, exponents: Sequence[int] = ()) -> str:
+    """The same as a file of version 1.0.0; the same encodings always give the same text."""
+    told: dict[str, Any] = {
+        "version": WRITTEN,
+        "activation_encodings": [_told(name, each) for name, each in encodings.activations.items()],
+        "param_encodings": [_told(name, each) for name, each in encodings.weights.items()],
+    }
+    if exponents:
+        told[OURS] = {"exponents": list(exponents)}
+    return json.dumps(told, indent=1) + "\n"
+
+
+def encodings_for(fit: FitGraph, given: Given, original: Net) -> Encodings:
+    """Those of the file's encodings that say how tensors of the fitted graph are rounded.
+
+    Tensors that only the original model has, and constants that are not multiplied by, are left out: what they are
+    rounded to follows from the others, and from their values.
+
+    Raises:
+        EncodingsInvalid: it is of tensors that neither has, of none that counts, or has as many scales as no weight.
+    """
+    net = Net(fit.model)
+    made = {name for each in net.ordered() for name in each.output}
+    known = made | set(net.constants) | set(fit_names(original))
+    told = given.encodings
+    strange = [name for name in (*told.activations, *told.weights) if name not in known]
+    if strange:
+        more = f" and {len(strange) - 1} others" if len(strange) > 1 else ""
+        raise EncodingsInvalid(given.path, f"is of tensors that {fit.name} has not: {strange[0]}{more}")
+    activations = {name: each for name, each in told.activations.items() if name in made}
+    weights = {}
+    for each in net.ordered():
+        name = each.input[1] if each.op_type in ("Gemm", "MatMul") else ""
+        if name in told.weights and name in net.constants:
+            value, encoding = net.constants[name], told.weights[name]
+            _check_weight(given.path, name, encoding, value.shape[weight_axis(each, value)])
+            weights[name] = encoding
+    if not activations and not weights:
+        raise EncodingsInvalid(given.path, f"says nothing of how {fit.name} is rounded")
+    return Encodings(activations, weights)
+
+
+def fit_names(net: Net) -> Iterator[str]:
+    """The names of a graph's tensors."""
+    yield from net.input_names
+    yield from net.constants
+    for each in net.ordered():
+        yield from each.output
+
+
+def _check_weight(path: Path, name: str, encoding: Encoding, units: int) -> None:
+    if encoding.scale.ndim and len(encoding.scale) != units:
+        raise EncodingsInvalid(path, f"{name} has {len(encoding.scale)} scales for {units} channels")
+    if encoding.zero_point.any():
+        raise EncodingsInvalid(path, f"{name} is a weight with an offset, and weights are symmetric here")
+
+
+def _entries(told: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tensors' names, and what is told of each, as version 1.0.0 tells it."""
+    if isinstance(told, list):
+        for each in told:
+            yield str(each["name"]), each
+        return
+    for name, each in told.items():
+        bits, kinds = {one["bitwidth"] for one in each}, {str(one.get("dtype", "int")).upper() for one in each}
+        steps = [_steps(one) for one in each]
+        yield (
+            name,
+            {
+                "bw": bits.pop() if len(bits) == 1 else None,
+                "dtype": kinds.pop() if len(kinds) == 1 else None,
+                "scale": [scale for scale, _ in steps],
+                "offset": [offset for _, offset in steps],
+            },
+        )
+
+
+def _steps(one: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(scale, offset), where they are not told from the range."""
+    if one.get("scale") is not None or "min" not in one:
+        return one.get("scale"), one.get("offset")
+    scale = (float(one["max"]) - float(one["min"])) / (2 ** int(one["bitwidth"]) - 1)
+    return scale, round(float(one["min"]) / scale) if scale else 0
+
+
+def _read(path: Path, name: str, told: Mapping[str, Any], *, signed: bool) -> Encoding:
+    """One tensor's encoding. Raises: EncodingsInvalid"""
+    bits, kind = told.get("bw"), str(told.get("dtype", "INT")).upper()
+    if kind != "INT" or bits not in BITS:
+        raise EncodingsInvalid(path, f"{name} has {kind.lower()} of {bits} bits, and int of 8 and 16 bits are taken")
+    try:
+        scale = np.array(told["scale"], np.float32)
+        offset = np.array(told["offset"], np.float64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise EncodingsInvalid(path, f"{name} has no scale and offset") from error
+    good = scale.ndim == 1 and scale.shape == offset.shape and scale.size > 0
+    if not good or not (np.isfinite(scale) & (scale > 0)).all():
+        raise EncodingsInvalid(path, f"{name} has a scale that is no positive number, or not as many offsets")
+    if not ((offset <= 0) & (offset > -(2**bits)) & (offset == np.round(offset))).all():
+        raise EncodingsInvalid(path, f"{name} has an offset that is no whole number from {1 - 2**bits} to 0")
+    if scale.size > 1 and not signed:
+        raise EncodingsInvalid(path, f"{name} is an activation with {scale.size} scales, and one is taken")
+    zero = -offset - 2 ** (bits - 1) if signed else -offset
+    shape = scale.shape if scale.size > 1 or told.get("enc_type") == "PER_CHANNEL" else ()
+    dtype = (WEIGHTS if signed else ACTIVATIONS)[bits]
+    return Encoding(scale.reshape(shape), zero.reshape(shape).astype(dtype))
+
+
+def _told(name: str, encoding: Encoding) -> dict[str, Any]:
+    signed = encoding.zero_point.dtype.kind == "i"
+    offset = -encoding.zero_point.astype(int) - (2 ** (encoding.bits - 1) if signed else 0)
+    return {
+        "name": name,
+        "dtype": "INT",
+        "bw": encoding.bits,
+        "enc_type": "PER_CHANNEL" if encoding.scale.ndim else "PER_TENSOR",
+        "is_sym": signed,
+        "scale": _listed(encoding.scale),
+        "offset": _listed(offset),
+    }
+
+
+def _listed(values: Array) -> list[Any]:
+    listed: list[Any] = values.reshape(-1).tolist()
+    return listed

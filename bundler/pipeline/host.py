@@ -1,0 +1,81 @@
+"""Offers this computer's phones to a Dask cluster, until a signal comes."""
+
+import asyncio
+import logging
+import signal
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from bundler.errors import ClusterUnusable, ExtraMissing
+from bundler.scheduler.cluster import CONNECT_S, check_address
+from bundler.scheduler.host import PREFIX, Host, open_house
+
+THREADS = 64  # phones that work at once
+WATCH_S = 1.0
+CLOSE_S = 10.0
+
+
+def serve_phones(address: str, host: Host, tell: Callable[[str], None], *, insecure: bool = False) -> None:
+    """Joins the cluster as a worker whose resources are the phones that are attached.
+
+    tell: takes what a person is to know
+
+    Raises:
+        ExtraMissing: Dask is not installed; ClusterUnusable: it cannot be joined, or is lost
+    """
+    check_address(address, insecure=insecure)
+    try:
+        import distributed
+    except ImportError as error:
+        raise ExtraMissing("host", "Dask is not installed", "cluster") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
+    open_house(host)
+    with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
+
+        def join() -> Any:
+            return distributed.Worker(
+                address, name=PREFIX + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
+                death_timeout=CONNECT_S, dashboard=False,
+            )  # fmt: skip
+
+        asyncio.run(_serve(address, host, tell, join))
+
+
+async def _serve(address: str, host: Host, tell: Callable[[str], None], join: Callable[[], Any]) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    try:
+        worker = await join()
+    except Exception as error:  # Dask's errors have no common base
+        hint = "Start a scheduler, or give this host another --name; docs/many-machines.md has the rest."
+        raise ClusterUnusable(address, f"cannot be joined: {error.__cause__ or error}", hint) from error
+    tell(f"{PREFIX}{host.name} joined {address}")
+    try:
+        await _watch(worker, host, tell, ended)
+    finally:
+        with suppress(TimeoutError, OSError):
+            await asyncio.wait_for(worker.close(timeout=CLOSE_S / 2, executor_wait=False), CLOSE_S)
+    if not ended.is_set():
+        raise ClusterUnusable(address, "is lost", "Start `mbqa-bundle host` again, as systemd does.")
+
+
+async def _watch(worker: Any, host: Host, tell: Callable[[str], None], ended: asyncio.Event) -> None:
+    """Tells the cluster which phones there are, until it is lost or we are to end."""
+    shown: dict[str, int] = {}
+    while not ended.is_set() and worker.status.name == "running":
+        phones = await asyncio.to_thread(host.look)
+        if phones != shown:
+            try:
+                await worker.set_resources(**phones)
+            except OSError:
+                return
+            for name, count in phones.items():
+                if count != shown.get(name, 0):
+                    tell(f"{name} is {'there' if count else 'gone'}")
+            shown = phones
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), WATCH_S)

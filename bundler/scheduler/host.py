@@ -1,0 +1,260 @@
+"""A host of a cluster: its phones are a Dask worker's resources, and what the cluster asks of them runs here.
+
+A phone does one chunk at a time, whoever asks: Dask hands out its resource for a chunk, in the order in which chunks
+came. What crosses is bytes and JSON of our own, checked as files are.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundler import __version__, layout
+from bundler.bundle import Window
+from bundler.bundle.parsing import typed
+from bundler.device.blobs import Blob
+from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
+from bundler.device.limits import Limit
+from bundler.device.outputs import load
+from bundler.device.phone import READY, AdbServer
+from bundler.device.probe import PhoneFacts, probe
+from bundler.device.targets import Target, target_of
+from bundler.device.timings import kept_diagnostics, kept_times
+from bundler.dlc.cache import cache_folder, cached, keep
+from bundler.errors import BundlerError, ClusterUnusable, UnknownPhone
+from bundler.runs.owner import owning
+from bundler.scheduler.member import Member, Shared
+from bundler.scheduler.queue import Board
+from bundler.scheduler.supply import PLAIN_NAME, Supply
+from bundler.scheduler.worker import Worker
+from bundler.types import TensorSpec, silent
+
+PREFIX = "host "  # of a Dask worker's name
+PROBES = 8  # at once
+SHA256 = re.compile(r"[0-9a-f]{64}")
+BUNDLE_ID = re.compile(r"[0-9a-f]{8,64}")
+MODES = ("644", "755")
+
+Json = dict[str, Any]
+
+
+def resource_of(serial: str) -> str:
+    """The name of a phone's resource: one, while it is attached, else none."""
+    return f"phone {serial}"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that is to go to a phone: its name there, and what it is."""
+
+    name: str
+    sha256: str
+    size: int
+    mode: str = "644"
+
+    def __post_init__(self) -> None:
+        if not PLAIN_NAME.fullmatch(self.name) or not SHA256.fullmatch(self.sha256) or self.mode not in MODES:
+            raise ValueError(f"{self.name!r} is no file for a phone")
+
+
+@dataclass(frozen=True)
+class PhoneTask:
+    """A chunk for a phone, which its run calls `name`; `who` asks. `archive` holds its inputs, `base` is all else."""
+
+    version: str
+    serial: str
+    name: str
+    who: str
+    bundle_id: str
+    outputs: tuple[TensorSpec, ...]
+    settings: Settings
+    facts: PhoneFacts
+    base: tuple[Sent, ...]
+    archive: Sent
+    chunk: str
+    timeout_s: float
+
+    def __post_init__(self) -> None:
+        if not BUNDLE_ID.fullmatch(self.bundle_id):
+            raise ValueError(f"{self.bundle_id!r} is no bundle's name")
+
+
+@dataclass
+class Held:
+    """A phone of this host. `brought`: the bases that it has had since it was attached; `trouble`: why it cannot be
+    used."""
+
+    target: Target
+    facts: PhoneFacts | None = None
+    trouble: str = ""
+    doing: str = ""
+    brought: set[str] = field(default_factory=set)
+
+
+class Host:
+    """The phones here: those that are named, or all."""
+
+    def __init__(self, name: str, server: AdbServer, devices: Sequence[str]) -> None:
+        self.name, self._server = name, server
+        self._named = [target_of(device, server) for device in devices]
+        self._held: dict[str, Held] = {}
+        self._lock = threading.Lock()
+
+    def look(self) -> dict[str, int]:
+        """Looks which phones are attached; returns each resource that there was, or is."""
+        there = {target.name: target for target in self._attached()}
+        fresh = [Held(target) for name, target in there.items() if name not in self._held]
+        with ThreadPoolExecutor(PROBES) as pool:
+            list(pool.map(_probe, fresh))
+        with self._lock:
+            gone = set(self._held) - set(there)
+            self._held = {name: held for name, held in self._held.items() if name in there}
+            self._held |= {held.target.name: held for held in fresh}
+            usable = {resource_of(name): int(not held.trouble) for name, held in self._held.items()}
+        return {resource_of(name): 0 for name in gone} | usable
+
+    def _attached(self) -> list[Target]:
+        found = []
+        with suppress(BundlerError):
+            if not self._named:
+                phones = self._server.attached()
+                found = [Target(self._server, each.serial, each.serial) for each in phones if each.state == READY]
+        for target in self._named:
+            with suppress(BundlerError):
+                target.find(Limit())
+                found.append(target)
+        return found
+
+    def offer(self) -> list[Json]:
+        """The phones; idle ones are asked again what they are."""
+        with self._lock:
+            held = list(self._held.values())
+        with ThreadPoolExecutor(PROBES) as pool:
+            list(pool.map(_probe, (each for each in held if not each.doing)))
+        return [
+            {
+                "serial": each.target.name,
+                "facts": asdict(each.facts) if each.facts else None,
+                "doing": each.doing,
+                "trouble": each.trouble,
+            }
+            for each in held
+        ]
+
+    def held(self, serial: str) -> Held:
+        """Raises: UnknownPhone"""
+        with self._lock:
+            if serial not in self._held:
+                raise UnknownPhone(serial, sorted(self._held))
+            return self._held[serial]
+
+
+def _probe(held: Held) -> None:
+    try:
+        held.facts, held.trouble = probe(held.target.find(Limit())), ""
+    except BundlerError as error:
+        held.trouble = str(error)
+
+
+_host: Host | None = None  # Dask calls functions by their names
+
+
+def open_house(host: Host) -> None:
+    """This process has these phones from now on."""
+    global _host  # noqa: PLW0603
+    _host = host
+
+
+# What follows is called by the cluster.
+
+
+def offer() -> bytes:
+    """This host's phones, as JSON."""
+    phones = _host.offer() if _host else []
+    return json.dumps({"version": __version__, "phones": phones}).encode()
+
+
+def store_blob(sha256: str, content: bytes) -> None:
+    """Keeps a blob of a bundle in the cache."""
+    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
+        path = Path(folder) / "blob"
+        path.write_bytes(content)
+        keep(sha256, path)
+
+
+def compute_on_phone(job: bytes, archive: bytes) -> bytes:
+    """A chunk's logits, float32 (outputs, windows, *shape), and the engine's log of times, behind a line of JSON that
+    tells of them: or {"lacks": checksums}, or {"failed": ..., "message": ..., "hint": ..., "folder": ...}, before the
+    log of the run."""
+    with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
+        try:
+            told = json.loads(job)
+            if told["version"] != __version__:
+                what = f"has mbqa-bundle {__version__}, and this is {told['version']}"
+                raise ClusterUnusable(
+                    f"host of {told['name']}", what, f"Install mbqa-bundle[cluster] {told['version']} on every host."
+                )
+            return _computed(typed(PhoneTask, told), archive, Path(folder))
+        except BundlerError as error:
+            logs = b"".join(path.read_bytes() for path in Path(folder).glob("log-*"))
+            failed = {"failed": type(error).__name__, "message": str(error), "hint": error.hint, "folder": folder}
+            return _line(failed) + logs
+        except Exception as error:  # a defect; its own pickle is not to cross
+            return _line({"failed": "BundlerError", "message": f"internal error: {error!r}", "hint": "", "folder": ""})
+
+
+def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
+    if _host is None:
+        raise UnknownPhone(task.serial, [])
+    held = _host.held(task.serial)
+    inputs = folder / "inputs"
+    inputs.write_bytes(archive)
+    blob = Blob.of(inputs)
+    if blob.sha256 != task.archive.sha256:
+        raise ValueError("the inputs came damaged")
+    basis = hashlib.sha256(json.dumps([task.bundle_id, *map(asdict, task.base)]).encode()).hexdigest()
+    base = {} if basis in held.brought else {each.name: _kept(each) for each in task.base}
+    if lacks := sorted({each.sha256 for each in task.base if base.get(each.name, blob) is None}):
+        return _line({"lacks": lacks})
+    chunk = Chunk.named(task.chunk)
+    files = {name: each for name, each in base.items() if each}
+    supply = Supply(task.bundle_id, task.outputs, lambda *_: (task.archive.name, blob), lambda *_: files)
+    limit = Limit(task.timeout_s)
+    board = Board([chunk], (), [Window("", "", 0, {}, {})] * chunk.stop)
+    (folder / "spool").mkdir()
+    shared = Shared(supply, folder, board, limit, silent, folder / "spool", depth=1)
+    member = Member(Target(held.target.server, held.target.serial, task.name), task.facts, task.settings)
+    lease = cache_folder().with_name("phones") / layout.file_safe(task.serial)
+    with owning(lease, "host", limit):  # another host here, of this cluster or of another one, may have the phone too
+        held.doing = f"{task.who}, windows {chunk.start + 1} to {chunk.stop} on the {task.settings.runtime}"
+        try:
+            Worker(member, shared).work()
+            held.brought.add(basis)
+        except BaseException:
+            held.brought.discard(basis)
+            raise
+        finally:
+            held.doing = ""
+    logits = load(folder, chunk, task.outputs)
+    body = b"".join(logits[spec.name].astype("<f4").tobytes() for spec in task.outputs)
+    log = b"".join(path.read_bytes() for path in kept_diagnostics(folder))
+    (times,) = kept_times(folder)
+    told = {"times": asdict(times), "pushed_bytes": member.pushed_bytes, "logits_bytes": len(body)}
+    return _line({"sha256": hashlib.sha256(body + log).hexdigest(), **told}) + body + log
+
+
+def _kept(sent: Sent) -> Blob | None:
+    path = cached(sent.sha256, sent.sha256)
+    return Blob(path, sent.sha256, sent.size, sent.mode) if path else None
+
+
+def _line(told: Json) -> bytes:
+    return json.dumps(told).encode() + b"\n"

@@ -1,0 +1,197 @@
+"""A phone of a run: what is known of it, and who comes back to it when it was lost."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from bundler import layout
+from bundler.bundle import Bundle
+from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
+from bundler.device.known_limits import KnownLimit, Use, limits_of
+from bundler.device.limits import Limit
+from bundler.device.probe import PhoneFacts, probe
+from bundler.device.targets import Target
+from bundler.device.timings import ChunkTimes
+from bundler.engines import ENGINES
+from bundler.errors import (
+    BundlerError,
+    NoAdb,
+    PhoneLost,
+    PhoneNotReady,
+    PhoneTooSlow,
+    TransferDamaged,
+    UnknownPhone,
+)
+from bundler.runs.record import Part
+from bundler.scheduler.compatibility import check_fitness, choose_engine, choose_runtime
+from bundler.scheduler.queue import Board
+from bundler.scheduler.supply import Supply
+from bundler.types import Progress
+
+ATTEMPTS = 4  # without any progress in between
+TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
+AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
+
+
+class Place(Protocol):
+    """Where a phone is."""
+
+    @property
+    def name(self) -> str:
+        """The phone's, in this run."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """The host of a cluster; empty for one that this computer's adb reaches."""
+        ...
+
+
+P = TypeVar("P", bound=Place)
+
+
+@dataclass
+class Member(Generic[P]):
+    """A phone of the run, with the settings that hold for it (its runtime may be the fallback, its engine is one), and
+    how far it is."""
+
+    target: P
+    facts: PhoneFacts
+    settings: Settings
+    chunks: int = 0
+    pushed_bytes: int = 0
+    trouble: Exception | None = None
+
+    @staticmethod
+    def of(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> "Member[Target]":
+        """A phone that can do the run, as `fitting`.
+
+        Raises:
+            EngineMissing, PhoneError: it cannot; nothing has been pushed.
+        """
+        phone = target.find(limit)
+        return Member.fitting(target, phone.serial, probe(phone), bundle, settings)
+
+    @staticmethod
+    def fitting(target: P, serial: str, facts: PhoneFacts, bundle: Bundle, settings: Settings) -> "Member[P]":
+        """With the engine and the runtime that it can do it by.
+
+        Raises:
+            EngineMissing, PhoneError: it cannot
+        """
+        name = choose_engine(serial, facts, bundle, settings.engine)
+        runtime = choose_runtime(serial, facts, bundle, settings.runtime, settings.fallback or None, ENGINES[name])
+        check_fitness(serial, facts, bundle, runtime, ENGINES[name])
+        return Member(target, facts, replace(settings, runtime=runtime, engine=name))
+
+    def known_limits(self, bundle: Bundle) -> list[KnownLimit]:
+        """What is known not to work of this run on this phone."""
+        soc, engine = self.facts.soc, self.settings.by
+        prepared = soc is not None and soc.name in map(layout.prepared_for, bundle.device_files)
+        use = Use(self.settings.runtime, engine.name, bundle.manifest.model.precision, prepared, bundle.manifest.sdk)
+        return limits_of(self.facts, use)
+
+    def part(self, times: Sequence[ChunkTimes]) -> Part:
+        """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an
+        earlier command."""
+        own = [chunk for chunk in times if chunk.phone == self.target.name]
+        windows: Counter[str] = Counter()
+        for chunk in own:
+            windows[chunk.runtime] += chunk.windows
+        trouble = "" if self.trouble is None else str(self.trouble)
+        seconds = round(sum(chunk.seconds for chunk in own), 3)
+        return Part(
+            self.target.name, self.facts.soc_model, self.facts.model, dict(windows), len(own), seconds,
+            self.pushed_bytes, trouble, self.target.host,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all phones of a run share. `depth`: chunks that a phone takes ahead (None: all); `restart`: whether a job
+    that failed before is to be tried again."""
+
+    supply: Supply
+    folder: Path
+    board: Board
+    limit: Limit
+    progress: Progress
+    spool: Path
+    depth: int | None = None
+    restart: bool = True
+
+
+class Steady(ABC):
+    """Does chunks with one phone, in a thread of its own, and comes back to it when it was lost."""
+
+    def __init__(self, member: Member[Any], shared: Shared) -> None:
+        self.member, self._shared, self._board, self._supply = member, shared, shared.board, shared.supply
+        self.name: str = member.target.name
+        self._found_bytes = 0  # what the phone had when something was last pushed
+        self._careful = False  # a connection was lost
+
+    def work(self) -> None:
+        """Does chunks until the board is complete.
+
+        Raises:
+            PhoneError: the phone stays away, or refuses; RunFailed, OutputsInvalid; Halted, TimeUp
+        """
+        attempts, far = 0, (0, 0)
+        while True:
+            try:
+                self._attend()
+                return
+            except TRANSIENT as error:
+                came = (self.member.chunks, self._found_bytes)
+                attempts, far = (attempts + 1, far) if came <= far else (1, came)
+                if attempts >= ATTEMPTS or self._board.complete:
+                    raise
+                self._board.put_back(self.name)
+                self._careful = True
+                self._await_return(error)
+
+    @abstractmethod
+    def claim(self) -> None:
+        """Keeps the other phones from what this one has computed or begun, in a run that was left alone."""
+
+    @abstractmethod
+    def launch(self, chunks: Sequence[Chunk]) -> None:
+        """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends the phone's job. Raises: PhoneError"""
+
+    @abstractmethod
+    def _attend(self) -> None:
+        """Sees to it that the phone computes, until all is done."""
+
+    def _await_return(self, error: BundlerError) -> None:
+        """Waits until the phone answers again.
+
+        Raises:
+            PhoneError: it does not
+        """
+        limit, patience = self._shared.limit, Limit(self._return_s)
+        self._shared.progress(f"{error}; waiting for the phone", 0, None)
+        while True:
+            limit.pause(0.5, f"waiting for phone {self.name}")
+            try:
+                self._look_again()
+                return
+            except AWAY:
+                if patience.left_s <= 0:
+                    raise error from None
+
+    @property
+    @abstractmethod
+    def _return_s(self) -> float:
+        """How long a lost phone may stay away."""
+
+    @abstractmethod
+    def _look_again(self) -> None:
+        """Raises AWAY's errors where the phone has not come back."""

@@ -1,0 +1,218 @@
+"""Phones of a cluster's hosts at a run: chunks are tasks there, and a thread here follows those of a phone."""
+
+import getpass
+import hashlib
+import json
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundler import __version__, errors, layout
+from bundler.bundle import Bundle
+from bundler.bundle.parsing import typed
+from bundler.device.blobs import Blob
+from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
+from bundler.device.outputs import Logits, keep
+from bundler.device.timings import LARGEST_LOG, ChunkTimes, keep_times
+from bundler.errors import BundlerError, ClusterUnusable, OutputsInvalid, PhoneLost
+from bundler.files import writing
+from bundler.scheduler.host import PhoneTask, Sent
+from bundler.scheduler.hosts import Hosts, RemotePhone
+from bundler.scheduler.member import Member, Shared, Steady
+from bundler.soc import Soc
+from bundler.types import TensorSpec
+
+AHEAD = 2  # chunks that a phone's host has: the next one is to be there when one is done
+POLL_S = 0.05
+RETURN_S = 60.0
+SENDINGS = 3  # of a blob to a host
+
+Json = dict[str, Any]
+
+
+def choose_members(
+    hosts: Hosts,
+    bundle: Bundle,
+    settings: Settings,
+    soc: Soc | None,
+    hexagon: int | None,
+    count: int | None,
+    tell: Callable[[str], None],
+) -> list[Member[RemotePhone]]:
+    """The phones of this chip and Hexagon version that can do the run, idle ones first, at most so many.
+
+    tell: takes why a phone is left out
+
+    Raises:
+        ClusterUnusable: there is none
+    """
+    fit: list[Member[RemotePhone]] = []
+    reasons = []
+    for phone in sorted(hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name)):
+        if phone.facts is None or phone.trouble:
+            reasons.append(phone.trouble or f"phone {phone.name}: it cannot be asked")
+            continue
+        its = phone.facts.soc
+        if (soc and its != soc) or (hexagon and (its is None or its.hexagon != hexagon)):
+            reasons.append(f"phone {phone.name} is another one: {phone.facts.soc_model}")
+            continue
+        try:
+            fit.append(Member.fitting(phone, phone.name, phone.facts, bundle, settings))
+        except BundlerError as error:
+            reasons.append(str(error))
+    for reason in reasons:
+        tell(f"left out: {reason}")
+    if not fit:
+        what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
+        hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
+        raise ClusterUnusable(hosts.address, what, hint)
+    return fit[:count]
+
+
+class RemoteWorker(Steady):
+    """With a phone of a host: a chunk is a task there, which takes the phone for so long."""
+
+    def __init__(self, hosts: Hosts, member: Member[RemotePhone], shared: Shared) -> None:
+        super().__init__(member, shared)
+        self._hosts, self._phone = hosts, member.target
+        self._under_way: dict[Chunk, Any] = {}
+        self._lacked = 0
+        self._base: dict[str, Blob] | None = None
+        self._who = f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def claim(self) -> None:
+        """No run is left alone on a cluster."""
+
+    def launch(self, chunks: Sequence[Chunk]) -> None:
+        raise NotImplementedError("no run is left alone on a cluster")
+
+    def stop(self) -> None:
+        """What is under way ends with its chunk; `_attend` has dropped the others."""
+
+    @property
+    def _return_s(self) -> float:
+        return RETURN_S
+
+    def _look_again(self) -> None:
+        try:
+            self._hosts.where(self._phone)
+        except ClusterUnusable as error:  # the scheduler may come back too
+            raise PhoneLost(self.name, "waiting for the cluster", str(error)) from error
+
+    def _attend(self) -> None:
+        board, doing = self._board, f"running on {self._hosts.address}"
+        try:
+            while not board.complete:
+                self._hosts.where(self._phone)
+                for chunk in board.take(self.name, AHEAD):
+                    self._under_way[chunk] = self._start(chunk)
+                for chunk, future in list(self._under_way.items()):
+                    if not board.wants(chunk):
+                        self._under_way.pop(chunk).cancel()
+                    elif future.done():
+                        self._take(chunk, self._hosts.reply(self._phone, future))
+                self._shared.progress(doing, board.report(self.name, None, 0), board.questions)
+                self._shared.limit.pause(POLL_S, doing)
+        finally:
+            for future in self._under_way.values():
+                future.cancel()
+            self._under_way.clear()
+
+    def _start(self, chunk: Chunk) -> Any:
+        member = self.member
+        if self._base is None:
+            self._base = self._supply.base(member.facts, member.settings)
+        name, archive = self._supply.chunk(chunk, member.facts)
+        task = PhoneTask(
+            version=__version__,
+            serial=self._phone.serial,
+            name=self.name,
+            who=self._who,
+            bundle_id=self._supply.bundle_id,
+            outputs=self._supply.outputs,
+            settings=member.settings,
+            facts=member.facts,
+            base=tuple(Sent(name, each.sha256, each.size, each.mode) for name, each in self._base.items()),
+            archive=Sent(name, archive.sha256, archive.size),
+            chunk=chunk.name,
+            timeout_s=max(1.0, min(self._shared.limit.left_s, 24 * 3600.0)),
+        )
+        return self._hosts.start(self._phone, json.dumps(asdict(task)).encode(), archive.path.read_bytes())
+
+    def _take(self, chunk: Chunk, reply: bytes) -> None:
+        head, _, body = reply.partition(b"\n")
+        told = json.loads(head)
+        if "lacks" in told:
+            self._bring(told["lacks"])
+            self._under_way[chunk] = self._start(chunk)
+            return
+        folder = self._shared.folder
+        if "failed" in told:
+            (folder / layout.log_of(self.name)).write_bytes(body)
+            raise _revived(told, folder)
+        del self._under_way[chunk]
+        self._lacked = 0
+        where = f"phone {self.name}: chunk {chunk.name}"
+        logits, times, log = read_reply(told, body, chunk, self._supply.outputs, where)
+        if log:
+            with writing(folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
+                draft.write_bytes(log)
+        if self._board.wants(chunk):
+            keep_times(times, folder, chunk)
+            keep(logits, folder, chunk)
+            self._board.finish(chunk)
+            self.member.chunks += 1
+            self.member.pushed_bytes += told["pushed_bytes"]
+
+    def _bring(self, lacks: Sequence[str]) -> None:
+        self._lacked += 1
+        if self._lacked > SENDINGS:
+            hint = "Look for room in the cache folder of its user (~/.cache/mbqa-bundle)."
+            raise ClusterUnusable(self._hosts.address, f"host {self._phone.host} does not keep what it is sent", hint)
+        blobs = {each.sha256: each for each in (self._base or {}).values()}
+        self._shared.progress(f"sending the bundle to {self._phone.host}", 0, None)
+        lacking = [blobs[sha256] for sha256 in lacks if sha256 in blobs]
+        self._hosts.bring(self._phone, lacking, again=self._lacked > AHEAD)
+
+
+def read_reply(
+    told: Json, body: bytes, chunk: Chunk, specs: Sequence[TensorSpec], where: str
+) -> tuple[Logits, ChunkTimes, bytes]:
+    """A chunk's logits, when its inferences ended, and the engine's log of times.
+
+    Raises:
+        OutputsInvalid: it is not what a host sends
+    """
+    try:
+        times = typed(ChunkTimes, told["times"], "its times")
+        size, count = told["logits_bytes"], len(chunk)
+        sizes = [4 * count * int(np.prod(spec.shape)) for spec in specs]
+        if hashlib.sha256(body).hexdigest() != told["sha256"] or size != sum(sizes) or times.windows != count:
+            raise ValueError("it is damaged, or of another chunk")
+        if not 0 <= len(body) - size <= LARGEST_LOG or not isinstance(told["pushed_bytes"], int):
+            raise ValueError("it holds more than outputs")
+        values = np.frombuffer(body[:size], "<f4").astype(np.float32)
+        if not np.isfinite(values).all() or not np.isfinite(times.results_s).all():
+            raise ValueError("not all of it are finite numbers")
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputsInvalid(f"{where}: what came is no reply of a host: {error}") from error
+    ends = np.cumsum(sizes) // 4
+    parts = np.split(values, ends[:-1])
+    logits = {spec.name: part.reshape(count, *spec.shape) for spec, part in zip(specs, parts, strict=True)}
+    return logits, times, body[size:]
+
+
+def _revived(told: Json, folder: Path) -> BundlerError:
+    """The error that a host told of, with the run's log where it lies here."""
+    kind = getattr(errors, str(told["failed"]), BundlerError)
+    if not (isinstance(kind, type) and issubclass(kind, BundlerError)):
+        kind = BundlerError
+    message, hint = (str(told[key]).replace(told["folder"] or "\0", str(folder)) for key in ("message", "hint"))
+    error = kind.__new__(kind)
+    BundlerError.__init__(error, message, hint or None)
+    return error

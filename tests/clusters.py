@@ -1,0 +1,94 @@
+"""A Dask cluster of processes on loopback, with simulators or with hosts of phones."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from bundler.device.phone import AdbServer
+
+IS_OLD = "import bundler\nbundler.__version__ = '0.0.1'\n"
+WAIT_S = 60.0
+
+Popen: TypeAlias = "subprocess.Popen[bytes]"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class DaskCluster:
+    """A scheduler and its workers, processes of this test on loopback; each worker has a cache of its own."""
+
+    def __init__(self, folder: Path, scheme: str = "tcp") -> None:
+        self.address = f"{scheme}://127.0.0.1:{free_port()}"
+        self.workers: list[Popen] = []
+        self._folder = folder
+        self._all: list[Popen] = []
+        self.start()
+
+    def start(self) -> None:
+        host, port = self.address.split("://")[1].split(":")
+        protocol = ["--protocol", "tls"] if self.address.startswith("tls") else []
+        self.scheduler = self._process("scheduler", ["--host", host, "--port", port, "--no-dashboard", *protocol], {})
+
+    def add(self, customize: str = "") -> Popen:
+        """A worker; `customize` runs in it, and in what it starts."""
+        environment = self._home(customize)
+        home = environment["XDG_CACHE_HOME"]
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", home]
+        worker = self._process("worker", [self.address, *options], environment)
+        self.workers.append(worker)
+        return worker
+
+    def _home(self, customize: str) -> dict[str, str]:
+        home = self._folder / f"worker{len(self._all)}"
+        home.mkdir()
+        (home / "sitecustomize.py").write_text(customize)
+        path = f"{home}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        return {"XDG_CACHE_HOME": str(home), "PYTHONPATH": path, "COLUMNS": "250"}
+
+    def add_host(self, name: str, server: AdbServer, devices: Sequence[str] = (), customize: str = "") -> Popen:
+        """A host with these phones, or all of the server's."""
+        options = [option for device in devices for option in ("--device", device)]
+        command = ["host", self.address, "--name", name, "--adb-port", str(server.port), *options]
+        return self._started(name, ["-m", "bundler.cli", *command], self._home(customize))
+
+    def log(self, name: str) -> str:
+        """What a process said last."""
+        return max(self._folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime).read_text()
+
+    def caches(self) -> list[Path]:
+        return sorted(self._folder.glob("worker*/mbqa-bundle/dlc/*.dlc"))
+
+    def _process(self, kind: str, arguments: list[str], environment: dict[str, str]) -> Popen:
+        return self._started(kind, ["-m", "dask", kind, *arguments], environment)
+
+    def _started(self, name: str, arguments: list[str], environment: dict[str, str]) -> Popen:
+        with (self._folder / f"{name}-{len(self._all)}.log").open("wb") as log:
+            made = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+        self._all.append(made)
+        return made
+
+    def stop(self) -> None:
+        for process in self._all:
+            process.kill()
+            process.wait(WAIT_S)
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

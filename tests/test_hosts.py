@@ -1,0 +1,360 @@
+"""Phones of a cluster's hosts: chosen, shared by runs, and lost; on loopback, with adb servers of their own."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundler import cli, layout
+from bundler.bundle import Bundle
+from bundler.device.phone import AdbServer
+from bundler.errors import ClusterUnusable, PhoneLost, RunFailed, RunUnfinished, UsageError
+from bundler.pipeline.build import BuildRequest, build_bundle
+from bundler.pipeline.deploy import DeployRequest, deploy_bundle
+from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
+from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.runs.record import Run
+from bundler.scheduler.hosts import Hosts
+from bundler.soc import find_soc
+from bundler.virtual.phones import start_phone, stop_phone
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
+from tests.deploying import quiet
+from tests.test_crew import SOC, phones, questions
+from tests.test_deploy import logits_of
+
+NOWHERE = AdbServer("127.0.0.1", 9)
+TIMEOUT_S = 100.0
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    pytest.importorskip("distributed")
+    (tmp_path / "cluster").mkdir()
+    made = DaskCluster(tmp_path / "cluster")
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def forty(request_for: BuildRequest) -> BuildRequest:
+    return replace(request_for, questions=questions(40))
+
+
+@pytest.fixture
+def bundle(forty: BuildRequest, tmp_path: Path) -> Bundle:
+    return build_bundle(forty, tmp_path / "bundle", quiet)
+
+
+@pytest.fixture(scope="module")
+def alone(forty: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The logits of one phone at this computer."""
+    folder = tmp_path_factory.mktemp("alone")
+    bundle = build_bundle(forty, folder / "bundle", quiet)
+    with phones(folder, ["run-time:0"]) as ((phone,), server):
+        request = DeployRequest(devices=[phone.serial], timeout_s=TIMEOUT_S)
+        return logits_of(bundle, deploy_bundle(bundle.path, server, request, quiet))
+
+
+def same(bundle: Bundle, run: Run, alone: dict[str, np.ndarray]) -> bool:
+    logits = logits_of(bundle, run)
+    return run.finished and all(np.array_equal(logits[name], alone[name]) for name in alone)
+
+
+def deploy(bundle: Bundle, cluster: DaskCluster, told: list[str] | None = None, **options: object) -> Run:
+    request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, **options)  # type: ignore[arg-type]
+    said = [] if told is None else told
+    return deploy_bundle(bundle.path, NOWHERE, request, quiet, None, said.append)
+
+
+def offered(cluster: DaskCluster, *names: str) -> None:
+    """Waits until the cluster has exactly these phones."""
+    hosts = Hosts(cluster.address, lambda _: None)
+    try:
+        eventually(lambda: {phone.name for phone in hosts.phones()} == set(names))
+    finally:
+        hosts.close()
+
+
+@contextmanager
+def client(bundle: Path, cluster: DaskCluster, *options: str) -> "Iterator[subprocess.Popen[str]]":
+    """The command in a process of its own, its run once it has some logits."""
+    command = [
+        sys.executable, "-m", "bundler.cli", "deploy", str(bundle), "--cluster", cluster.address, "--chunk", "2",
+        *options,
+    ]  # fmt: skip
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: bool(kept(bundle)) or running.poll() is not None)
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def kept(bundle: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in bundle.glob(f"runs/*/{layout.LOGITS}/*.npz")}
+
+
+def test_phones_of_two_hosts_share_a_run(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with phones(tmp_path, ["run-time:30"], ["run-time:30"], ["run-time:30"]) as (started, server):
+        serials = [phone.serial for phone in started]
+        cluster.add_host("one", server, serials[:2])
+        cluster.add_host("two", server, serials[2:])
+        names = [f"one/{serials[0]}", f"one/{serials[1]}", f"two/{serials[2]}"]
+        offered(cluster, *names)
+        told: list[str] = []
+        run = deploy(bundle, cluster, told)
+        assert same(bundle, run, alone)
+        assert "dashboard" in told[0]
+        assert sorted(part.phone for part in run.parts) == sorted(names)
+        assert {part.host for part in run.parts} == {"one", "two"}
+        assert all(part.chunks for part in run.parts)
+        assert sum(part.pushed_bytes > 0 for part in run.parts) == 3
+        again = deploy(bundle, cluster, restart=True, phones=1)
+        assert same(bundle, again, alone)
+        assert len(again.parts) == 1
+    fetched = fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
+    assert len(list(fetched.answered())) == 40
+    document = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document
+    assert document["runs"][0]["phones"][0]["name"] in names
+
+
+def test_a_host_that_is_killed_gives_its_chunks_back(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+        cluster.add_host("one", server, [first.serial])
+        lost = cluster.add_host("two", server, [second.serial])
+        offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
+        with client(bundle.path, cluster, "--json") as running:
+            lost.send_signal(signal.SIGKILL)
+            out, said = running.communicate(timeout=2 * WAIT_S)
+        assert running.returncode == 0, said
+        assert "host two is gone" in said
+        parts = json.loads(out)["parts"]
+        assert {part["host"]: part["trouble"] for part in parts}["one"] == ""
+        assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
+
+
+def test_a_host_that_is_silent_is_lost_and_may_come_back(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.scheduler.hosts.SILENT_S", 3.0)
+    stages: list[str] = []
+    with phones(tmp_path, ["run-time:60"]) as ((phone,), server):
+        host = cluster.add_host("one", server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}")
+
+        def watch(stage: str, done: int, total: int | None, /) -> None:
+            stages.append(stage)
+            if done == 4 and host.poll() is None and not any("waiting" in each for each in stages):
+                host.send_signal(signal.SIGSTOP)
+            if "host one is gone" in stage:
+                host.send_signal(signal.SIGCONT)
+
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2)
+        run = deploy_bundle(bundle.path, NOWHERE, request, watch)
+    assert any("host one is gone; waiting" in stage for stage in stages)
+    assert same(bundle, run, alone)
+
+
+def test_a_phone_that_is_unplugged_loses_nothing(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+        cluster.add_host("one", server)
+        for phone in (first, second):
+            server.find(phone.serial)
+        offered(cluster, f"one/{first.serial}", f"one/{second.serial}")
+        with client(bundle.path, cluster) as running:
+            stop_phone(second)
+            _, said = running.communicate(timeout=2 * WAIT_S)
+        assert running.returncode == 0, said
+        assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
+        offered(cluster, f"one/{first.serial}")
+        start_phone(SOC, second.port, second.state)
+        server.find(second.serial)
+        offered(cluster, f"one/{first.serial}", f"one/{second.serial}")
+        assert "is gone" in cluster.log("one")
+
+
+def test_where_no_phone_comes_back_the_loss_is_told(
+    cluster: DaskCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 2.0)
+    with phones(tmp_path, ["run-time:60"]) as ((phone,), server):
+        host = cluster.add_host("one", server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}")
+
+        def end(stage: str, done: int, total: int | None, /) -> None:
+            if done == 4:
+                host.kill()
+
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2)
+        with pytest.raises(PhoneLost, match=f"phone one/{phone.serial}: connection lost .*: host one is gone"):
+            deploy_bundle(bundle.path, NOWHERE, request, end)
+        with pytest.raises(RunUnfinished, match="not finished") as told:
+            fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
+        assert "mbqa-bundle deploy --cluster ADDRESS --runtime cpu" in told.value.hint
+
+
+def test_a_client_that_is_killed_goes_on_with_the_same_command(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+        cluster.add_host("one", server, [first.serial])
+        lost = cluster.add_host("two", server, [second.serial])
+        offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
+        with client(bundle.path, cluster) as running:
+            running.kill()
+        before = kept(bundle.path)
+        assert before
+        lost.kill()
+        offered(cluster, f"one/{first.serial}")
+        run = deploy(bundle, cluster)
+        assert before.items() <= kept(bundle.path).items()
+        assert same(bundle, run, alone)
+
+
+def test_two_clients_share_a_phone_by_chunks(
+    cluster: DaskCluster, forty: BuildRequest, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """Of the same bundle too, whose runs on a phone must not meet."""
+    bundles = [build_bundle(forty, tmp_path / name, quiet) for name in ("a", "b")]
+    with phones(tmp_path, ["run-time:30"]) as ((phone,), server):
+        cluster.add_host("one", server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}")
+        with client(bundles[0].path, cluster) as first, client(bundles[1].path, cluster) as second:
+            assert first.poll() is None, "the second has its first chunk while the first goes on"
+            hosts = Hosts(cluster.address, lambda _: None)
+            eventually(lambda: any("windows" in each.doing for each in hosts.phones()))
+            hosts.close()
+            for running in (first, second):
+                _, said = running.communicate(timeout=2 * WAIT_S)
+                assert running.returncode == 0, said
+    for bundle in bundles:
+        assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
+
+
+def test_a_phone_that_two_hosts_offer_has_one_run_at_a_time(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with phones(tmp_path, ["run-time:30"]) as ((phone,), server):
+        for name in ("one", "two"):
+            cluster.add_host(name, server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}", f"two/{phone.serial}")
+        assert same(bundle, deploy(bundle, cluster, chunk=4), alone)
+
+
+def test_a_host_of_another_release_is_refused_by_its_name(cluster: DaskCluster, bundle: Bundle) -> None:
+    cluster.add_host("elder", NOWHERE, customize=IS_OLD)
+    eventually(lambda: "joined" in cluster.log("elder"))
+    with pytest.raises(ClusterUnusable, match=r"host elder has mbqa-bundle 0\.0\.1, and this is"):
+        deploy(bundle, cluster)
+
+
+def test_phones_are_chosen_and_the_others_told(cluster: DaskCluster, bundle: Bundle, tmp_path: Path) -> None:
+    with phones(tmp_path, ["run-time:0"], ["run-fail:6:always"]) as ((good, bad), server):
+        cluster.add_host("one", server, [good.serial])
+        offered(cluster, f"one/{good.serial}")
+        told: list[str] = []
+        with pytest.raises(ClusterUnusable, match=r"no phone for this run: .* is another one: SM8650"):
+            deploy(bundle, cluster, told, soc=find_soc("SM8550"))
+        with pytest.raises(ClusterUnusable, match="no phone for this run"):
+            deploy(bundle, cluster, hexagon=73)
+        run = deploy(bundle, cluster, soc=find_soc("SM8650"), hexagon=75, phones=5)
+        assert [part.phone for part in run.parts] == [f"one/{good.serial}"]
+        cluster.add_host("two", server, [bad.serial])
+        offered(cluster, f"one/{good.serial}", f"two/{bad.serial}")
+        stop_phone(good)
+        offered(cluster, f"two/{bad.serial}")
+        with pytest.raises(RunFailed, match=f"phone two/{bad.serial}: .*Graph Execution failure") as failed:
+            deploy(bundle, cluster, restart=True)
+        (log,) = bundle.path.glob("runs/*/log-two_*.txt")
+        assert str(log) in failed.value.hint
+
+
+def test_the_list_of_phones(
+    cluster: DaskCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert cli.main(["phones", "--cluster", cluster.address]) == 0
+    assert "no host offers a phone" in capsys.readouterr().out
+    with phones(tmp_path, []) as ((phone,), server):
+        host = cluster.add_host("one", server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}")
+        assert cli.main(["phones", "--cluster", cluster.address]) == 0
+        shown = capsys.readouterr().out
+        assert "dashboard: http" in shown
+        assert f"one {phone.serial} Virtual" in " ".join(shown.replace("\u2502", " ").split())
+        assert cli.main(["phones", "--cluster", cluster.address, "--json"]) == 0
+        (told,) = json.loads(capsys.readouterr().out)
+        assert (told["host"], told["hexagon"], told["runtimes"]) == ("one", 75, ["cpu", "gpu", "dsp"])
+        assert told["free_bytes"] > 0
+        host.send_signal(signal.SIGTERM)
+        assert host.wait(WAIT_S) == 0
+
+
+def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster) -> None:
+    host = cluster.add_host("one", NOWHERE)
+    eventually(lambda: "joined" in cluster.log("one"))
+    cluster.scheduler.kill()
+    assert host.wait(WAIT_S) == ClusterUnusable.exit_code
+    said = cluster.log("one")
+    assert "is lost" in said
+    assert "Traceback" not in said
+
+
+def test_two_hosts_of_one_name(cluster: DaskCluster) -> None:
+    cluster.add_host("one", NOWHERE)
+    eventually(lambda: "joined" in cluster.log("one"))
+    second = cluster.add_host("one", NOWHERE)
+    assert second.wait(WAIT_S) == ClusterUnusable.exit_code
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["host", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "on another computer, and without TLS"),
+        (["host", "127.0.0.1"], ClusterUnusable.exit_code, "is no address of a scheduler"),
+        (["phones", "--cluster", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "without TLS"),
+        (["deploy", "--cluster", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "without TLS"),
+        (["deploy", "--cluster", "tcp://127.0.0.1:9", "--all"], UsageError.exit_code, "are for phones here"),
+        (["deploy", "--cluster", "tcp://127.0.0.1:9", "--detach"], UsageError.exit_code, "--detach is for phones here"),
+        (["deploy", "--hexagon", "75"], UsageError.exit_code, "choose a cluster's phones"),
+    ],
+)
+def test_bad_options(command: list[str], code: int, said: str, built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--bundle", str(built)] if command[0] == "deploy" else []
+    assert cli.main([*command, *options]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_host_s_jobs_are_checked() -> None:
+    """Names go into a phone's shell scripts."""
+    from bundler.scheduler.host import Sent, compute_on_phone
+
+    for name, sha256, mode in (
+        ("../x", "0" * 64, "644"),
+        ("a\nb", "0" * 64, "644"),
+        ("a", "0", "644"),
+        ("a", "0" * 64, "x"),
+    ):
+        with pytest.raises(ValueError, match="is no file for a phone"):
+            Sent(name, sha256, 1, mode)
+    reply = compute_on_phone(json.dumps({"version": "0.0.1", "name": "one/x"}).encode(), b"")
+    assert b"and this is 0.0.1" in reply
+    for job in (b"{}", b"[]", b"\x80\x04N."):
+        assert b"internal error" in compute_on_phone(job, b"")
