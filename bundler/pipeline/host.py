@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from bundler.errors import ClusterUnusable, ExtraMissing
-from bundler.scheduler.cluster import CONNECT_S, check_address
-from bundler.scheduler.host import PREFIX, Host, open_house
+from bundler.scheduler.cluster import CONNECT_S, HOST, check_address
+from bundler.scheduler.host import Host, open_house
 
 THREADS = 64  # phones that work at once
 WATCH_S = 1.0
@@ -36,7 +36,7 @@ def serve_phones(address: str, host: Host, tell: Callable[[str], None], *, insec
 
         def join() -> Any:
             return distributed.Worker(
-                address, name=PREFIX + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
+                address, name=HOST + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
                 death_timeout=CONNECT_S, dashboard=False,
             )  # fmt: skip
 
@@ -53,7 +53,7 @@ async def _serve(address: str, host: Host, tell: Callable[[str], None], join: Ca
     except Exception as error:  # Dask's errors have no common base
         hint = "Start a scheduler, or give this host another --name; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be joined: {error.__cause__ or error}", hint) from error
-    tell(f"{PREFIX}{host.name} joined {address}")
+    tell(f"host {host.name} joined {address}")
     try:
         await _watch(worker, host, tell, ended)
     finally:

@@ -29,6 +29,7 @@ CONNECT_S = 20.0
 RECONNECT_S = 60.0
 WORKERS_S = 30.0
 STORE_S = 600.0
+HOST = "host "  # before its name, what `mbqa-bundle host` calls its worker
 IDLE_S = 60.0  # then a worker ends the processes that nobody uses
 
 Json = dict[str, Any]
@@ -80,9 +81,12 @@ class Cluster:
         """How many chunks the workers compute at once; waits for the first worker.
 
         Raises:
-            ClusterUnusable: there is none
+            ClusterUnusable: there is none, or hosts of phones are among them, which Dask would give chunks too
         """
         deadline = time.monotonic() + WORKERS_S
+        told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
+        if any(str(worker["name"]).startswith(HOST) for worker in told["workers"].values()):
+            raise ClusterUnusable(self._address, "has hosts of phones", "Give simulators a scheduler of their own.")
         while not (threads := int(sum(self._client.nthreads().values()))):
             if time.monotonic() > deadline:
                 hint = f"Start some: `dask worker {self._address}` where mbqa-bundle[cluster] is installed."
