@@ -7,6 +7,7 @@ A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that co
 import hashlib
 import ipaddress
 import json
+import logging
 import tempfile
 import threading
 import time
@@ -179,11 +180,19 @@ def connect(address: str, limit_s: float = CONNECT_S) -> Any:
         from distributed import Client
     except ImportError as error:
         raise ExtraMissing("--cluster", "Dask is not installed", "cluster") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by our own errors
+    logging.getLogger("asyncio").addFilter(_is_not_of_dask)
     try:
         return Client(address, timeout=limit_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
         hint = "Start one: `dask scheduler --host 127.0.0.1`; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be connected to: {error}", hint) from error
+
+
+def _is_not_of_dask(record: logging.LogRecord) -> bool:
+    """Not what a coroutine of Dask ended with after nobody waited for it any longer."""
+    kind = record.exc_info and record.exc_info[0]
+    return not (kind and kind.__module__.startswith("distributed."))
 
 
 def _refusal(address: str, dlc: Path, told: Json) -> BundlerError:

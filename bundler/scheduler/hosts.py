@@ -113,8 +113,15 @@ class Hosts:
 
     def reply(self, phone: RemotePhone, future: Any) -> bytes:
         """Raises: PhoneLost"""
+        deadline = time.monotonic() + CONNECT_S
         with self._reaching(phone.name, "running a chunk"):
-            return bytes(future.result(CONNECT_S))
+            while True:
+                try:
+                    return bytes(future.result(LOOK_S))
+                except TimeoutError:  # it is large, or was lost with its host
+                    self.where(phone)
+                    if time.monotonic() > deadline:
+                        raise
 
     def bring(self, phone: RemotePhone, blobs: Sequence[Blob], *, again: bool) -> None:
         """Sends blobs to the phone's host, once for all its phones.

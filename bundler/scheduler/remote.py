@@ -110,14 +110,14 @@ class RemoteWorker(Steady):
                     self._under_way[chunk] = self._start(chunk)
                 for chunk, future in list(self._under_way.items()):
                     if not board.wants(chunk):
-                        self._under_way.pop(chunk).cancel()
+                        self._under_way.pop(chunk).release()
                     elif future.done():
                         self._take(chunk, self._hosts.reply(self._phone, future))
                 self._shared.progress(doing, board.report(self.name, None, 0), board.questions)
                 self._shared.limit.pause(POLL_S, doing)
         finally:
             for future in self._under_way.values():
-                future.cancel()
+                future.release()  # what has not begun is dropped
             self._under_way.clear()
 
     def _start(self, chunk: Chunk) -> Any:
