@@ -1,11 +1,13 @@
 """A Dask cluster of processes on loopback, with simulators or with hosts of phones."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,8 +20,11 @@ Popen: TypeAlias = "subprocess.Popen[bytes]"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """None of those that the system gives away by itself, so that it is still free when the scheduler starts."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 class DaskCluster:

@@ -57,7 +57,7 @@ def bare() -> dict[str, Any]:
     made["reference"]["scores"] = None
     made["gates"] = []
     for run in made["runs"]:
-        run.update(verified=None, scores=None, latency=None, memory_mb=None, layers=None)
+        run.update(verified=None, scores=None, latency=None, latency_groups=[], memory_mb=None, layers=None)
     for row in made["questions"]:
         row.update(golds=[], impossible=None)
         for answer in row["runs"]:
@@ -202,6 +202,11 @@ def _run(rng: random.Random, rows: list[dict[str, Any]], place: int, layers: int
             "largest_difference": (1 - near) * 30,
             "correlation": near,
         },
+        "latency_groups": [
+            {"model": f"Phone_{host}", "host": host, "phones": 2, "count": 100, "p50": 41.5, "p90": 44.25}
+            for host in ("lab-1", "lab-2")
+            if place == 0
+        ],
         "latency": {
             "init_ms": 180.0 + 40 * place,
             "inference_ms": {

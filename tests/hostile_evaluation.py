@@ -32,6 +32,8 @@ def hostile() -> dict[str, Any]:
         run["phones"] = [{"name": text, "soc": text, "model": text, "windows": {text: 1}} for text in HOSTILE]
         for text, layer in zip(HOSTILE, run["layers"] or (), strict=False):
             layer.update(name=text, type=text)
+        group = {"phones": 1, "count": 1, "p50": 1.0, "p90": 1.0}
+        run["latency_groups"] = [{"model": text, "host": text, **group} for text in HOSTILE]
         if run["latency"]:
             run["latency"]["source"] = HOSTILE[1]
     for number, row in enumerate(made["questions"]):

@@ -1,6 +1,8 @@
 """Phones of a cluster's hosts: chosen, shared by runs, and lost; on loopback, with adb servers of their own."""
 
+import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,21 +16,26 @@ import pytest
 
 from bundler import cli, layout
 from bundler.bundle import Bundle
+from bundler.device.chunks import Chunk
 from bundler.device.phone import AdbServer
-from bundler.errors import ClusterUnusable, PhoneLost, RunFailed, RunUnfinished, UsageError
+from bundler.errors import ClusterUnusable, OutputsInvalid, PhoneLost, RunFailed, RunUnfinished, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.runs.record import Run
 from bundler.scheduler.hosts import Hosts
+from bundler.scheduler.remote import read_reply
 from bundler.soc import find_soc
+from bundler.types import TensorSpec
 from bundler.virtual.phones import start_phone, stop_phone
 from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
 from tests.deploying import quiet
 from tests.test_crew import SOC, phones, questions
 from tests.test_deploy import logits_of
 
+COUNT = 24  # questions, a window each
 NOWHERE = AdbServer("127.0.0.1", 9)
 TIMEOUT_S = 100.0
 pytestmark = pytest.mark.slow
@@ -46,20 +53,21 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
 
 
 @pytest.fixture(scope="module")
-def forty(request_for: BuildRequest) -> BuildRequest:
-    return replace(request_for, questions=questions(40))
+def made(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    asked = replace(request_for, questions=questions(COUNT))
+    return build_bundle(asked, tmp_path_factory.mktemp("made") / "bundle", quiet)
 
 
 @pytest.fixture
-def bundle(forty: BuildRequest, tmp_path: Path) -> Bundle:
-    return build_bundle(forty, tmp_path / "bundle", quiet)
+def bundle(made: Bundle, tmp_path: Path) -> Bundle:
+    return replace(made, path=shutil.copytree(made.path, tmp_path / "bundle"))
 
 
 @pytest.fixture(scope="module")
-def alone(forty: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def alone(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The logits of one phone at this computer."""
     folder = tmp_path_factory.mktemp("alone")
-    bundle = build_bundle(forty, folder / "bundle", quiet)
+    bundle = replace(made, path=shutil.copytree(made.path, folder / "bundle"))
     with phones(folder, ["run-time:0"]) as ((phone,), server):
         request = DeployRequest(devices=[phone.serial], timeout_s=TIMEOUT_S)
         return logits_of(bundle, deploy_bundle(bundle.path, server, request, quiet))
@@ -86,15 +94,15 @@ def offered(cluster: DaskCluster, *names: str) -> None:
 
 
 @contextmanager
-def client(bundle: Path, cluster: DaskCluster, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command in a process of its own, its run once it has some logits."""
+def client(bundle: Path, cluster: DaskCluster, *options: str, begun: bool = True) -> "Iterator[subprocess.Popen[str]]":
+    """The command in a process of its own, its run once it has some logits, where `begun`."""
     command = [
-        sys.executable, "-m", "bundler.cli", "deploy", str(bundle), "--cluster", cluster.address, "--chunk", "2",
+        sys.executable, "-m", "bundler.cli", "deploy", str(bundle), "--cluster", cluster.address, "--chunk", "4",
         *options,
     ]  # fmt: skip
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        eventually(lambda: bool(kept(bundle)) or running.poll() is not None)
+        eventually(lambda: not begun or bool(kept(bundle)) or running.poll() is not None)
         yield running
     finally:
         running.kill()
@@ -122,19 +130,22 @@ def test_phones_of_two_hosts_share_a_run(
         assert {part.host for part in run.parts} == {"one", "two"}
         assert all(part.chunks for part in run.parts)
         assert sum(part.pushed_bytes > 0 for part in run.parts) == 3
+        groups = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document["runs"][0]["latency_groups"]
+        assert [(group["host"], group["phones"]) for group in groups] == [("one", 2), ("two", 1)]
         again = deploy(bundle, cluster, restart=True, phones=1)
         assert same(bundle, again, alone)
         assert len(again.parts) == 1
     fetched = fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
-    assert len(list(fetched.answered())) == 40
+    assert len(list(fetched.answered())) == COUNT
     document = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document
     assert document["runs"][0]["phones"][0]["name"] in names
+    assert document["runs"][0]["latency_groups"] == []
 
 
 def test_a_host_that_is_killed_gives_its_chunks_back(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -143,6 +154,7 @@ def test_a_host_that_is_killed_gives_its_chunks_back(
             out, said = running.communicate(timeout=2 * WAIT_S)
         assert running.returncode == 0, said
         assert "host two is gone" in said
+        assert "Traceback" not in said
         parts = json.loads(out)["parts"]
         assert {part["host"]: part["trouble"] for part in parts}["one"] == ""
         assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
@@ -153,18 +165,18 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.hosts.SILENT_S", 3.0)
     stages: list[str] = []
-    with phones(tmp_path, ["run-time:60"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
         def watch(stage: str, done: int, total: int | None, /) -> None:
             stages.append(stage)
-            if done == 4 and host.poll() is None and not any("waiting" in each for each in stages):
+            if done == 8 and host.poll() is None and not any("waiting" in each for each in stages):
                 host.send_signal(signal.SIGSTOP)
             if "host one is gone" in stage:
                 host.send_signal(signal.SIGCONT)
 
-        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2)
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=4)
         run = deploy_bundle(bundle.path, NOWHERE, request, watch)
     assert any("host one is gone; waiting" in stage for stage in stages)
     assert same(bundle, run, alone)
@@ -173,7 +185,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 def test_a_phone_that_is_unplugged_loses_nothing(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
         cluster.add_host("one", server)
         for phone in (first, second):
             server.find(phone.serial)
@@ -194,15 +206,15 @@ def test_where_no_phone_comes_back_the_loss_is_told(
     cluster: DaskCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 2.0)
-    with phones(tmp_path, ["run-time:60"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
         def end(stage: str, done: int, total: int | None, /) -> None:
-            if done == 4:
+            if done == 8:
                 host.kill()
 
-        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2)
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=4)
         with pytest.raises(PhoneLost, match=f"phone one/{phone.serial}: connection lost .*: host one is gone"):
             deploy_bundle(bundle.path, NOWHERE, request, end)
         with pytest.raises(RunUnfinished, match="not finished") as told:
@@ -213,7 +225,7 @@ def test_where_no_phone_comes_back_the_loss_is_told(
 def test_a_client_that_is_killed_goes_on_with_the_same_command(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:60"], ["run-time:60"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -228,22 +240,43 @@ def test_a_client_that_is_killed_goes_on_with_the_same_command(
         assert same(bundle, run, alone)
 
 
-def test_two_clients_share_a_phone_by_chunks(
-    cluster: DaskCluster, forty: BuildRequest, alone: dict[str, np.ndarray], tmp_path: Path
+def test_a_scheduler_that_is_started_anew(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """Of the same bundle too, whose runs on a phone must not meet."""
-    bundles = [build_bundle(forty, tmp_path / name, quiet) for name in ("a", "b")]
-    with phones(tmp_path, ["run-time:30"]) as ((phone,), server):
+    """And its hosts, as systemd does."""
+    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
-        with client(bundles[0].path, cluster) as first, client(bundles[1].path, cluster) as second:
-            assert first.poll() is None, "the second has its first chunk while the first goes on"
+        with client(bundle.path, cluster) as running:
+            cluster.stop()
+            cluster.start()
+            cluster.add_host("one", server, [phone.serial])
+            _, said = running.communicate(timeout=2 * WAIT_S)
+        assert running.returncode == 0, said
+    assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
+
+
+def test_two_clients_share_a_phone_by_chunks(
+    cluster: DaskCluster, made: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """Of the same bundle too, whose runs on a phone must not meet."""
+    bundles = [replace(made, path=shutil.copytree(made.path, tmp_path / name)) for name in ("a", "b")]
+    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+        cluster.add_host("one", server, [phone.serial])
+        offered(cluster, f"one/{phone.serial}")
+        with (
+            client(bundles[0].path, cluster, begun=False) as first,
+            client(bundles[1].path, cluster, begun=False) as second,
+        ):
             hosts = Hosts(cluster.address, lambda _: None)
             eventually(lambda: any("windows" in each.doing for each in hosts.phones()))
             hosts.close()
             for running in (first, second):
                 _, said = running.communicate(timeout=2 * WAIT_S)
                 assert running.returncode == 0, said
+    first_times, second_times = (kept(bundle.path).values() for bundle in bundles)
+    assert min(second_times) < max(first_times)
+    assert min(first_times) < max(second_times)
     for bundle in bundles:
         assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
 
@@ -317,9 +350,11 @@ def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster) -> None:
     assert "Traceback" not in said
 
 
-def test_two_hosts_of_one_name(cluster: DaskCluster) -> None:
+def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Path) -> None:
     cluster.add_host("one", NOWHERE)
     eventually(lambda: "joined" in cluster.log("one"))
+    with pytest.raises(ClusterUnusable, match="has hosts of phones"):
+        simulate_bundle(built, SimulateRequest(cluster=cluster.address), quiet)
     second = cluster.add_host("one", NOWHERE)
     assert second.wait(WAIT_S) == ClusterUnusable.exit_code
 
@@ -340,6 +375,34 @@ def test_bad_options(command: list[str], code: int, said: str, built: Path, caps
     options = ["--bundle", str(built)] if command[0] == "deploy" else []
     assert cli.main([*command, *options]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_host_s_replies_are_checked() -> None:
+    chunk, specs = Chunk(0, 2), (TensorSpec("a", "float32", (1, 2)), TensorSpec("b", "float32", (1, 2)))
+    values = np.arange(8, dtype="<f4")
+    body = values.tobytes()
+    times = {"phone": "p", "runtime": "cpu", "windows": 2, "seconds": 1.0, "results_s": [0.5, 1.0], "from_begin": True}
+
+    def told(content: bytes = body, **other: object) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        return {"sha256": digest, "times": times, "logits_bytes": 32, "pushed_bytes": 1, **other}
+
+    logits, _, log = read_reply(told(body + b"log"), body + b"log", chunk, specs, "it")
+    assert np.array_equal(logits["b"], values[4:].reshape(2, 1, 2))
+    assert log == b"log"
+    infinite = np.full(8, np.inf, "<f4").tobytes()
+    for head, content in (
+        (told(), body[:-1]),
+        (told(body[:-4]), body[:-4]),
+        (told(infinite), infinite),
+        (told(logits_bytes=16), body),
+        (told(times={**times, "windows": 3}), body),
+        (told(times=None), body),
+        (told(pushed_bytes="1"), body),
+        ({}, body),
+    ):
+        with pytest.raises(OutputsInvalid, match="no reply of a host"):
+            read_reply(head, content, chunk, specs, "it")
 
 
 def test_a_host_s_jobs_are_checked() -> None:

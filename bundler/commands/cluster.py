@@ -1,15 +1,12 @@
 """Phones of a Dask cluster: host, phones."""
 
 import socket
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bundler.commands.options import AdbHost, AdbPort, Devices, Insecure, Json, adb_server, app
 from bundler.console import Console
-
-if TYPE_CHECKING:
-    from bundler.scheduler.hosts import RemotePhone
 
 
 @app.command()
@@ -23,10 +20,9 @@ def host(
 ) -> None:
     """Offer this computer's phones, those given or all, to a Dask cluster, until it is stopped."""
     from bundler.pipeline.host import serve_phones
-    from bundler.scheduler.host import Host
 
-    offered = Host(name or socket.gethostname(), adb_server(adb_host, adb_port), device or ())
-    serve_phones(address, offered, Console().say, insecure=insecure)
+    server, tell = adb_server(adb_host, adb_port), Console().say
+    serve_phones(address, name or socket.gethostname(), server, device or (), tell, insecure=insecure)
 
 
 @app.command()
@@ -36,36 +32,14 @@ def phones(
     as_json: Json = False,
 ) -> None:
     """List the phones of a Dask cluster's hosts, and what they do."""
-    from bundler.scheduler.hosts import Hosts
+    from bundler.pipeline.host import list_phones
 
     console = Console(as_json=as_json)
-    hosts = Hosts(cluster, console.say, insecure=insecure)
-    try:
-        found = hosts.phones()
-    finally:
-        hosts.close()
-    told = [_phone_json(phone) for phone in found]
+    told = list_phones(cluster, console.say, insecure=insecure)
     console.table(("host", "phone", "model", "SoC", "Hexagon", "runtimes", "free", "does"), [_row(one) for one in told])
-    if not found:
+    if not told:
         console.say("no host offers a phone: `mbqa-bundle host` does where phones are attached")
     console.document(told)
-
-
-def _phone_json(phone: "RemotePhone") -> dict[str, Any]:
-    facts = phone.facts
-    soc = facts.soc if facts else None
-    runtimes = ["cpu", *(["gpu"] if facts and facts.is_qualcomm else []), *(["dsp"] if soc and soc.has_htp else [])]
-    return {
-        "host": phone.host,
-        "serial": phone.serial,
-        "model": facts.model if facts else None,
-        "soc": facts.soc_model if facts else None,
-        "hexagon": soc.hexagon if soc else None,
-        "runtimes": runtimes if facts else [],
-        "free_bytes": facts.free_bytes if facts else None,
-        "doing": phone.doing,
-        "trouble": phone.trouble,
-    }
 
 
 def _row(told: dict[str, Any]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bundler.device.timings import ChunkTimes, kept_diagnostics, kept_times
 from bundler.engines import Engine
 from bundler.errors import VendorToolFailed
 from bundler.model.sdk import Sdk
+from bundler.runs.record import Part
 
 MOST_VALUES = 2000
 LONGEST_LINE = 4096
@@ -25,8 +26,11 @@ INIT, INFERENCE = "init", "avg_total_inference_time"  # names in its CSV; values
 Json = dict[str, Any]
 
 
-def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None = None) -> Json | None:
-    """The document's `latency` of runs together: `init_ms`, the distribution of `inference_ms`; None without any times.
+def latency_of(
+    run_folders: Sequence[Path], runtime: str, diagview: Path | None = None, phones: Container[str] | None = None
+) -> Json | None:
+    """The document's `latency` of runs together, on these phones or on all: `init_ms`, the distribution of
+    `inference_ms`; None without any times.
 
     The first inference of each chunk is not in the distribution: what passes before its end is `init_ms`, less an
     inference. Where the files' times are not told, each chunk counts as so many equal inferences, its start included.
@@ -36,6 +40,7 @@ def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None 
         VendorToolFailed: snpe-diagview does not read a log; OutputsInvalid
     """
     times = [each for folder in run_folders for each in kept_times(folder) if each.runtime == runtime]
+    times = [each for each in times if phones is None or each.phone in phones]
     gaps = [gap for each in times for gap in _gaps(each)]
     logs = [log for folder in run_folders for log in kept_diagnostics(folder)]
     told = [_told_by(diagview, log) for log in logs] if diagview is not None else []
@@ -50,6 +55,20 @@ def latency_of(run_folders: Sequence[Path], runtime: str, diagview: Path | None 
         return {"init_ms": init, "inference_ms": _distribution(gaps), "source": "times of the output files"}
     whole = [1000 * each.seconds / each.windows for each in times for _ in range(each.windows) if each.seconds]
     return {"init_ms": None, "inference_ms": _distribution(whole), "source": "job"} if whole else None
+
+
+def latency_groups(run_folder: Path, runtime: str, parts: Sequence[Part]) -> list[Json]:
+    """The latency by phone model and host, of those that told times; empty where all phones are of one kind."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for part in parts:
+        kinds.setdefault((part.model, part.host), set()).add(part.phone)
+    groups = []
+    for (model, host), phones in sorted(kinds.items()) if len(kinds) > 1 else ():
+        found = (latency_of([run_folder], runtime, phones=phones) or {}).get("inference_ms")
+        if found:
+            shown = {name: found[name] for name in ("count", "p50", "p90")}
+            groups.append({"model": model, "host": host, "phones": len(phones), **shown})
+    return groups
 
 
 def time_reader(sdk: Sdk | None, engine: Engine) -> Path | None:

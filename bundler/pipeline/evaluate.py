@@ -12,7 +12,7 @@ from bundler.device.outputs import Logits, load
 from bundler.engines import EngineName
 from bundler.evaluation.entrants import Entrant, choose_entrants
 from bundler.evaluation.gates import Gates, checked
-from bundler.evaluation.latency import latency_of, memory_of, time_reader
+from bundler.evaluation.latency import latency_groups, latency_of, memory_of, time_reader
 from bundler.evaluation.layers import layers_of
 from bundler.evaluation.table import Table
 from bundler.model.sdk import Sdk, open_sdk
@@ -112,6 +112,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
         "agreement": agreement,
         "logits": _logits(entrant, reference),
         "latency": latency_of([entrant.folder], run.settings.runtime, time_reader(sdk, run.settings.by)),
+        "latency_groups": latency_groups(entrant.folder, run.settings.runtime, run.parts),
         "memory_mb": memory_of(entrant.folder, run.settings.runtime),
         "layers": None,
         "trials": [asdict(trial) for trial in bundle.manifest.model.trials],

@@ -1,24 +1,34 @@
-"""Offers this computer's phones to a Dask cluster, until a signal comes."""
+"""Offers this computer's phones to a Dask cluster, until a signal comes; and lists a cluster's phones."""
 
 import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bundler.device.phone import AdbServer
 from bundler.errors import ClusterUnusable, ExtraMissing
-from bundler.scheduler.cluster import CONNECT_S, check_address
-from bundler.scheduler.host import PREFIX, Host, open_house
+from bundler.scheduler.cluster import CONNECT_S, HOST, check_address
+from bundler.scheduler.host import Host, open_house
+from bundler.scheduler.hosts import Hosts, RemotePhone
 
 THREADS = 64  # phones that work at once
 WATCH_S = 1.0
 CLOSE_S = 10.0
 
 
-def serve_phones(address: str, host: Host, tell: Callable[[str], None], *, insecure: bool = False) -> None:
-    """Joins the cluster as a worker whose resources are the phones that are attached.
+def serve_phones(
+    address: str,
+    name: str,
+    server: AdbServer,
+    devices: Sequence[str],
+    tell: Callable[[str], None],
+    *,
+    insecure: bool = False,
+) -> None:
+    """Joins the cluster as a worker whose resources are the phones that are attached: those given, or all.
 
     tell: takes what a person is to know
 
@@ -31,12 +41,13 @@ def serve_phones(address: str, host: Host, tell: Callable[[str], None], *, insec
     except ImportError as error:
         raise ExtraMissing("host", "Dask is not installed", "cluster") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
+    host = Host(name, server, devices)
     open_house(host)
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
 
         def join() -> Any:
             return distributed.Worker(
-                address, name=PREFIX + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
+                address, name=HOST + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
                 death_timeout=CONNECT_S, dashboard=False,
             )  # fmt: skip
 
@@ -53,7 +64,7 @@ async def _serve(address: str, host: Host, tell: Callable[[str], None], join: Ca
     except Exception as error:  # Dask's errors have no common base
         hint = "Start a scheduler, or give this host another --name; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be joined: {error.__cause__ or error}", hint) from error
-    tell(f"{PREFIX}{host.name} joined {address}")
+    tell(f"host {host.name} joined {address}")
     try:
         await _watch(worker, host, tell, ended)
     finally:
@@ -79,3 +90,35 @@ async def _watch(worker: Any, host: Host, tell: Callable[[str], None], ended: as
             shown = phones
         with suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), WATCH_S)
+
+
+def list_phones(address: str, tell: Callable[[str], None], *, insecure: bool = False) -> list[dict[str, Any]]:
+    """The phones of a cluster's hosts: what they are, and who has them.
+
+    tell: takes the address of the dashboard
+
+    Raises:
+        ExtraMissing, ClusterUnusable
+    """
+    hosts = Hosts(address, tell, insecure=insecure)
+    try:
+        return [_shown(phone) for phone in hosts.phones()]
+    finally:
+        hosts.close()
+
+
+def _shown(phone: RemotePhone) -> dict[str, Any]:
+    facts = phone.facts
+    soc = facts.soc if facts else None
+    runtimes = ["cpu", *(["gpu"] if facts and facts.is_qualcomm else []), *(["dsp"] if soc and soc.has_htp else [])]
+    return {
+        "host": phone.host,
+        "serial": phone.serial,
+        "model": facts.model if facts else None,
+        "soc": facts.soc_model if facts else None,
+        "hexagon": soc.hexagon if soc else None,
+        "runtimes": runtimes if facts else [],
+        "free_bytes": facts.free_bytes if facts else None,
+        "doing": phone.doing,
+        "trouble": phone.trouble,
+    }

@@ -7,6 +7,7 @@ A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that co
 import hashlib
 import ipaddress
 import json
+import logging
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ CONNECT_S = 20.0
 RECONNECT_S = 60.0
 WORKERS_S = 30.0
 STORE_S = 600.0
+HOST = "host "  # before its name, what `mbqa-bundle host` calls its worker
 IDLE_S = 60.0  # then a worker ends the processes that nobody uses
 
 Json = dict[str, Any]
@@ -85,9 +87,12 @@ class Cluster:
         """How many chunks the workers compute at once; waits for the first worker.
 
         Raises:
-            ClusterUnusable: there is none
+            ClusterUnusable: there is none, or hosts of phones are among them, which Dask would give chunks too
         """
         deadline = time.monotonic() + WORKERS_S
+        told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
+        if any(str(worker["name"]).startswith(HOST) for worker in told["workers"].values()):
+            raise ClusterUnusable(self._address, "has hosts of phones", "Give simulators a scheduler of their own.")
         while not (threads := int(sum(self._client.nthreads().values()))):
             if time.monotonic() > deadline:
                 hint = f"Start some: `dask worker {self._address}` where mbqa-bundle[cluster] is installed."
@@ -180,11 +185,19 @@ def connect(address: str, limit_s: float = CONNECT_S) -> Any:
         from distributed import Client
     except ImportError as error:
         raise ExtraMissing("--cluster", "Dask is not installed", "cluster") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by our own errors
+    logging.getLogger("asyncio").addFilter(_is_not_of_dask)
     try:
         return Client(address, timeout=limit_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
         hint = "Start one: `dask scheduler --host 127.0.0.1`; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be connected to: {error}", hint) from error
+
+
+def _is_not_of_dask(record: logging.LogRecord) -> bool:
+    """Not what a coroutine of Dask ended with after nobody waited for it any longer."""
+    kind = record.exc_info and record.exc_info[0]
+    return not (kind and kind.__module__.startswith("distributed."))
 
 
 def _refusal(address: str, dlc: Path, told: Json) -> BundlerError:

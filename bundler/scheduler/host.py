@@ -37,7 +37,6 @@ from bundler.scheduler.supply import PLAIN_NAME, Supply
 from bundler.scheduler.worker import Worker
 from bundler.types import TensorSpec, silent
 
-PREFIX = "host "  # of a Dask worker's name
 PROBES = 8  # at once
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BUNDLE_ID = re.compile(r"[0-9a-f]{8,64}")

@@ -13,8 +13,8 @@ from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.probe import PhoneFacts
 from bundler.errors import BundlerError, ClusterUnusable, PhoneLost
-from bundler.scheduler.cluster import CONNECT_S, STORE_S, check_address, connect
-from bundler.scheduler.host import PREFIX, compute_on_phone, offer, resource_of, store_blob
+from bundler.scheduler.cluster import CONNECT_S, HOST, STORE_S, check_address, connect
+from bundler.scheduler.host import compute_on_phone, offer, resource_of, store_blob
 
 LOOK_S = 0.5
 POLL_S = 0.05
@@ -72,7 +72,7 @@ class Hosts:
         """
         with self._reaching("of any host", "looking for hosts"):
             asked = [
-                (worker, told["name"].removeprefix(PREFIX), self._submit(offer, worker))
+                (worker, told["name"].removeprefix(HOST), self._submit(offer, worker))
                 for worker, told in self._look().items()
                 if self._speaks(worker)
             ]
@@ -98,7 +98,7 @@ class Hosts:
         """
         with self._reaching(phone.name, "looking for it"):
             workers = self._look()
-        named = [worker for worker, told in workers.items() if told["name"] == PREFIX + phone.host]
+        named = [worker for worker, told in workers.items() if told["name"] == HOST + phone.host]
         if not any(map(self._speaks, named)):
             raise PhoneLost(phone.name, "looking for it", f"host {phone.host} is gone")
         if not workers[named[0]]["resources"].get(resource_of(phone.serial)):
@@ -113,8 +113,15 @@ class Hosts:
 
     def reply(self, phone: RemotePhone, future: Any) -> bytes:
         """Raises: PhoneLost"""
+        deadline = time.monotonic() + CONNECT_S
         with self._reaching(phone.name, "running a chunk"):
-            return bytes(future.result(CONNECT_S))
+            while True:
+                try:
+                    return bytes(future.result(LOOK_S))
+                except TimeoutError:  # it is large, or was lost with its host
+                    self.where(phone)
+                    if time.monotonic() > deadline:
+                        raise
 
     def bring(self, phone: RemotePhone, blobs: Sequence[Blob], *, again: bool) -> None:
         """Sends blobs to the phone's host, once for all its phones.
@@ -152,9 +159,12 @@ class Hosts:
             if time.monotonic() - self._looked > LOOK_S:
                 if self._client.status != "running":
                     self._client.close(timeout=1)
-                    self._client = connect(self.address)
+                    try:
+                        self._client = connect(self.address)
+                    except ClusterUnusable as error:  # it may come back
+                        raise ConnectionError(str(error)) from error
                 told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
-                workers = {key: each for key, each in told["workers"].items() if str(each["name"]).startswith(PREFIX)}
+                workers = {key: each for key, each in told["workers"].items() if str(each["name"]).startswith(HOST)}
                 now = time.monotonic()
                 for worker, each in workers.items():
                     if self._words.get(worker, (0.0, 0.0))[0] != each["last_seen"]:

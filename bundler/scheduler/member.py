@@ -174,7 +174,7 @@ class Steady(ABC):
         """Waits until the phone answers again.
 
         Raises:
-            PhoneError: it does not
+            PhoneError: it does not, or the others have done all meanwhile
         """
         limit, patience = self._shared.limit, Limit(self._return_s)
         self._shared.progress(f"{error}; waiting for the phone", 0, None)
@@ -184,7 +184,7 @@ class Steady(ABC):
                 self._look_again()
                 return
             except AWAY:
-                if patience.left_s <= 0:
+                if patience.left_s <= 0 or self._board.complete:
                     raise error from None
 
     @property

@@ -23,7 +23,7 @@ from bundler.errors import BundlerError, ClusterUnusable, OutputsInvalid, PhoneL
 from bundler.files import writing
 from bundler.scheduler.host import PhoneTask, Sent
 from bundler.scheduler.hosts import Hosts, RemotePhone
-from bundler.scheduler.member import Member, Shared, Steady
+from bundler.scheduler.member import AWAY, Member, Shared, Steady
 from bundler.soc import Soc
 from bundler.types import TensorSpec
 
@@ -99,10 +99,7 @@ class RemoteWorker(Steady):
         return RETURN_S
 
     def _look_again(self) -> None:
-        try:
-            self._hosts.where(self._phone)
-        except ClusterUnusable as error:  # the scheduler may come back too
-            raise PhoneLost(self.name, "waiting for the cluster", str(error)) from error
+        self._hosts.where(self._phone)
 
     def _attend(self) -> None:
         board, doing = self._board, f"running on {self._hosts.address}"
@@ -113,14 +110,14 @@ class RemoteWorker(Steady):
                     self._under_way[chunk] = self._start(chunk)
                 for chunk, future in list(self._under_way.items()):
                     if not board.wants(chunk):
-                        self._under_way.pop(chunk).cancel()
+                        self._under_way.pop(chunk).release()
                     elif future.done():
                         self._take(chunk, self._hosts.reply(self._phone, future))
                 self._shared.progress(doing, board.report(self.name, None, 0), board.questions)
                 self._shared.limit.pause(POLL_S, doing)
         finally:
             for future in self._under_way.values():
-                future.cancel()
+                future.release()  # what has not begun is dropped
             self._under_way.clear()
 
     def _start(self, chunk: Chunk) -> Any:
@@ -154,7 +151,10 @@ class RemoteWorker(Steady):
         folder = self._shared.folder
         if "failed" in told:
             (folder / layout.log_of(self.name)).write_bytes(body)
-            raise _revived(told, folder)
+            error = _revived(told, folder)
+            if isinstance(error, AWAY):
+                raise PhoneLost(self.name, "running a chunk", str(error)) from error
+            raise error
         del self._under_way[chunk]
         self._lacked = 0
         where = f"phone {self.name}: chunk {chunk.name}"
