@@ -1,6 +1,5 @@
 """Phones of a Dask cluster: host, phones."""
 
-import socket
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,8 @@ def host(
     adb_port: AdbPort = None,
 ) -> None:
     """Offer this computer's phones, those given or all, to a Dask cluster, until it is stopped."""
+    import socket
+
     from bundler.pipeline.host import serve_phones
 
     server, tell = adb_server(adb_host, adb_port), Console().say

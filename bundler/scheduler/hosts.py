@@ -83,8 +83,9 @@ class Hosts:
                     reply = json.loads(self._awaited(answer, worker))
             except PhoneLost:
                 continue  # its host was lost meanwhile
-            if reply["version"] != __version__:
-                what = f"host {host} has mbqa-bundle {reply['version']}, and this is {__version__}"
+            version = reply.get("version") if isinstance(reply, dict) else None
+            if version != __version__:
+                what = f"host {host} has mbqa-bundle {version}, and this is {__version__}"
                 hint = f"Install mbqa-bundle[cluster] {__version__} on every host, and start `mbqa-bundle host` again."
                 raise ClusterUnusable(self.address, what, hint)
             found += [typed(RemotePhone, {**each, "host": host}, f"host {host}") for each in reply["phones"]]

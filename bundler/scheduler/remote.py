@@ -143,9 +143,10 @@ class RemoteWorker(Steady):
 
     def _take(self, chunk: Chunk, reply: bytes) -> None:
         head, _, body = reply.partition(b"\n")
-        told = json.loads(head)
+        where = f"phone {self.name}: chunk {chunk.name}"
+        told = _read_head(head, where)
         if "lacks" in told:
-            self._bring(told["lacks"])
+            self._bring(list(told["lacks"]))
             self._under_way[chunk] = self._start(chunk)
             return
         folder = self._shared.folder
@@ -157,7 +158,6 @@ class RemoteWorker(Steady):
             raise error
         del self._under_way[chunk]
         self._lacked = 0
-        where = f"phone {self.name}: chunk {chunk.name}"
         logits, times, log = read_reply(told, body, chunk, self._supply.outputs, where)
         if log:
             with writing(folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
@@ -178,6 +178,16 @@ class RemoteWorker(Steady):
         self._shared.progress(f"sending the bundle to {self._phone.host}", 0, None)
         lacking = [blobs[sha256] for sha256 in lacks if sha256 in blobs]
         self._hosts.bring(self._phone, lacking, again=self._lacked > AHEAD)
+
+
+def _read_head(head: bytes, where: str) -> Json:
+    try:
+        told = json.loads(head)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or not isinstance(told.get("lacks", []), list):
+        raise OutputsInvalid(f"{where}: what came is no reply of a host")
+    return told
 
 
 def read_reply(
@@ -209,10 +219,11 @@ def read_reply(
 
 def _revived(told: Json, folder: Path) -> BundlerError:
     """The error that a host told of, with the run's log where it lies here."""
+    told = {"message": "", "hint": "", "folder": "", **told}
     kind = getattr(errors, str(told["failed"]), BundlerError)
     if not (isinstance(kind, type) and issubclass(kind, BundlerError)):
         kind = BundlerError
-    message, hint = (str(told[key]).replace(told["folder"] or "\0", str(folder)) for key in ("message", "hint"))
+    message, hint = (str(told[key]).replace(str(told["folder"]) or "\0", str(folder)) for key in ("message", "hint"))
     error = kind.__new__(kind)
     BundlerError.__init__(error, message, hint or None)
     return error
