@@ -204,9 +204,12 @@ def test_a_phone_that_is_unplugged_loses_nothing(
         assert running.returncode == 0, said
         assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
         offered(cluster, f"one/{first.serial}")
-        start_phone(SOC, second.port, second.state)
-        server.find(second.serial)
-        offered(cluster, f"one/{first.serial}", f"one/{second.serial}")
+        again = start_phone(SOC, second.port, second.state)
+        try:
+            server.find(again.serial)
+            offered(cluster, f"one/{first.serial}", f"one/{again.serial}")
+        finally:
+            stop_phone(again)
         assert "is gone" in cluster.log("one")
 
 
