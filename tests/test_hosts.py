@@ -18,6 +18,7 @@ from bundler import cli, layout
 from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
 from bundler.device.phone import AdbServer
+from bundler.device.server import private_adb_server
 from bundler.errors import ClusterUnusable, OutputsInvalid, PhoneLost, RunFailed, RunUnfinished, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.pipeline.deploy import DeployRequest, deploy_bundle
@@ -50,6 +51,13 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def no_phones() -> Iterator[AdbServer]:
+    """A host starts the adb server that it is to ask."""
+    with private_adb_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +204,12 @@ def test_a_phone_that_is_unplugged_loses_nothing(
         assert running.returncode == 0, said
         assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
         offered(cluster, f"one/{first.serial}")
-        start_phone(SOC, second.port, second.state)
-        server.find(second.serial)
-        offered(cluster, f"one/{first.serial}", f"one/{second.serial}")
+        again = start_phone(SOC, second.port, second.state)
+        try:
+            server.find(again.serial)
+            offered(cluster, f"one/{first.serial}", f"one/{again.serial}")
+        finally:
+            stop_phone(again)
         assert "is gone" in cluster.log("one")
 
 
@@ -291,8 +302,10 @@ def test_a_phone_that_two_hosts_offer_has_one_run_at_a_time(
         assert same(bundle, deploy(bundle, cluster, chunk=4), alone)
 
 
-def test_a_host_of_another_release_is_refused_by_its_name(cluster: DaskCluster, bundle: Bundle) -> None:
-    cluster.add_host("elder", NOWHERE, customize=IS_OLD)
+def test_a_host_of_another_release_is_refused_by_its_name(
+    cluster: DaskCluster, bundle: Bundle, no_phones: AdbServer
+) -> None:
+    cluster.add_host("elder", no_phones, customize=IS_OLD)
     eventually(lambda: "joined" in cluster.log("elder"))
     with pytest.raises(ClusterUnusable, match=r"host elder has mbqa-bundle 0\.0\.1, and this is"):
         deploy(bundle, cluster)
@@ -340,8 +353,8 @@ def test_the_list_of_phones(
         assert host.wait(WAIT_S) == 0
 
 
-def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster) -> None:
-    host = cluster.add_host("one", NOWHERE)
+def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster, no_phones: AdbServer) -> None:
+    host = cluster.add_host("one", no_phones)
     eventually(lambda: "joined" in cluster.log("one"))
     cluster.scheduler.kill()
     assert host.wait(WAIT_S) == ClusterUnusable.exit_code
@@ -350,12 +363,12 @@ def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster) -> None:
     assert "Traceback" not in said
 
 
-def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Path) -> None:
-    cluster.add_host("one", NOWHERE)
+def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Path, no_phones: AdbServer) -> None:
+    cluster.add_host("one", no_phones)
     eventually(lambda: "joined" in cluster.log("one"))
     with pytest.raises(ClusterUnusable, match="has hosts of phones"):
         simulate_bundle(built, SimulateRequest(cluster=cluster.address), quiet)
-    second = cluster.add_host("one", NOWHERE)
+    second = cluster.add_host("one", no_phones)
     assert second.wait(WAIT_S) == ClusterUnusable.exit_code
 
 
