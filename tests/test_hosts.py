@@ -89,7 +89,7 @@ def same(bundle: Bundle, run: Run, alone: dict[str, np.ndarray]) -> bool:
 def deploy(bundle: Bundle, cluster: DaskCluster, told: list[str] | None = None, **options: object) -> Run:
     request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, **options)  # type: ignore[arg-type]
     said = [] if told is None else told
-    return deploy_bundle(bundle.path, NOWHERE, request, quiet, None, said.append)
+    return deploy_bundle(bundle.path, NOWHERE, request, quiet, tell=said.append)
 
 
 def offered(cluster: DaskCluster, *names: str) -> None:
