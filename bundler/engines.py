@@ -15,11 +15,10 @@ EngineChoice = Literal["auto", "snpe", "qnn"]
 class Engine:
     """One of the programs.
 
-    needed, wished: its libraries for every phone, those that it does not run without and those that a release may
-    lack; family: how the names of all its libraries go on after `lib`, stubs and skels of the DSP included;
-    time_log: the file beside the outputs in which it keeps its own times, and `time_reader` the SDK's program that
-    reads that here, empty where none is asked; dsp_settings: the template of the file with what it is to set on the
-    DSP, empty where it takes all that by options.
+    needed: libraries that it does not run without; wished: libraries that some releases lack. family: what follows
+    `lib` in the names of its libraries, also of the DSP's stubs and skels. time_log: the file in which it writes its
+    own times, beside the outputs. time_reader: the SDK's program that reads this file, empty for none. dsp_settings:
+    the template of its file of settings for the DSP, empty where options set them.
     """
 
     name: EngineName

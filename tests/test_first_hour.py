@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from bundler.device.phone import Phone
+from bundler.qa.questions import read_squad
+from bundler.resources import DEMO_QUESTIONS
 from tests.phones import STAND_INS
 from tests.sdk_server import VERSION, sdk_server
-from tests.snippets import ROOT, archive_for_virtual_phones, blocks, shell
+from tests.snippets import ROOT, Shell, archive_for_virtual_phones, blocks, shell
 
 PAGE = ROOT / "docs" / "with-a-phone.md"
 STEPS = ("2. Get what a phone needs", "3. Try the phone", "4. Build, deploy, fetch")
@@ -34,6 +36,17 @@ def test_the_page_has_the_commands() -> None:
     assert TRY in typed()
 
 
+def twelve_by(here: Shell, engine: str) -> list[str]:
+    """The answers of the phone's DSP to the demo's twelve questions, by an engine; in 8 bits, which simulate fast."""
+    if not (here.folder / "twelve").exists():
+        assert here.run("mbqa-bundle build --precision w8a8 --soc SM8650 --out twelve").returncode == 0
+    for line in (f"deploy twelve --runtime dsp --engine {engine}", "fetch-answers twelve"):
+        done = here.run(f"mbqa-bundle {line}")
+        assert done.returncode == 0, done.stderr
+    (path,) = here.folder.glob("twelve/runs/dsp-*/answers.json")
+    return [each["answer"] for each in json.loads(path.read_text(encoding="utf-8"))["answers"]]
+
+
 @pytest.mark.slow
 def test_the_first_hour(phone: Phone, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     genuine = "genuine" in request.node.callspec.id
@@ -48,7 +61,12 @@ def test_the_first_hour(phone: Phone, request: pytest.FixtureRequest, tmp_path: 
             done = here.run(line.replace(GET, f"{GET} {VERSION}"))
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             said.append(done.stdout)
+        found = {engine: twelve_by(here, engine) for engine in ("snpe", "qnn")}
         answers = json.loads(next(here.folder.glob("bundle/runs/*/answers.json")).read_text(encoding="utf-8"))
+    truths = [set(question.answers or ("",)) for question in read_squad(DEMO_QUESTIONS)]
+    assert len(truths) == 12
+    for twelve in found.values():
+        assert [text in truth for text, truth in zip(twelve, truths, strict=True)] == [True] * 12
     assert [" by qnn-net-run " in text for text in said[-4::2]] == [True, False]
     assert [" by snpe-net-run " in text for text in said[-4::2]] == [False, True]
     assert all("1863" in text for text in said[-3::2])

@@ -80,7 +80,7 @@ def build(
         bool, typer.Option("--no-equalize", help="Leave channels that are much larger than others as they are.")
     ] = False,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Convert anew, also a model that was converted before.")
+        bool, typer.Option("--no-cache", help="Convert the model even if the cache has its DLC.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run the DLC on the DSP's simulator and compare it with float32.")

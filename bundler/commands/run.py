@@ -52,7 +52,9 @@ def deploy(
         int | None, typer.Option(help="Windows that a phone computes at a time. Default: 500, or less.", min=1)
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait; fetch-answers does.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was not finished.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start over instead of continuing an unfinished run.")
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(

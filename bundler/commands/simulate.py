@@ -35,7 +35,9 @@ def simulate(
         str | None, typer.Option(help="A Dask scheduler whose workers compute, such as tls://HOST:8786.")
     ] = None,
     insecure: Insecure = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also where a run was interrupted.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start over instead of continuing an interrupted run.")
+    ] = False,
     bundle: BundlePath = None,
     as_json: Json = False,
 ) -> None:

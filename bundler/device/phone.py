@@ -51,7 +51,7 @@ if _PORT is not None:
 READY = "device"
 COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
 COMING_S, LOOK_S = 1.0, 0.05
-SILENCE_S = 1.0  # without an answer, until the server is asked whether it speaks HTTP
+SILENCE_S = 1.0  # a server that is silent for so long is asked whether it is a web server
 CONNECT_FAILED = re.compile(r"(?:failed to connect|cannot connect|unable to connect)[^:]*(?::\d+)?'?: (.+)")
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")

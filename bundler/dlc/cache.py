@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def keep(key: str, source: Path) -> None:
             if room < 0:
                 room += other.stat().st_size
                 other.unlink(missing_ok=True)
+
+
+def keep_content(sha256: str, content: bytes) -> None:
+    """Keeps bytes by their checksum, on the worker of a cluster that is sent them."""
+    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
+        path = Path(folder) / "content"
+        path.write_bytes(content)
+        keep(sha256, path)
 
 
 def _sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ from bundler.types import Progress
 COMPARED = 4  # windows, and no more than a quarter, on which it must be better than to round to the nearest
 GAIN = 0.95  # the share of the logits' error that is left, at most
 DAMPING = 0.05  # of an input's mean power, added to each: windows that were not seen differ
-BLOCK = 32  # inputs whose weights are rounded before the others are told
+BLOCK = 32  # inputs whose weights are rounded before the error is passed on to the other weights
 ROOM = 2**29  # bytes of sums at a time; for more, the windows are run again
 
 

@@ -122,7 +122,7 @@ def _check_weight(path: Path, name: str, encoding: Encoding, units: int) -> None
 
 
 def _entries(told: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tensors' names, and what is told of each, as version 1.0.0 tells it."""
+    """Each tensor's name and its encoding in the form of version 1.0.0; older versions are converted."""
     if isinstance(told, list):
         for each in told:
             yield str(each["name"]), each

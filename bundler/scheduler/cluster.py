@@ -8,7 +8,6 @@ import hashlib
 import ipaddress
 import json
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bundler import __version__
-from bundler.dlc.cache import cached, keep
+from bundler.dlc.cache import cached, keep_content
 from bundler.dlc.child import Child, Networks, Task
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
 from bundler.scheduler.simulators import compute
@@ -37,7 +36,7 @@ Json = dict[str, Any]
 
 
 class Cluster:
-    """A scheduler's workers, as `Workers`; `width`: their threads when it was connected to, and some more.
+    """A scheduler's workers, as `Workers`; `width`: how many threads they have when it connects.
 
     tell: takes the address of the dashboard.
 
@@ -66,7 +65,6 @@ class Cluster:
         }
         self._job = json.dumps(job).encode()
         self._lock = threading.Lock()
-        self._stored: dict[str, Future[None]] = {}
         self._closed = False
         self._client = connect(address)
         self.width = self._threads()
@@ -130,7 +128,7 @@ class Cluster:
     def _store(self, worker: str) -> None:
         """Sends the DLC to a worker, once."""
         content = self._client.scatter(self._dlc.read_bytes(), workers=[worker], hash=False)
-        kept = self._client.submit(store_on_worker, self._sha256, content, workers=[worker], pure=False)
+        kept = self._client.submit(keep_content, self._sha256, content, workers=[worker], pure=False)
         kept.result(STORE_S)
 
     def _again(self, client: Any, error: Exception, deadline: float) -> None:
@@ -227,14 +225,6 @@ _jobs: dict[bytes, _Job] = {}
 _lock = threading.Lock()
 
 
-def store_on_worker(sha256: str, content: bytes) -> None:
-    """Keeps a DLC in the cache."""
-    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
-        path = Path(folder) / "model.dlc"
-        path.write_bytes(content)
-        keep(sha256, path)
-
-
 def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
     """A chunk's outputs behind a line of JSON: {"sha256": ...}, {"lacks": worker} or {"refused": ..., "what": ...}."""
     from distributed import get_worker
@@ -243,10 +233,10 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
     told = json.loads(job)
     if told["version"] != __version__:
         what = f"has mbqa-bundle {__version__}, and this is {told['version']}"
-        return _line({"refused": "version", "what": what, "worker": worker})
+        return head_line({"refused": "version", "what": what, "worker": worker})
     path = cached(told["sha256"])
     if path is None:
-        return _line({"lacks": worker})
+        return head_line({"lacks": worker})
     task = Task(**{**told["task"], "dlc": str(path)})
     inputs, outputs = ([TensorSpec(n, d, tuple(s)) for n, d, s in side] for side in told["specs"])
     try:
@@ -255,8 +245,8 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
     except (DlcInvalid, NoConverter) as refused:
         what = str(refused).removeprefix(f"{path}: ")
         kind = "DlcInvalid" if isinstance(refused, DlcInvalid) else "NoConverter"
-        return _line({"refused": kind, "what": what, "worker": worker})
-    return _line({"sha256": hashlib.sha256(computed).hexdigest()}) + computed
+        return head_line({"refused": kind, "what": what, "worker": worker})
+    return head_line({"sha256": hashlib.sha256(computed).hexdigest()}) + computed
 
 
 @contextmanager
@@ -284,5 +274,6 @@ def _end_idle() -> None:
                 del _jobs[job]
 
 
-def _line(told: Json) -> bytes:
+def head_line(told: Json) -> bytes:
+    """The line of JSON that a worker's reply begins with."""
     return json.dumps(told).encode() + b"\n"

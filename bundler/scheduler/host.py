@@ -28,9 +28,10 @@ from bundler.device.phone import READY, AdbServer
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.targets import Target, target_of
 from bundler.device.timings import kept_diagnostics, kept_times
-from bundler.dlc.cache import cache_folder, cached, keep
+from bundler.dlc.cache import cache_folder, cached
 from bundler.errors import BundlerError, ClusterUnusable, UnknownPhone
 from bundler.runs.owner import owning
+from bundler.scheduler.cluster import head_line
 from bundler.scheduler.member import Member, Shared
 from bundler.scheduler.queue import Board
 from bundler.scheduler.supply import PLAIN_NAME, Supply
@@ -181,14 +182,6 @@ def offer() -> bytes:
     return json.dumps({"version": __version__, "phones": phones}).encode()
 
 
-def store_blob(sha256: str, content: bytes) -> None:
-    """Keeps a blob of a bundle in the cache."""
-    with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
-        path = Path(folder) / "blob"
-        path.write_bytes(content)
-        keep(sha256, path)
-
-
 def compute_on_phone(job: bytes, archive: bytes) -> bytes:
     """A chunk's logits, float32 (outputs, windows, *shape), and the engine's log of times, behind a line of JSON that
     tells of them: or {"lacks": checksums}, or {"failed": ..., "message": ..., "hint": ..., "folder": ...}, before the
@@ -205,9 +198,11 @@ def compute_on_phone(job: bytes, archive: bytes) -> bytes:
         except BundlerError as error:
             logs = b"".join(path.read_bytes() for path in Path(folder).glob("log-*"))
             failed = {"failed": type(error).__name__, "message": str(error), "hint": error.hint, "folder": folder}
-            return _line(failed) + logs
+            return head_line(failed) + logs
         except Exception as error:  # a defect; its own pickle is not to cross
-            return _line({"failed": "BundlerError", "message": f"internal error: {error!r}", "hint": "", "folder": ""})
+            return head_line(
+                {"failed": "BundlerError", "message": f"internal error: {error!r}", "hint": "", "folder": ""}
+            )
 
 
 def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
@@ -222,7 +217,7 @@ def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
     basis = hashlib.sha256(json.dumps([task.bundle_id, *map(asdict, task.base)]).encode()).hexdigest()
     base = {} if basis in held.brought else {each.name: _kept(each) for each in task.base}
     if lacks := sorted({each.sha256 for each in task.base if base.get(each.name, blob) is None}):
-        return _line({"lacks": lacks})
+        return head_line({"lacks": lacks})
     chunk = Chunk.named(task.chunk)
     files = {name: each for name, each in base.items() if each}
     supply = Supply(task.bundle_id, task.outputs, lambda *_: (task.archive.name, blob), lambda *_: files)
@@ -247,13 +242,9 @@ def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
     log = b"".join(path.read_bytes() for path in kept_diagnostics(folder))
     (times,) = kept_times(folder)
     told = {"times": asdict(times), "pushed_bytes": member.pushed_bytes, "logits_bytes": len(body)}
-    return _line({"sha256": hashlib.sha256(body + log).hexdigest(), **told}) + body + log
+    return head_line({"sha256": hashlib.sha256(body + log).hexdigest(), **told}) + body + log
 
 
 def _kept(sent: Sent) -> Blob | None:
     path = cached(sent.sha256, sent.sha256)
     return Blob(path, sent.sha256, sent.size, sent.mode) if path else None
-
-
-def _line(told: Json) -> bytes:
-    return json.dumps(told).encode() + b"\n"

@@ -12,9 +12,10 @@ from bundler import __version__
 from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.probe import PhoneFacts
+from bundler.dlc.cache import keep_content
 from bundler.errors import BundlerError, ClusterUnusable, PhoneLost
 from bundler.scheduler.cluster import CONNECT_S, HOST, STORE_S, check_address, connect
-from bundler.scheduler.host import compute_on_phone, offer, resource_of, store_blob
+from bundler.scheduler.host import compute_on_phone, offer, resource_of
 
 LOOK_S = 0.5
 POLL_S = 0.05
@@ -139,7 +140,7 @@ class Hosts:
                     content = self._client.scatter(
                         b"".join(blob.pieces()), workers=[worker], hash=False, timeout=CONNECT_S
                     )
-                    self._submit(store_blob, worker, blob.sha256, content).result(STORE_S)
+                    self._submit(keep_content, worker, blob.sha256, content).result(STORE_S)
                     self._sent.add((worker, blob.sha256))
 
     def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any, **more: Any) -> Any:
