@@ -16,12 +16,14 @@ from bundler import cli, layout
 from bundler.bundle import Bundle, Sample, read_bundle
 from bundler.device.outputs import kept_chunks
 from bundler.device.phone import AdbServer
+from bundler.dlc.child import Child, ChildDied, Networks
 from bundler.errors import ClusterUnusable, DlcInvalid, RunUnfinished, UsageError
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.runs.record import Run
 from bundler.scheduler.cluster import check_address
+from bundler.scheduler.simulators import simulator_of
 from bundler.types import Runtime
 from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
 from tests.deploying import quiet
@@ -108,6 +110,23 @@ def test_an_interrupted_simulation_goes_on(bundle: Bundle) -> None:
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(after) == 4
     assert kept.items() <= after.items()
+
+
+def test_a_process_that_starts_while_the_others_are_ended_is_ended(bundle: Bundle) -> None:
+    _, task = simulator_of(bundle, "cpu", None)
+    made: list[Child] = []
+
+    def make() -> Child:
+        networks.close()
+        made.append(Child(task))
+        return made[-1]
+
+    networks = Networks(make)
+    with pytest.raises(ChildDied, match="ended before it began"):
+        networks.execute({})
+    assert len(made) == 1
+    with pytest.raises(ValueError, match="closed file"):
+        made[0].execute({spec.name: np.zeros(spec.shape) for spec in made[0].inputs})
 
 
 @pytest.mark.usefixtures("isolated")

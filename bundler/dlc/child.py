@@ -50,7 +50,7 @@ class ChildDied(DlcInvalid):
 
 
 class Child:
-    """One process; `inputs` and `outputs` are the DLC's.
+    """One process for the DLC at `path`, whose tensors are `inputs` and `outputs`.
 
     Raises:
         DlcInvalid: the runtime refuses the DLC, or takes too long; ChildDied; NoConverter
@@ -59,7 +59,7 @@ class Child:
     def __init__(self, task: Task) -> None:
         if task.runtime == "dsp":
             library_folder()
-        self._path, self._who = Path(task.dlc), "the HTP's simulator" if task.runtime == "dsp" else "ONNX Runtime"
+        self.path, self._who = Path(task.dlc), "the HTP's simulator" if task.runtime == "dsp" else "ONNX Runtime"
         command = [sys.executable, "-P", "-m", "bundler.dlc.child", json.dumps(asdict(task))]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=-1
@@ -71,7 +71,7 @@ class Child:
                     raise EOFError
                 told = json.loads(line)
             if "refused" in told:
-                raise DlcInvalid(self._path, told["refused"])
+                raise DlcInvalid(self.path, told["refused"])
             self.inputs, self.outputs = (
                 tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in told[side])
                 for side in ("inputs", "outputs")
@@ -92,7 +92,7 @@ class Child:
             self._process.stdin.write(raw)
             self._process.stdin.flush()
             if _exactly(output, 1) == REFUSED:
-                raise DlcInvalid(self._path, json.loads(output.readline(LONGEST_LINE)))
+                raise DlcInvalid(self.path, json.loads(output.readline(LONGEST_LINE)))
             return {spec.name: _read(output, spec) for spec in self.outputs}
 
     def close(self) -> None:
@@ -125,10 +125,10 @@ class Child:
         except (EOFError, OSError) as error:
             if late.is_set():
                 what = f"{self._who} does not come to an end within {limit_s:g} s"
-                raise DlcInvalid(self._path, what) from error
+                raise DlcInvalid(self.path, what) from error
             self._process.kill()
             code = self._process.wait(END_S)
-            raise ChildDied(self._path, f"{self._who} died on it with code {code}") from error
+            raise ChildDied(self.path, f"{self._who} died on it with code {code}") from error
         finally:
             timer.cancel()
 
@@ -163,9 +163,7 @@ class Networks:
         with self._lock:
             child = self._idle.pop() if self._idle else None
         if child is None:
-            child = self._make()
-            with self._lock:
-                self._all.add(child)
+            child = self._begun()
         try:
             outputs = child.execute(feed)
         except BaseException:
@@ -178,8 +176,18 @@ class Networks:
                 self._idle.append(child)
         return outputs
 
+    def _begun(self) -> Child:
+        """Another process. Raises: as `Child`; ChildDied: `close` was called meanwhile"""
+        child = self._make()
+        with self._lock:
+            if not self._closed:
+                self._all.add(child)
+                return child
+        child.close()
+        raise ChildDied(child.path, "its process was ended before it began")
+
     def close(self) -> None:
-        """Ends the processes, also those at work."""
+        """Ends the processes, also those at work; one that is just starting ends as soon as it has started."""
         with self._lock:
             self._closed = True
             ended, self._idle, self._all = [*self._all], [], set()

@@ -65,8 +65,9 @@ class Here:
         return self._threads.submit(compute, self._networks, *self._specs, raw)
 
     def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)  # first: nothing more is to start
         self._networks.close()
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
 
 
 def compute(networks: Networks, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], raw: bytes) -> bytes:
