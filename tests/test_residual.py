@@ -1,5 +1,6 @@
 """LayerNorm's operators at 16 bits among others of 8: which are taken, and that they help."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.mixed import Measure, choose_wide
 from bundler.model.onnx_graph import Net
 from bundler.model.quantize import Scheme, quantize
-from bundler.model.residual import attention_of, loud_operators, parts_of
+from bundler.model.residual import attention_of, loud_operators, parts_of, widened_of
 from bundler.soc import DEFAULT, known_socs
 from tests import styles
 from tests.conftest import quiet
@@ -54,7 +55,7 @@ def test_loud_sums_get_sixteen_bits(loud: Loud, tmp_path: Path) -> None:
     fit, calibration, wide = loud
     parts = parts_of(Net(fit.model))
     assert wide
-    assert wide < frozenset[str]().union(*parts)
+    assert wide - widened_of(Net(fit.model)) < frozenset[str]().union(*parts)
     for feeds, most in ((FEEDS, LITTLE), (OTHERS, 1.0)):  # four windows promise less of others
         measure = Measure(fit, calibration, feeds)
         assert measure.noise(replace(W8A8, wide=wide)) < most * measure.noise(W8A8)
@@ -72,16 +73,27 @@ def test_quiet_sums_stay_at_eight_bits() -> None:
     assert loud_operators(fit, calibrate(fit, FEEDS), W8A8, FEEDS, quiet) == frozenset()
 
 
-def test_attention_gets_sixteen_bits_only_where_they_bring_the_logits_nearer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("style", "part", "expected"),
+    [
+        ("mobilebert", attention_of, ["MatMul", "MatMul", "Softmax", "Softmax"]),
+        ("bert", widened_of, ["Gemm", "Gemm"]),
+    ],
+)
+def test_a_part_gets_sixteen_bits_only_where_they_bring_the_logits_nearer(
+    style: str,
+    part: Callable[[Net], frozenset[str]],
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    fit = fit_for_htp(styles.styled("ours"), styles.LENGTH)
+    fit = fit_for_htp(styles.styled("ours"), styles.LENGTH) if style == "mobilebert" else layered(1.0)
     net, calibration = Net(fit.model), calibrate(fit, FEEDS)
-    attention = attention_of(net)
-    kinds = sorted(made.op_type for name in attention if (made := net.maker(name)) is not None)
-    assert kinds == ["MatMul", "MatMul", "Softmax", "Softmax"]
+    found = part(net)
+    assert sorted(made.op_type for name in found if (made := net.maker(name)) is not None) == expected
     assert loud_operators(fit, calibration, W8A8, FEEDS, quiet) == frozenset()
-    monkeypatch.setattr("bundler.model.residual.ATTENTION_GAIN", 2.0)  # these shares are no finer than 8 bits
-    assert loud_operators(fit, calibration, W8A8, FEEDS, quiet) == attention
-    onnx.save(quantize(fit, calibration, replace(W8A8, wide=attention)).model, tmp_path / "wide.onnx")
+    monkeypatch.setattr("bundler.model.residual.GAIN", 0.0)
+    monkeypatch.setattr("bundler.model.residual.MORE_GAIN", 2.0)  # these values are no finer than 8 bits
+    assert loud_operators(fit, calibration, W8A8, FEEDS, quiet) == attention_of(net) | widened_of(net)
+    onnx.save(quantize(fit, calibration, replace(W8A8, wide=found)).model, tmp_path / "wide.onnx")
     onnx_to_dlc(tmp_path / "wide.onnx", tmp_path / "wide.dlc", known_socs()[DEFAULT])

@@ -1,6 +1,6 @@
-"""Which operators of a quantized model to give 16 bits: those whose rounding is measured to cost the logits most."""
+"""Which operators of a quantized model to give 16 bits: those whose rounding is measured to cost the answers most."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,11 @@ from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
 
-SHARE = 0.25  # of the operators may get 16 bits
+SHARE = 0.5  # of the operators may get 16 bits
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of SHARE: the one that brings the logits nearest is taken
 BLOCKS = 24  # as many measurements are made, whatever the size of the model
 WINDOWS = 2  # of the calibration windows are enough to tell blocks apart
+CANDIDATES = 20  # tokens that answers begin and end at, as many as decoding looks at
 
 
 def choose_wide(
@@ -25,12 +26,13 @@ def choose_wide(
     """The operators (by their first output) to keep at 16 bits, at most SHARE of all.
 
     A block is a stretch of neighbours, since every border between 8 and 16 bits rounds too. Its cost is the error of
-    the logits when it alone has `scheme`'s bits and all else has 16. What `scheme` gives 16 bits keeps them.
+    the margins between answers when it alone has `scheme`'s bits and all else has 16. What `scheme` gives 16 bits keeps
+    them.
     """
     candidates = [each.output[0] for each in _candidates(fit.model, scheme)]
     blocks = [frozenset(part.tolist()) for part in np.array_split(np.array(candidates, object), BLOCKS) if len(part)]
     everything = frozenset(candidates)
-    measure = Measure(fit, calibration, feeds[:WINDOWS])
+    measure = Measure(fit, calibration, feeds[:WINDOWS], margin_noise)
     costs = []
     for number, block in enumerate(blocks):
         progress("measuring operators at fewer bits", number, len(blocks))
@@ -48,33 +50,53 @@ def _first(blocks: Sequence[frozenset[str]], room: int, wide: frozenset[str]) ->
     return wide
 
 
-class Measure:
-    """Compares quantized forms of a model with its float32 form, on the CPU, on given windows."""
+def real_noise(feed: Feed, rounded: Array, exact: Array) -> tuple[float, float]:
+    """The squared error of one window's logits (1, length), and their power, on real tokens."""
+    one, other = _at_tokens(feed, rounded, exact)
+    return float(np.square(one - other).sum()), float(np.square(other).sum())
 
-    def __init__(self, fit: FitGraph, calibration: Calibration, feeds: Sequence[Feed]) -> None:
-        self._fit, self._calibration, self._feeds = fit, calibration, feeds
+
+def margin_noise(feed: Feed, rounded: Array, exact: Array) -> tuple[float, float]:
+    """The same of the CANDIDATES tokens with the largest logits, without what all of them share: an answer's margin
+    over another one is a difference of such logits."""
+    one, other = _at_tokens(feed, rounded, exact)
+    first = np.argsort(-other)[:CANDIDATES]
+    error, value = (one - other)[first], other[first]
+    return float(np.square(error - error.mean()).sum()), float(np.square(value - value.mean()).sum())
+
+
+def _at_tokens(feed: Feed, rounded: Array, exact: Array) -> tuple[Array, Array]:
+    real = tokens_of(feed, exact.shape[-1])
+    return rounded.astype(np.float64)[0, real], exact.astype(np.float64)[0, real]
+
+
+class Measure:
+    """Compares quantized forms of a model with its float32 form, on the CPU, on given windows, by an error like
+    `real_noise`."""
+
+    def __init__(
+        self,
+        fit: FitGraph,
+        calibration: Calibration,
+        feeds: Sequence[Feed],
+        error: Callable[[Feed, Array, Array], tuple[float, float]] = real_noise,
+    ) -> None:
+        self._fit, self._calibration, self._feeds, self._error = fit, calibration, feeds, error
         self._names = [spec.name for spec in fit.outputs]
         session = runner(fit.model)
         self._exact = [session.run(self._names, dict(feed)) for feed in feeds]
 
     def noise(self, scheme: Scheme, fixed: FixedWeights | None = None) -> float:
-        """The logits' squared error over their power, on real tokens."""
+        """The squared error over the power, of all windows."""
         quantized = quantize(self._fit, self._calibration, scheme, fixed)
         session = runner(quantized.model)
         noise = signal = 0.0
         for feed, exact in zip(self._feeds, self._exact, strict=True):
             for name, stored, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
                 rounded = reals(stored, quantized.outputs[name])
-                error, power = real_noise(feed, rounded, logits)
+                error, power = self._error(feed, rounded, logits)
                 noise, signal = noise + error, signal + power
         return noise / signal if signal else 0.0
-
-
-def real_noise(feed: Feed, rounded: Array, exact: Array) -> tuple[float, float]:
-    """The squared error of one window's logits (1, length), and their power, on real tokens."""
-    real = tokens_of(feed, exact.shape[-1])
-    one, other = (logits.astype(np.float64)[..., real] for logits in (rounded, exact))
-    return float(np.square(one - other).sum()), float(np.square(other).sum())
 
 
 def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:
