@@ -51,7 +51,7 @@ def test_the_bundles_runs_are_left_alone(phone: Phone, bundle: Bundle) -> None:
     run = deploy(phone, bundle)
     before = fetch(phone, bundle).answers
     document = bench(
-        bundle.path, phone.server, BenchRequest("cpu", [phone.serial], warm_up=0, repeats=1, cool_down_s=0), quiet
+        bundle.path, phone.server, BenchRequest(devices=[phone.serial], warm_up=0, repeats=1, cool_down_s=0), quiet
     )
     assert document["windows"] == 4
     assert newest_run(bundle) == run
@@ -61,4 +61,4 @@ def test_the_bundles_runs_are_left_alone(phone: Phone, bundle: Bundle) -> None:
 def test_one_phone_at_a_time(phone: Phone, bundle: Bundle) -> None:
     there = f"{phone.server.host}:{phone.server.port}/{phone.serial}"
     with pytest.raises(UsageError, match="one phone"):
-        bench(bundle.path, phone.server, BenchRequest("cpu", [phone.serial, there]), quiet)
+        bench(bundle.path, phone.server, BenchRequest(devices=[phone.serial, there]), quiet)

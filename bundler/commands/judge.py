@@ -54,7 +54,7 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="The page to read. Default: report.html beside it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the answers of finished runs with the known ones and with float32's; a gate for CI by exit code 8."""
+    """Compare finished runs' answers with the known ones and with float32's; exit code 8 where a limit is not met."""
     import json
 
     from bundler.evaluation.gates import Gates, raise_failed
@@ -130,7 +130,16 @@ def bench(
 
     console, tools, where = Console(as_json=as_json), sdk or default_sdk(), bundle_named(name, bundle)
     request = BenchRequest(
-        runtime, device or (), engine, warm_up, repeats, cool_down, windows, perf_profile, tools, timeout
+        runtime=runtime,
+        devices=device or (),
+        engine=engine,
+        warm_up=warm_up,
+        repeats=repeats,
+        cool_down_s=cool_down,
+        windows=windows,
+        perf_profile=perf_profile,
+        sdk=tools,
+        timeout_s=timeout,
     )
     with console.progress() as progress:
         document = measure(where, adb_server(adb_host, adb_port), request, progress)

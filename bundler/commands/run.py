@@ -79,7 +79,7 @@ def deploy(
         int | None, typer.Option(help="Of a cluster: the phones of this Hexagon version only, such as 75.", min=1)
     ] = None,
     phones: Annotated[
-        int | None, typer.Option(help="Of a cluster: so many phones. Default: all that can.", min=1)
+        int | None, typer.Option(help="Of a cluster: at most this many phones. Default: all that can.", min=1)
     ] = None,
     insecure: Insecure = False,
     bundle: BundlePath = None,
@@ -141,7 +141,7 @@ def fetch_answers_command(
     null_threshold: Annotated[
         float, typer.Option(help='How far above the best span\'s score "no answer" must be to win.')
     ] = 0.0,
-    n_best: Annotated[int, typer.Option(help="Spans that compete for each answer and are told of.", min=1)] = 20,
+    n_best: Annotated[int, typer.Option(help="Spans that compete for each answer.", min=1)] = 20,
     max_answer_tokens: Annotated[
         int | None, typer.Option(help="Tokens of an answer, at most. Default: as the bundle was built.", min=1)
     ] = None,

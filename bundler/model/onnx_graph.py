@@ -65,7 +65,7 @@ class Net:
                 return name
 
     def insert(self, each: onnx.NodeProto) -> str:
-        """Adds a node, in whatever order; what no output depends on goes. Returns the name of its first output."""
+        """Adds a node; `ordered` finds its place. Returns the name of its first output."""
         for name in filter(None, each.output):
             self._makers[name] = each
         for name in each.input:

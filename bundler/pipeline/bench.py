@@ -31,7 +31,7 @@ WINDOWS = 100
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchRequest:
     """On the only phone where `devices` names none. Each run is one start of the engine on the first `windows` of the
     bundle's (None: up to WINDOWS); `warm_up` runs come before the `repeats` that count, `cool_down_s` between two."""
