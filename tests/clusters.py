@@ -64,6 +64,10 @@ class DaskCluster:
         command = ["host", self.address, "--name", name, "--adb-port", str(server.port), *options]
         return self._started(name, ["-m", "bundler.cli", *command], self._home(customize))
 
+    def add_module(self, module: str, *arguments: str) -> Popen:
+        """A process that runs a module."""
+        return self._started(module, ["-m", module, *arguments], self._home(""))
+
     def log(self, name: str) -> str:
         """What a process said last."""
         return max(self._folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime).read_text()

@@ -20,6 +20,10 @@ def typed(kind: type[T], told: Any, where: str = "it") -> T:
 
 
 def _value(kind: Any, told: Any, where: str) -> Any:
+    if type(told) is kind:  # first, since most values are
+        if kind is str:
+            told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
+        return told
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if is_dataclass(kind):
         return _record(kind, told, where)
@@ -35,10 +39,6 @@ def _value(kind: Any, told: Any, where: str) -> Any:
         return {name: _value(inner[1], each, f"{where}.{name}") for name, each in told.items()}
     if kind is float and type(told) is int and abs(told) < 1 << 53:
         return float(told)
-    if type(told) is kind:
-        if kind is str:
-            told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
-        return told
     raise ValueError(f"{where} is not of the kind {getattr(origin, '__name__', kind)}")
 
 

@@ -130,7 +130,7 @@ def _deploy_on_cluster(
             fits = (request.soc, request.hexagon, request.phones)
             members = choose_members(hosts, bundle, left.settings if left else wanted, *fits, tell)
             _warn_of_limits(bundle, members, warn)
-            chosen = replace(_settings(bundle, request, 1 + len(members)), engine=_one_engine(members))
+            chosen = replace(_settings(bundle, request, max(2, len(members))), engine=_one_engine(members))
             run = left or begin(bundle, names, chosen, cluster=True)
             look = looking(bundle, run.folder(path), run.settings.chunk, seen)
             for member in members:

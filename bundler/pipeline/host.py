@@ -37,10 +37,12 @@ def serve_phones(
     """
     check_address(address, insecure=insecure)
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise ExtraMissing("host", "Dask is not installed", "cluster") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
+    dask.config.set({"distributed.worker.profile.enabled": False})  # 100 looks a second at each thread
     host = Host(name, server, devices)
     open_house(host)
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bundler import __version__, layout
-from bundler.bundle import Window
 from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
@@ -222,7 +221,7 @@ def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
     files = {name: each for name, each in base.items() if each}
     supply = Supply(task.bundle_id, task.outputs, lambda *_: (task.archive.name, blob), lambda *_: files)
     limit = Limit(task.timeout_s)
-    board = Board([chunk], (), [Window("", "", 0, {}, {})] * chunk.stop)
+    board = Board([chunk], (), range(chunk.stop + 1))
     (folder / "spool").mkdir()
     shared = Shared(supply, folder, board, limit, silent, folder / "spool", depth=1)
     member = Member(Target(held.target.server, held.target.serial, task.name), task.facts, task.settings)

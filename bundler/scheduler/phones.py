@@ -17,7 +17,7 @@ from bundler.device.timings import kept_times
 from bundler.errors import HostStorageFailed, Interrupted, TimeUp
 from bundler.runs.record import Run
 from bundler.scheduler.member import Member, Shared, Steady
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
 from bundler.types import Progress
@@ -54,7 +54,7 @@ def carry_on(work: Work) -> Run:
     """
     begun = time.monotonic()
     chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
-    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), work.bundle.manifest.windows)
+    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), ends_of(work.bundle.manifest.windows))
     with _workers(work, board) as workers:
         claimed = threading.Barrier(len(workers))
         threads = [threading.Thread(target=_work, args=(worker, board, claimed), daemon=True) for worker in workers]
@@ -91,7 +91,7 @@ def launch(work: Work) -> None:
     chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
     kept = kept_chunks(work.run.folder(work.bundle.path))
     left = [chunk for chunk in chunks if chunk not in kept]
-    board = Board(chunks, kept, work.bundle.manifest.windows)
+    board = Board(chunks, kept, ends_of(work.bundle.manifest.windows))
     with _workers(work, board) as workers:
         for number, worker in enumerate(workers):
             worker.launch(left[number :: len(workers)])

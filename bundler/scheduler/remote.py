@@ -4,6 +4,7 @@ import getpass
 import hashlib
 import json
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from bundler.soc import Soc
 from bundler.types import TensorSpec
 
 AHEAD = 2  # chunks that a phone's host has: the next one is to be there when one is done
-POLL_S = 0.05
+LOOK_S = 0.2
 RETURN_S = 60.0
 SENDINGS = 3  # of a blob to a host
 
@@ -81,6 +82,7 @@ class RemoteWorker(Steady):
         super().__init__(member, shared)
         self._hosts, self._phone = hosts, member.target
         self._under_way: dict[Chunk, Any] = {}
+        self._came = threading.Event()
         self._lacked = 0
         self._base: dict[str, Blob] | None = None
         self._who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -106,7 +108,7 @@ class RemoteWorker(Steady):
         try:
             while not board.complete:
                 self._hosts.where(self._phone)
-                for chunk in board.take(self.name, AHEAD):
+                for chunk in board.take(self.name, AHEAD if self._under_way else 1):
                     self._under_way[chunk] = self._start(chunk)
                 for chunk, future in list(self._under_way.items()):
                     if not board.wants(chunk):
@@ -114,7 +116,9 @@ class RemoteWorker(Steady):
                     elif future.done():
                         self._take(chunk, self._hosts.reply(self._phone, future))
                 self._shared.progress(doing, board.report(self.name, None, 0), board.questions)
-                self._shared.limit.pause(POLL_S, doing)
+                self._came.wait(min(LOOK_S, max(0.0, self._shared.limit.left_s)))
+                self._came.clear()
+                self._shared.limit.check(doing)
         finally:
             for future in self._under_way.values():
                 future.release()  # what has not begun is dropped
@@ -139,7 +143,9 @@ class RemoteWorker(Steady):
             chunk=chunk.name,
             timeout_s=max(1.0, min(self._shared.limit.left_s, 24 * 3600.0)),
         )
-        return self._hosts.start(self._phone, json.dumps(asdict(task)).encode(), archive.path.read_bytes())
+        future = self._hosts.start(self._phone, json.dumps(asdict(task)).encode(), archive.path.read_bytes())
+        future.add_done_callback(lambda _: self._came.set())
+        return future
 
     def _take(self, chunk: Chunk, reply: bytes) -> None:
         head, _, body = reply.partition(b"\n")
