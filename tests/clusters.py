@@ -33,6 +33,7 @@ class DaskCluster:
     def __init__(self, folder: Path, scheme: str = "tcp") -> None:
         self.address = f"{scheme}://127.0.0.1:{free_port()}"
         self.workers: list[Popen] = []
+        self.hosts: list[Popen] = []
         self._folder = folder
         self._all: list[Popen] = []
         self.start()
@@ -62,7 +63,8 @@ class DaskCluster:
         """A host with these phones, or all of the server's."""
         options = [option for device in devices for option in ("--device", device)]
         command = ["host", self.address, "--name", name, "--adb-port", str(server.port), *options]
-        return self._started(name, ["-m", "bundler.cli", *command], self._home(customize))
+        self.hosts.append(self._started(name, ["-m", "bundler.cli", *command], self._home(customize)))
+        return self.hosts[-1]
 
     def add_module(self, module: str, *arguments: str) -> Popen:
         """A process that runs a module."""

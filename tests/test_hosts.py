@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from bundler import cli, layout
 from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
 from bundler.device.phone import AdbServer
 from bundler.device.server import private_adb_server
 from bundler.errors import ClusterUnusable, OutputsInvalid, PhoneLost, RunFailed, RunUnfinished, UsageError
@@ -26,11 +28,12 @@ from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.runs.record import Run
-from bundler.scheduler.hosts import Hosts
-from bundler.scheduler.remote import read_reply
+from bundler.scheduler.hosts import Hosts, RemotePhone
+from bundler.scheduler.member import Member
+from bundler.scheduler.remote import Recruits, read_reply
 from bundler.soc import find_soc
 from bundler.types import TensorSpec
-from bundler.virtual.phones import start_phone, stop_phone
+from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
 from tests.deploying import quiet
 from tests.test_crew import SOC, phones, questions
@@ -211,6 +214,47 @@ def test_a_phone_that_is_unplugged_loses_nothing(
         finally:
             stop_phone(again)
         assert "is gone" in cluster.log("one")
+
+
+def test_phones_that_come_while_a_run_goes_on_help(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that joins, and its phone that was lost and is back; the first phone waits for them."""
+    monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 0.0)
+    more, joined, again, waiting = Recruits.more, list[str](), list[VirtualPhone](), list[threading.Thread]()
+    back = threading.Event()
+    with phones(tmp_path, ["run-time:30"], ["run-time:30"]) as ((first, second), server), ExitStack() as ending:
+        name = f"two/{second.serial}"
+
+        def watch(stage: str, done: int, total: int | None, /) -> None:
+            if done and not waiting:
+                waiting.append(threading.current_thread())
+            if threading.current_thread() in waiting:
+                assert back.wait(2 * WAIT_S)
+
+        def watched(recruits: Recruits, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+            if waiting and len(cluster.hosts) == 1:
+                cluster.add_host("two", server, [second.serial])
+            elif len(joined) == 1 and name in at_work:
+                stop_phone(second)
+            come = more(recruits, settings, at_work)
+            if len(joined) == 1 and not again and name not in {*at_work, *recruits._hosts.attached()}:
+                again.append(start_phone(SOC, second.port, second.state, faults=["run-time:30"]))
+                ending.callback(stop_phone, again[0])
+            joined.extend(member.target.name for member in come)
+            if len(joined) == 2:
+                back.set()
+            return come
+
+        monkeypatch.setattr(Recruits, "more", watched)
+        cluster.add_host("one", server, [first.serial])
+        offered(cluster, f"one/{first.serial}")
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=1, phones=2)
+        run = deploy_bundle(bundle.path, NOWHERE, request, watch)
+    assert joined == [name, name]
+    assert {part.host for part in run.parts} == {"one", "two"}
+    assert sum(part.chunks for part in run.parts) == COUNT
+    assert same(bundle, run, alone)
 
 
 def test_where_no_phone_comes_back_the_loss_is_told(

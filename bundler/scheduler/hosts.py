@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,17 +65,33 @@ class Hosts:
     def close(self) -> None:
         self._client.close(timeout=CONNECT_S)
 
-    def phones(self) -> list[RemotePhone]:
-        """All phones of all hosts that answer, by their names.
+    def attached(self) -> set[str]:
+        """The names of the phones that are there, as the scheduler knows, which asks no host.
+
+        Raises:
+            PhoneLost: it does not answer
+        """
+        with self._reaching("of any host", "looking for hosts"):
+            return {
+                f"{told['name'].removeprefix(HOST)}/{resource.removeprefix(resource_of(''))}"
+                for worker, told in self._look().items()
+                if self._speaks(worker)
+                for resource, count in told["resources"].items()
+                if count
+            }
+
+    def phones(self, names: Collection[str] | None = None) -> list[RemotePhone]:
+        """All phones of all hosts that answer, by their names; or of the hosts that have these phones.
 
         Raises:
             ClusterUnusable: a host has another release
         """
+        asks = {name.partition("/")[0] for name in names or ()}
         with self._reaching("of any host", "looking for hosts"):
             asked = [
                 (worker, told["name"].removeprefix(HOST), self._submit(offer, worker))
                 for worker, told in self._look().items()
-                if self._speaks(worker)
+                if self._speaks(worker) and (names is None or told["name"].removeprefix(HOST) in asks)
             ]
         found: list[RemotePhone] = []
         for worker, host, answer in asked:

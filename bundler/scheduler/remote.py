@@ -5,7 +5,7 @@ import hashlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,43 +36,82 @@ SENDINGS = 3  # of a blob to a host
 Json = dict[str, Any]
 
 
-def choose_members(
-    hosts: Hosts,
-    bundle: Bundle,
-    settings: Settings,
-    soc: Soc | None,
-    hexagon: int | None,
-    count: int | None,
-    tell: Callable[[str], None],
-) -> list[Member[RemotePhone]]:
-    """The phones of this chip and Hexagon version that can do the run, idle ones first, at most so many.
+class Recruits:
+    """The phones that a run takes: of this chip and Hexagon version, at most so many at a time.
 
     tell: takes why a phone is left out
-
-    Raises:
-        ClusterUnusable: there is none
     """
-    fit: list[Member[RemotePhone]] = []
-    reasons = []
-    for phone in sorted(hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name)):
-        if phone.facts is None or phone.trouble:
-            reasons.append(phone.trouble or f"phone {phone.name}: it cannot be asked")
-            continue
-        its = phone.facts.soc
-        if (soc and its != soc) or (hexagon and (its is None or its.hexagon != hexagon)):
-            reasons.append(f"phone {phone.name} is another one: {phone.facts.soc_model}")
-            continue
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        bundle: Bundle,
+        soc: Soc | None,
+        hexagon: int | None,
+        count: int | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._hosts, self._bundle, self._soc, self._hexagon, self._count = hosts, bundle, soc, hexagon, count
+        self._tell = tell
+        self._known: set[str] = set()  # those that were taken or left out, and have been there since
+
+    def first(self, settings: Settings) -> list[Member[RemotePhone]]:
+        """Those that can do the run now, idle ones first.
+
+        Raises:
+            ClusterUnusable: there is none
+        """
+        found = sorted(self._hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name))
+        fit, reasons = self._fitting(found, settings)
+        if not fit:
+            what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
+            hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
+            raise ClusterUnusable(self._hosts.address, what, hint)
+        return fit
+
+    def more(self, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+        """Those that have come since, and may help those at work."""
+        fresh: set[str] = set()
         try:
-            fit.append(Member.fitting(phone, phone.name, phone.facts, bundle, settings))
-        except BundlerError as error:
-            reasons.append(str(error))
-    for reason in reasons:
-        tell(f"left out: {reason}")
-    if not fit:
-        what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
-        hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
-        raise ClusterUnusable(hosts.address, what, hint)
-    return fit[:count]
+            there = self._hosts.attached()
+            self._known &= there  # who leaves may come again
+            fresh = there - self._known - set(at_work)
+            if not fresh or (self._count and len(at_work) >= self._count):
+                return []
+            found = [phone for phone in self._hosts.phones(fresh) if phone.name in fresh]
+        except PhoneLost:  # those at work meet it too
+            return []
+        except ClusterUnusable as error:  # a host of another release
+            self._known |= fresh
+            self._tell(f"left out: {error}")
+            return []
+        return self._fitting(found, settings, len(at_work))[0]
+
+    def _fitting(
+        self, phones: Sequence[RemotePhone], settings: Settings, at_work: int = 0
+    ) -> tuple[list[Member[RemotePhone]], list[str]]:
+        """As many as may be at work, and why others are not."""
+        fit: list[Member[RemotePhone]] = []
+        reasons = []
+        for phone in phones:
+            if self._count and at_work + len(fit) >= self._count:
+                break
+            self._known.add(phone.name)
+            try:
+                fit.append(self._member(phone, settings))
+            except BundlerError as error:
+                reasons.append(str(error))
+                self._tell(f"left out: {error}")
+        return fit, reasons
+
+    def _member(self, phone: RemotePhone, settings: Settings) -> Member[RemotePhone]:
+        """Raises: BundlerError: it is not for this run"""
+        if phone.facts is None or phone.trouble:
+            raise BundlerError(phone.trouble or f"phone {phone.name}: it cannot be asked")
+        its = phone.facts.soc
+        if (self._soc and its != self._soc) or (self._hexagon and (its is None or its.hexagon != self._hexagon)):
+            raise BundlerError(f"phone {phone.name} is another one: {phone.facts.soc_model}")
+        return Member.fitting(phone, phone.name, phone.facts, self._bundle, settings)
 
 
 class RemoteWorker(Steady):
