@@ -26,7 +26,9 @@ from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.pipeline.host import list_phones
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
+from bundler.runs.owner import owning
 from bundler.runs.record import Run
 from bundler.scheduler.hosts import Hosts, RemotePhone
 from bundler.scheduler.member import Member
@@ -34,7 +36,7 @@ from bundler.scheduler.remote import Recruits, read_reply
 from bundler.soc import find_soc
 from bundler.types import TensorSpec
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
-from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually, tls_settings
 from tests.deploying import quiet
 from tests.test_crew import SOC, phones, questions
 from tests.test_deploy import logits_of
@@ -45,15 +47,21 @@ TIMEOUT_S = 100.0
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     pytest.importorskip("distributed")
-    (tmp_path / "cluster").mkdir()
-    made = DaskCluster(tmp_path / "cluster")
+    made = DaskCluster(tmp_path_factory.mktemp("cluster"))
     try:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def cluster(scheduler: DaskCluster) -> Iterator[DaskCluster]:
+    """A scheduler that has nothing else yet."""
+    yield scheduler
+    scheduler.renew()
 
 
 @pytest.fixture
@@ -156,7 +164,7 @@ def test_phones_of_two_hosts_share_a_run(
 def test_a_host_that_is_killed_gives_its_chunks_back(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -176,7 +184,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.hosts.SILENT_S", 3.0)
     stages: list[str] = []
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
@@ -196,7 +204,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 def test_a_phone_that_is_unplugged_loses_nothing(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server)
         for phone in (first, second):
             server.find(phone.serial)
@@ -249,11 +257,11 @@ def test_phones_that_come_while_a_run_goes_on_help(
         monkeypatch.setattr(Recruits, "more", watched)
         cluster.add_host("one", server, [first.serial])
         offered(cluster, f"one/{first.serial}")
-        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=1, phones=2)
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2, phones=2)
         run = deploy_bundle(bundle.path, NOWHERE, request, watch)
     assert joined == [name, name]
     assert {part.host for part in run.parts} == {"one", "two"}
-    assert sum(part.chunks for part in run.parts) == COUNT
+    assert sum(part.chunks for part in run.parts) == COUNT // 2
     assert same(bundle, run, alone)
 
 
@@ -261,7 +269,7 @@ def test_where_no_phone_comes_back_the_loss_is_told(
     cluster: DaskCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 2.0)
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
@@ -280,7 +288,7 @@ def test_where_no_phone_comes_back_the_loss_is_told(
 def test_a_client_that_is_killed_goes_on_with_the_same_command(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -299,7 +307,7 @@ def test_a_scheduler_that_is_started_anew(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """And its hosts, as systemd does."""
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
         with client(bundle.path, cluster) as running:
@@ -311,12 +319,41 @@ def test_a_scheduler_that_is_started_anew(
     assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
 
 
+def test_a_busy_phone_keeps_no_other_one_idle(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """Of its host too: it may hold two chunks, and the other phone does all others."""
+    idle, taken = threading.Event(), threading.Event()
+    with phones(tmp_path, ["run-time:0"], ["run-time:0"]) as ((busy, other), server):
+        cluster.add_host("one", server, [busy.serial, other.serial])
+        offered(cluster, f"one/{busy.serial}", f"one/{other.serial}")
+
+        def use() -> None:
+            with owning(cluster.lease(busy.serial), "another host"):
+                taken.set()
+                idle.wait(TIMEOUT_S)
+
+        def watch(stage: str, done: int, total: int | None, /) -> None:
+            if done >= COUNT - 8:
+                idle.set()
+
+        user = threading.Thread(target=use)
+        user.start()
+        try:
+            assert taken.wait(WAIT_S)
+            request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S / 2, chunk=4)
+            assert same(bundle, deploy_bundle(bundle.path, NOWHERE, request, watch), alone)
+        finally:
+            idle.set()
+            user.join(WAIT_S)
+
+
 def test_two_clients_share_a_phone_by_chunks(
     cluster: DaskCluster, made: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """Of the same bundle too, whose runs on a phone must not meet."""
     bundles = [replace(made, path=shutil.copytree(made.path, tmp_path / name)) for name in ("a", "b")]
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
         with (
@@ -405,6 +442,32 @@ def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster, no_phones: Ad
     said = cluster.log("one")
     assert "is lost" in said
     assert "Traceback" not in said
+
+
+def test_a_host_over_tls(
+    bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host, a run and a list of phones need a certificate."""
+    monkeypatch.setattr("bundler.scheduler.hosts.CONNECT_S", 2.0)
+    with phones(tmp_path, ["run-time:0"]) as ((phone,), server), monkeypatch.context() as patch:
+        for name, value in tls_settings(tmp_path).items():
+            patch.setenv(name, value)
+        cluster = DaskCluster(tmp_path, "tls")
+        try:
+            cluster.add_host("one", server, [phone.serial])
+            eventually(lambda: "is there" in cluster.log("one"))
+            with client(bundle.path, cluster, begun=False) as running:
+                _, said = running.communicate(timeout=WAIT_S)
+            assert running.returncode == 0, said
+            patch.undo()
+            stranger = cluster.add_host("two", server, [phone.serial])
+            with pytest.raises(ClusterUnusable, match="cannot be connected to"):
+                list_phones(cluster.address, lambda _: None)
+            assert stranger.wait(WAIT_S) == ClusterUnusable.exit_code
+            assert "cannot be joined" in cluster.log("two")
+        finally:
+            cluster.stop()
+    assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
 
 
 def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Path, no_phones: AdbServer) -> None:

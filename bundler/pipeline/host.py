@@ -14,7 +14,7 @@ from bundler.scheduler.cluster import CONNECT_S, HOST, check_address
 from bundler.scheduler.host import Host, open_house
 from bundler.scheduler.hosts import Hosts, RemotePhone
 
-THREADS = 64  # phones that work at once
+THREADS = 512  # chunks that are computed or wait for their phones
 WATCH_S = 1.0
 CLOSE_S = 10.0
 

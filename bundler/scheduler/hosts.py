@@ -58,7 +58,7 @@ class Hosts:
         self._words: dict[str, tuple[float, float]] = {}  # by worker: its last word, and when we heard of it
         self._workers: dict[str, Json] = {}
         self._looked = float("-inf")
-        self._client = connect(address)
+        self._client = connect(address, CONNECT_S)
         if self._client.dashboard_link:
             tell(f"connected to {address}; dashboard: {self._client.dashboard_link}")
 
@@ -127,7 +127,7 @@ class Hosts:
         """The future of a chunk's reply. Raises: PhoneLost"""
         worker = self.where(phone)
         with self._reaching(phone.name, "sending a chunk"):
-            return self._submit(compute_on_phone, worker, job, archive, resources={resource_of(phone.serial): 1})
+            return self._submit(compute_on_phone, worker, job, archive)
 
     def reply(self, phone: RemotePhone, future: Any) -> bytes:
         """Raises: PhoneLost"""
@@ -159,8 +159,8 @@ class Hosts:
                     self._submit(keep_content, worker, blob.sha256, content).result(STORE_S)
                     self._sent.add((worker, blob.sha256))
 
-    def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any, **more: Any) -> Any:
-        return self._client.submit(function, *arguments, workers=[worker], pure=False, **more)
+    def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any) -> Any:
+        return self._client.submit(function, *arguments, workers=[worker], pure=False)
 
     def _awaited(self, future: Any, worker: str) -> Any:
         """A short task's result. Raises: TimeoutError: its host is lost, or busy"""
@@ -178,7 +178,7 @@ class Hosts:
                 if self._client.status != "running":
                     self._client.close(timeout=1)
                     try:
-                        self._client = connect(self.address)
+                        self._client = connect(self.address, CONNECT_S)
                     except ClusterUnusable as error:  # it may come back
                         raise ConnectionError(str(error)) from error
                 told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
