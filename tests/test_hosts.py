@@ -20,6 +20,7 @@ from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
 from bundler.device.job import Settings
 from bundler.device.phone import AdbServer
+from bundler.device.probe import PhoneFacts
 from bundler.device.server import private_adb_server
 from bundler.errors import ClusterUnusable, OutputsInvalid, PhoneLost, RunFailed, RunUnfinished, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
@@ -495,6 +496,39 @@ def test_bad_options(command: list[str], code: int, said: str, built: Path, caps
     options = ["--bundle", str(built)] if command[0] == "deploy" else []
     assert cli.main([*command, *options]) == code
     assert said in capsys.readouterr().err
+
+
+class Told(Hosts):
+    """Hosts that have these phones."""
+
+    def __init__(self, *names: str) -> None:
+        self.address, self.names = "tcp://127.0.0.1:9", set(names)
+
+    def attached(self) -> set[str]:
+        return set(self.names)
+
+    def phones(self, names: Collection[str] | None = None) -> list[RemotePhone]:
+        facts = PhoneFacts("SM8650", "arm64-v8a", "a phone", "14", None, "/bin/snpe-net-run")
+        places = (name.split("/") for name in sorted(self.names))
+        return [RemotePhone(host, serial, facts, "", "") for host, serial in places]
+
+
+def test_whom_a_run_takes(made: Bundle) -> None:
+    hosts, settings = Told("one/a", "one/b", "two/c"), Settings("1", "cpu")
+    recruits = Recruits(hosts, made, None, None, 2, lambda _: None)
+
+    def more(*at_work: str) -> list[str]:
+        return [member.target.name for member in recruits.more(settings, at_work)]
+
+    assert [member.target.name for member in recruits.first(settings)] == ["one/a", "one/b"]
+    assert more("one/a", "one/b") == []
+    hosts.names.remove("one/a")
+    assert more("one/a", "one/b") == []  # it is waited for
+    assert more("one/b") == ["two/c"]
+    hosts.names.add("one/a")
+    assert more("one/b", "two/c") == []
+    assert more("two/c") == ["one/a"]  # it was away, and the other one has been there
+    assert more() == []
 
 
 def test_a_host_s_replies_are_checked() -> None:
