@@ -152,7 +152,7 @@ def test_phones_of_two_hosts_share_a_run(
         assert sum(part.pushed_bytes > 0 for part in run.parts) == 3
         groups = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document["runs"][0]["latency_groups"]
         assert [(group["host"], group["phones"]) for group in groups] == [("one", 2), ("two", 1)]
-        again = deploy(bundle, cluster, restart=True, phones=1)
+        again = deploy(bundle, cluster, restart=True, phones=1, chunk=COUNT)
         assert same(bundle, again, alone)
         assert len(again.parts) == 1
     fetched = fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
@@ -402,14 +402,14 @@ def test_phones_are_chosen_and_the_others_told(cluster: DaskCluster, bundle: Bun
             deploy(bundle, cluster, told, soc=find_soc("SM8550"))
         with pytest.raises(ClusterUnusable, match="no phone for this run"):
             deploy(bundle, cluster, hexagon=73)
-        run = deploy(bundle, cluster, soc=find_soc("SM8650"), hexagon=75, phones=5)
+        run = deploy(bundle, cluster, soc=find_soc("SM8650"), hexagon=75, phones=5, chunk=COUNT)
         assert [part.phone for part in run.parts] == [f"one/{good.serial}"]
         cluster.add_host("two", server, [bad.serial])
         offered(cluster, f"one/{good.serial}", f"two/{bad.serial}")
         stop_phone(good)
         offered(cluster, f"two/{bad.serial}")
         with pytest.raises(RunFailed, match=f"phone two/{bad.serial}: .*Graph Execution failure") as failed:
-            deploy(bundle, cluster, restart=True)
+            deploy(bundle, cluster, restart=True, chunk=COUNT)
         (log,) = bundle.path.glob("runs/*/log-two_*.txt")
         assert str(log) in failed.value.hint
 
@@ -457,7 +457,7 @@ def test_a_host_over_tls(
         try:
             cluster.add_host("one", server, [phone.serial])
             eventually(lambda: "is there" in cluster.log("one"))
-            with client(bundle.path, cluster, begun=False) as running:
+            with client(bundle.path, cluster, "--chunk", str(COUNT), begun=False) as running:
                 _, said = running.communicate(timeout=WAIT_S)
             assert running.returncode == 0, said
             patch.undo()
