@@ -24,8 +24,8 @@ def _value(kind: Any, told: Any, where: str) -> Any:
         if kind is str:
             told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
         return told
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if is_dataclass(kind):
+    origin, inner, is_record = _shape(kind)
+    if is_record:
         return _record(kind, told, where)
     if origin in (Union, UnionType):
         return _one_of(inner, told, where)
@@ -40,6 +40,12 @@ def _value(kind: Any, told: Any, where: str) -> Any:
     if kind is float and type(told) is int and abs(told) < 1 << 53:
         return float(told)
     raise ValueError(f"{where} is not of the kind {getattr(origin, '__name__', kind)}")
+
+
+@cache
+def _shape(kind: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """What a kind is made of, and whether it is a dataclass."""
+    return get_origin(kind) or kind, get_args(kind), is_dataclass(kind)
 
 
 def _one_of(kinds: tuple[Any, ...], told: Any, where: str) -> Any:
