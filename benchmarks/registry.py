@@ -7,6 +7,7 @@ from benchmarks import (
     conversion,
     decoding,
     deploys,
+    hosting,
     phones,
     preparing,
     reporting,
@@ -236,6 +237,24 @@ windows on the DSP's simulator in one process, as `simulate` does with one.""",
         Race("loop", "`simulate` with one process", at_most(1.05), simulating.beside_a_loop, "the bare loop"),
     ),
 )  # fmt: skip
+HOSTS = Topic(
+    "hosts",
+    "Fifty phones on five hosts",
+    """\
+100,000 questions, windows of 384 tokens. Five processes are hosts of ten phones each, on loopback; a phone only sleeps
+20 ms a window, where adb would be, and all else is `mbqa-bundle host`'s and `deploy --cluster`'s: archives sent,
+checked and kept, outputs back. Fifty phones that are never without work need 40 s. They share this machine's cores with
+the scheduler and the command.""",
+    (
+        Race("used", "`deploy --cluster`", at_least(0.85), hosting.used, "its phones' own time", times=0),
+        Race("client", "its memory", at_most(400), hosting.memory("client"), unit="MB", times=0),
+        Race("scheduler", "the scheduler's memory", at_most(400), hosting.memory("scheduler"), unit="MB", times=0),
+        Race(
+            "linear", "seconds of a thousand questions, of 100,000", at_most(1), hosting.many_beside_few, "of 1,000",
+            times=0,
+        ),
+    ),
+)  # fmt: skip
 TOPICS: Sequence[Topic] = (
-    COMMANDS, CONVERSION, PREPARATION, DECODING, GENUINE, VIRTUAL, ASKING, PHONES, SIMULATION, REPORT
+    COMMANDS, CONVERSION, PREPARATION, DECODING, GENUINE, VIRTUAL, ASKING, PHONES, HOSTS, SIMULATION, REPORT
 )  # fmt: skip

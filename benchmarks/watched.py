@@ -39,7 +39,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
             command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
         )
         while child.poll() is None:
-            peak = max(peak, _peak_bytes(child.pid), sum(map(_resident_bytes, _family(child.pid))))
+            peak = max(peak, peak_bytes(child.pid), sum(map(_resident_bytes, _family(child.pid))))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(LOOK_S)
         seconds = time.perf_counter() - begun
@@ -72,7 +72,7 @@ def _resident_bytes(pid: int) -> int:
         return 0  # it has just ended
 
 
-def _peak_bytes(pid: int) -> int:
+def peak_bytes(pid: int) -> int:
     """The most that a process has had resident, by the kernel's own count."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

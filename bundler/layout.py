@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 DEFAULT_BUNDLE = "bundle"
@@ -64,7 +65,12 @@ def tensor_of(path: str) -> str:
 
 def is_input_file(path: str, tensor: str) -> bool:
     """Whether `input_file` may have given this path, for any window."""
-    return re.fullmatch(rf"{INPUTS}/{re.escape(tensor)}/\d{{6,18}}\.raw", path, re.ASCII) is not None
+    return _input_files(tensor).fullmatch(path) is not None
+
+
+@cache
+def _input_files(tensor: str) -> re.Pattern[str]:
+    return re.compile(rf"{INPUTS}/{re.escape(tensor)}/\d{{6,18}}\.raw", re.ASCII)
 
 
 def result_file(tensor: str, line: int) -> str:

@@ -11,6 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
+from bundler import layout
 from bundler.device.phone import AdbServer
 
 IS_OLD = "import bundler\nbundler.__version__ = '0.0.1'\n"
@@ -33,7 +36,9 @@ class DaskCluster:
     def __init__(self, folder: Path, scheme: str = "tcp") -> None:
         self.address = f"{scheme}://127.0.0.1:{free_port()}"
         self.workers: list[Popen] = []
+        self.hosts: list[Popen] = []
         self._folder = folder
+        self._homes: list[Path] = []
         self._all: list[Popen] = []
         self.start()
 
@@ -54,6 +59,7 @@ class DaskCluster:
     def _home(self, customize: str) -> dict[str, str]:
         home = self._folder / f"worker{len(self._all)}"
         home.mkdir()
+        self._homes.append(home)
         (home / "sitecustomize.py").write_text(customize)
         path = f"{home}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         return {"XDG_CACHE_HOME": str(home), "PYTHONPATH": path, "COLUMNS": "250"}
@@ -62,14 +68,23 @@ class DaskCluster:
         """A host with these phones, or all of the server's."""
         options = [option for device in devices for option in ("--device", device)]
         command = ["host", self.address, "--name", name, "--adb-port", str(server.port), *options]
-        return self._started(name, ["-m", "bundler.cli", *command], self._home(customize))
+        self.hosts.append(self._started(name, ["-m", "bundler.cli", *command], self._home(customize)))
+        return self.hosts[-1]
+
+    def add_module(self, module: str, *arguments: str) -> Popen:
+        """A process that runs a module."""
+        return self._started(module, ["-m", module, *arguments], self._home(""))
 
     def log(self, name: str) -> str:
         """What a process said last."""
         return max(self._folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime).read_text()
 
+    def lease(self, serial: str) -> Path:
+        """What the last process locks while it has a phone."""
+        return self._homes[-1] / "mbqa-bundle" / "phones" / layout.file_safe(serial)
+
     def caches(self) -> list[Path]:
-        return sorted(self._folder.glob("worker*/mbqa-bundle/dlc/*.dlc"))
+        return sorted(path for home in self._homes for path in home.glob("mbqa-bundle/dlc/*.dlc"))
 
     def _process(self, kind: str, arguments: list[str], environment: dict[str, str]) -> Popen:
         return self._started(kind, ["-m", "dask", kind, *arguments], environment)
@@ -86,10 +101,33 @@ class DaskCluster:
         self._all.append(made)
         return made
 
+    def renew(self) -> None:
+        """Ends all but the scheduler, which is started again where it has ended: for the next test."""
+        for each in (self.workers, self.hosts, self._homes):
+            each.clear()
+        self._end([process for process in self._all if process is not self.scheduler])
+        if self.scheduler.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
-        for process in self._all:
+        self._end(self._all)
+
+    def _end(self, processes: Sequence[Popen]) -> None:
+        for process in processes:
             process.kill()
             process.wait(WAIT_S)
+
+
+def tls_settings(folder: Path) -> dict[str, str]:
+    """Dask's own settings for TLS in the environment, as docs/many-machines.md has them; certificates are made here."""
+    made = pytest.importorskip("distributed").Security.temporary()
+    for name, text in (("ca.pem", made.tls_ca_file), ("me.pem", made.tls_client_cert), ("me.key", made.tls_client_key)):
+        (folder / name).write_text(text)
+    settings = {"REQUIRE_ENCRYPTION": "True", "TLS__CA_FILE": str(folder / "ca.pem")}
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        settings[f"TLS__{role}__CERT"] = str(folder / "me.pem")
+        settings[f"TLS__{role}__KEY"] = str(folder / "me.key")
+    return {f"DASK_DISTRIBUTED__COMM__{name}": value for name, value in settings.items()}
 
 
 def eventually(what: Callable[[], bool]) -> None:

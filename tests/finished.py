@@ -48,16 +48,8 @@ class MadeUp:
 def finished_bundle(
     out: Path, count: int, *, may_be_unanswerable: bool = True, size: int = CHUNK
 ) -> tuple[Bundle, Run]:
-    """A small model with so many questions, of one short window each, and a run on the CPU."""
-    with tempfile.TemporaryDirectory(prefix="mbqa-model-") as folder:
-        model = Path(folder) / "model.onnx"
-        onnx.save(qa_model(length=LENGTH), model)
-        request = BuildRequest(
-            questions=MadeUp(count, may_be_unanswerable),
-            model=model, tokenizer=write_vocabulary(model.parent), soc=known_socs()[DEFAULT],
-            recipe=Recipe("fp32", converter="built-in"),
-        )  # fmt: skip
-        bundle = build_bundle(request, out, quiet)
+    """The bundle, and a run of it on the CPU."""
+    bundle = built_bundle(out, count, may_be_unanswerable=may_be_unanswerable)
     part = Part("made-up", "SM8650", "none", {"cpu": len(bundle.manifest.windows)}, 1, 2.5)
     run = Run(bundle.id, Settings("0123456789abcdef", "cpu", chunk=size), ("made-up",), "2026-01-01T00:00:00+00:00")
     run = run.ended([part], 3.0)
@@ -67,6 +59,19 @@ def finished_bundle(
         keep(logits, run.folder(out), chunk)
     run.save(out)
     return bundle, run
+
+
+def built_bundle(out: Path, count: int, *, may_be_unanswerable: bool = True, length: int = LENGTH) -> Bundle:
+    """A small model with so many questions, of one window each of so many tokens."""
+    with tempfile.TemporaryDirectory(prefix="mbqa-model-") as folder:
+        model = Path(folder) / "model.onnx"
+        onnx.save(qa_model(length=length), model)
+        request = BuildRequest(
+            questions=MadeUp(count, may_be_unanswerable),
+            model=model, tokenizer=write_vocabulary(model.parent), soc=known_socs()[DEFAULT],
+            recipe=Recipe("fp32", converter="built-in"),
+        )  # fmt: skip
+        return build_bundle(request, out, quiet)
 
 
 def most_memory(bundle: Path) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bundler.bundle import Window
 from bundler.device.chunks import Chunk, chunks_of
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 
 
 def windows(*counts: int) -> list[Window]:
@@ -17,7 +17,7 @@ def windows(*counts: int) -> list[Window]:
 
 
 def board(size: int, *counts: int, done: tuple[Chunk, ...] = ()) -> Board:
-    return Board(chunks_of(sum(counts), size), done, windows(*counts))
+    return Board(chunks_of(sum(counts), size), done, ends_of(windows(*counts)))
 
 
 def test_one_phone_takes_all_several_take_turns() -> None:

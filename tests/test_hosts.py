@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,21 +18,26 @@ import pytest
 from bundler import cli, layout
 from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
+from bundler.device.job import Settings
 from bundler.device.phone import AdbServer
+from bundler.device.probe import PhoneFacts
 from bundler.device.server import private_adb_server
 from bundler.errors import ClusterUnusable, OutputsInvalid, PhoneLost, RunFailed, RunUnfinished, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.pipeline.deploy import DeployRequest, deploy_bundle
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
+from bundler.pipeline.host import list_phones
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
+from bundler.runs.owner import owning
 from bundler.runs.record import Run
-from bundler.scheduler.hosts import Hosts
-from bundler.scheduler.remote import read_reply
+from bundler.scheduler.hosts import Hosts, RemotePhone
+from bundler.scheduler.member import Member
+from bundler.scheduler.remote import Recruits, read_reply
 from bundler.soc import find_soc
 from bundler.types import TensorSpec
-from bundler.virtual.phones import start_phone, stop_phone
-from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
+from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually, tls_settings
 from tests.deploying import quiet
 from tests.test_crew import SOC, phones, questions
 from tests.test_deploy import logits_of
@@ -42,15 +48,21 @@ TIMEOUT_S = 100.0
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     pytest.importorskip("distributed")
-    (tmp_path / "cluster").mkdir()
-    made = DaskCluster(tmp_path / "cluster")
+    made = DaskCluster(tmp_path_factory.mktemp("cluster"))
     try:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def cluster(scheduler: DaskCluster) -> Iterator[DaskCluster]:
+    """A scheduler that has nothing else yet."""
+    yield scheduler
+    scheduler.renew()
 
 
 @pytest.fixture
@@ -140,7 +152,7 @@ def test_phones_of_two_hosts_share_a_run(
         assert sum(part.pushed_bytes > 0 for part in run.parts) == 3
         groups = evaluate_bundles(EvaluateRequest(bundles=[bundle.path]), quiet).document["runs"][0]["latency_groups"]
         assert [(group["host"], group["phones"]) for group in groups] == [("one", 2), ("two", 1)]
-        again = deploy(bundle, cluster, restart=True, phones=1)
+        again = deploy(bundle, cluster, restart=True, phones=1, chunk=COUNT)
         assert same(bundle, again, alone)
         assert len(again.parts) == 1
     fetched = fetch_answers(bundle.path, NOWHERE, FetchRequest(), quiet)
@@ -153,7 +165,7 @@ def test_phones_of_two_hosts_share_a_run(
 def test_a_host_that_is_killed_gives_its_chunks_back(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -173,7 +185,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.hosts.SILENT_S", 3.0)
     stages: list[str] = []
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
@@ -193,7 +205,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 def test_a_phone_that_is_unplugged_loses_nothing(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server)
         for phone in (first, second):
             server.find(phone.serial)
@@ -213,11 +225,52 @@ def test_a_phone_that_is_unplugged_loses_nothing(
         assert "is gone" in cluster.log("one")
 
 
+def test_phones_that_come_while_a_run_goes_on_help(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that joins, and its phone that was lost and is back; the first phone waits for them."""
+    monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 0.0)
+    more, joined, again, waiting = Recruits.more, list[str](), list[VirtualPhone](), list[threading.Thread]()
+    back = threading.Event()
+    with phones(tmp_path, ["run-time:30"], ["run-time:30"]) as ((first, second), server), ExitStack() as ending:
+        name = f"two/{second.serial}"
+
+        def watch(stage: str, done: int, total: int | None, /) -> None:
+            if done and not waiting:
+                waiting.append(threading.current_thread())
+            if threading.current_thread() in waiting:
+                assert back.wait(2 * WAIT_S)
+
+        def watched(recruits: Recruits, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+            if waiting and len(cluster.hosts) == 1:
+                cluster.add_host("two", server, [second.serial])
+            elif len(joined) == 1 and name in at_work:
+                stop_phone(second)
+            come = more(recruits, settings, at_work)
+            if len(joined) == 1 and not again and name not in {*at_work, *recruits._hosts.attached()}:
+                again.append(start_phone(SOC, second.port, second.state, faults=["run-time:30"]))
+                ending.callback(stop_phone, again[0])
+            joined.extend(member.target.name for member in come)
+            if len(joined) == 2:
+                back.set()
+            return come
+
+        monkeypatch.setattr(Recruits, "more", watched)
+        cluster.add_host("one", server, [first.serial])
+        offered(cluster, f"one/{first.serial}")
+        request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S, chunk=2, phones=2)
+        run = deploy_bundle(bundle.path, NOWHERE, request, watch)
+    assert joined == [name, name]
+    assert {part.host for part in run.parts} == {"one", "two"}
+    assert sum(part.chunks for part in run.parts) == COUNT // 2
+    assert same(bundle, run, alone)
+
+
 def test_where_no_phone_comes_back_the_loss_is_told(
     cluster: DaskCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 2.0)
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         host = cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
 
@@ -236,7 +289,7 @@ def test_where_no_phone_comes_back_the_loss_is_told(
 def test_a_client_that_is_killed_goes_on_with_the_same_command(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with phones(tmp_path, ["run-time:250"], ["run-time:250"]) as ((first, second), server):
+    with phones(tmp_path, ["run-time:100"], ["run-time:100"]) as ((first, second), server):
         cluster.add_host("one", server, [first.serial])
         lost = cluster.add_host("two", server, [second.serial])
         offered(cluster, f"one/{first.serial}", f"two/{second.serial}")
@@ -255,7 +308,7 @@ def test_a_scheduler_that_is_started_anew(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """And its hosts, as systemd does."""
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
         with client(bundle.path, cluster) as running:
@@ -267,12 +320,41 @@ def test_a_scheduler_that_is_started_anew(
     assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
 
 
+def test_a_busy_phone_keeps_no_other_one_idle(
+    cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """Of its host too: it may hold two chunks, and the other phone does all others."""
+    idle, taken = threading.Event(), threading.Event()
+    with phones(tmp_path, ["run-time:0"], ["run-time:0"]) as ((busy, other), server):
+        cluster.add_host("one", server, [busy.serial, other.serial])
+        offered(cluster, f"one/{busy.serial}", f"one/{other.serial}")
+
+        def use() -> None:
+            with owning(cluster.lease(busy.serial), "another host"):
+                taken.set()
+                idle.wait(TIMEOUT_S)
+
+        def watch(stage: str, done: int, total: int | None, /) -> None:
+            if done >= COUNT - 8:
+                idle.set()
+
+        user = threading.Thread(target=use)
+        user.start()
+        try:
+            assert taken.wait(WAIT_S)
+            request = DeployRequest(cluster=cluster.address, timeout_s=TIMEOUT_S / 2, chunk=4)
+            assert same(bundle, deploy_bundle(bundle.path, NOWHERE, request, watch), alone)
+        finally:
+            idle.set()
+            user.join(WAIT_S)
+
+
 def test_two_clients_share_a_phone_by_chunks(
     cluster: DaskCluster, made: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """Of the same bundle too, whose runs on a phone must not meet."""
     bundles = [replace(made, path=shutil.copytree(made.path, tmp_path / name)) for name in ("a", "b")]
-    with phones(tmp_path, ["run-time:250"]) as ((phone,), server):
+    with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
         with (
@@ -320,14 +402,14 @@ def test_phones_are_chosen_and_the_others_told(cluster: DaskCluster, bundle: Bun
             deploy(bundle, cluster, told, soc=find_soc("SM8550"))
         with pytest.raises(ClusterUnusable, match="no phone for this run"):
             deploy(bundle, cluster, hexagon=73)
-        run = deploy(bundle, cluster, soc=find_soc("SM8650"), hexagon=75, phones=5)
+        run = deploy(bundle, cluster, soc=find_soc("SM8650"), hexagon=75, phones=5, chunk=COUNT)
         assert [part.phone for part in run.parts] == [f"one/{good.serial}"]
         cluster.add_host("two", server, [bad.serial])
         offered(cluster, f"one/{good.serial}", f"two/{bad.serial}")
         stop_phone(good)
         offered(cluster, f"two/{bad.serial}")
         with pytest.raises(RunFailed, match=f"phone two/{bad.serial}: .*Graph Execution failure") as failed:
-            deploy(bundle, cluster, restart=True)
+            deploy(bundle, cluster, restart=True, chunk=COUNT)
         (log,) = bundle.path.glob("runs/*/log-two_*.txt")
         assert str(log) in failed.value.hint
 
@@ -363,6 +445,32 @@ def test_a_host_whose_scheduler_is_gone_ends(cluster: DaskCluster, no_phones: Ad
     assert "Traceback" not in said
 
 
+def test_a_host_over_tls(
+    bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host, a run and a list of phones need a certificate."""
+    monkeypatch.setattr("bundler.scheduler.hosts.CONNECT_S", 2.0)
+    with phones(tmp_path, ["run-time:0"]) as ((phone,), server), monkeypatch.context() as patch:
+        for name, value in tls_settings(tmp_path).items():
+            patch.setenv(name, value)
+        cluster = DaskCluster(tmp_path, "tls")
+        try:
+            cluster.add_host("one", server, [phone.serial])
+            eventually(lambda: "is there" in cluster.log("one"))
+            with client(bundle.path, cluster, "--chunk", str(COUNT), begun=False) as running:
+                _, said = running.communicate(timeout=WAIT_S)
+            assert running.returncode == 0, said
+            patch.undo()
+            stranger = cluster.add_host("two", server, [phone.serial])
+            with pytest.raises(ClusterUnusable, match="cannot be connected to"):
+                list_phones(cluster.address, lambda _: None)
+            assert stranger.wait(WAIT_S) == ClusterUnusable.exit_code
+            assert "cannot be joined" in cluster.log("two")
+        finally:
+            cluster.stop()
+    assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
+
+
 def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Path, no_phones: AdbServer) -> None:
     cluster.add_host("one", no_phones)
     eventually(lambda: "joined" in cluster.log("one"))
@@ -388,6 +496,39 @@ def test_bad_options(command: list[str], code: int, said: str, built: Path, caps
     options = ["--bundle", str(built)] if command[0] == "deploy" else []
     assert cli.main([*command, *options]) == code
     assert said in capsys.readouterr().err
+
+
+class Told(Hosts):
+    """Hosts that have these phones."""
+
+    def __init__(self, *names: str) -> None:
+        self.address, self.names = "tcp://127.0.0.1:9", set(names)
+
+    def attached(self) -> set[str]:
+        return set(self.names)
+
+    def phones(self, names: Collection[str] | None = None) -> list[RemotePhone]:
+        facts = PhoneFacts("SM8650", "arm64-v8a", "a phone", "14", None, "/bin/snpe-net-run")
+        places = (name.split("/") for name in sorted(self.names))
+        return [RemotePhone(host, serial, facts, "", "") for host, serial in places]
+
+
+def test_whom_a_run_takes(made: Bundle) -> None:
+    hosts, settings = Told("one/a", "one/b", "two/c"), Settings("1", "cpu")
+    recruits = Recruits(hosts, made, None, None, 2, lambda _: None)
+
+    def more(*at_work: str) -> list[str]:
+        return [member.target.name for member in recruits.more(settings, at_work)]
+
+    assert [member.target.name for member in recruits.first(settings)] == ["one/a", "one/b"]
+    assert more("one/a", "one/b") == []
+    hosts.names.remove("one/a")
+    assert more("one/a", "one/b") == []  # it is waited for
+    assert more("one/b") == ["two/c"]
+    hosts.names.add("one/a")
+    assert more("one/b", "two/c") == []
+    assert more("two/c") == ["one/a"]  # it was away, and the other one has been there
+    assert more() == []
 
 
 def test_a_host_s_replies_are_checked() -> None:

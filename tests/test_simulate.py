@@ -25,10 +25,17 @@ from bundler.runs.record import Run
 from bundler.scheduler.cluster import check_address
 from bundler.scheduler.simulators import simulator_of
 from bundler.types import Runtime
-from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually, tls_settings
 from tests.deploying import quiet
 
 NOWHERE = AdbServer("127.0.0.1", 9)
+SLOW = """\
+import sys, time
+if "dask" in sys.orig_argv:
+    from bundler.dlc.child import Networks
+    execute = Networks.execute
+    Networks.execute = lambda self, feed: (time.sleep(0.5), execute(self, feed))[1]
+"""
 CRASHES = "import os, sys\nif 'bundler.dlc.child' in sys.orig_argv:\n    os.kill(os.getpid(), 11)\n"
 
 
@@ -170,14 +177,21 @@ def test_addresses() -> None:
 # --- on a cluster
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     pytest.importorskip("distributed")
-    made = DaskCluster(tmp_path)
+    made = DaskCluster(tmp_path_factory.mktemp("cluster"))
     try:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def cluster(scheduler: DaskCluster) -> Iterator[DaskCluster]:
+    """A scheduler that has nothing else yet."""
+    yield scheduler
+    scheduler.renew()
 
 
 @contextmanager
@@ -193,23 +207,16 @@ def client(bundle: Path, cluster: DaskCluster, *options: str) -> "Iterator[subpr
         running.communicate()
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model's bundle: some tenths of a second a window on the simulator."""
-    path = tmp_path_factory.mktemp("demo") / "bundle"
-    assert cli.main(["build", "--precision", "w8a8", "--out", str(path)]) == 0
-    return path
-
-
 @pytest.fixture
-def slow_bundle(demo: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo, tmp_path / "demo"))
+def slow_bundle(bundle: Bundle) -> Path:
+    """Workers with SLOW take their time for it."""
+    return bundle.path
 
 
 @pytest.fixture(scope="module")
-def expected(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
+def expected(built: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
     """What this computer alone computes."""
-    path = shutil.copytree(demo, tmp_path_factory.mktemp("expected") / "bundle")
+    path = shutil.copytree(built, tmp_path_factory.mktemp("expected") / "bundle")
     return values(path, simulate_bundle(path, SimulateRequest(), quiet))
 
 
@@ -234,8 +241,8 @@ def test_a_cluster_gives_the_same_and_gets_the_dlc_once(
 def test_a_worker_that_is_killed_costs_its_chunk(
     cluster: DaskCluster, slow_bundle: Path, expected: list[list[float]]
 ) -> None:
-    cluster.add()
-    cluster.add()
+    cluster.add(SLOW)
+    cluster.add(SLOW)
     with client(slow_bundle, cluster, "--json") as running:
         cluster.workers[0].send_signal(signal.SIGKILL)
         out, said = running.communicate(timeout=WAIT_S)
@@ -249,7 +256,7 @@ def test_a_worker_that_is_killed_costs_its_chunk(
 def test_a_client_that_is_killed_goes_on_with_the_same_command(
     cluster: DaskCluster, slow_bundle: Path, expected: list[list[float]]
 ) -> None:
-    cluster.add()
+    cluster.add(SLOW)
     with client(slow_bundle, cluster) as running:
         running.kill()
     kept = {path.name: path.stat().st_mtime_ns for path in slow_bundle.glob(f"runs/*/{layout.LOGITS}/*.npz")}
@@ -262,11 +269,11 @@ def test_a_client_that_is_killed_goes_on_with_the_same_command(
 
 @pytest.mark.slow
 def test_a_scheduler_that_is_started_anew(cluster: DaskCluster, slow_bundle: Path, expected: list[list[float]]) -> None:
-    cluster.add()
+    cluster.add(SLOW)
     with client(slow_bundle, cluster) as running:
         cluster.stop()
         cluster.start()
-        cluster.add()
+        cluster.add(SLOW)
         _, said = running.communicate(timeout=2 * WAIT_S)
     assert running.returncode == 0, said
     run = Run.read(next(slow_bundle.glob(f"runs/*/{layout.RUN}")))
@@ -286,19 +293,10 @@ def test_a_dlc_that_kills_every_worker_s_simulator_is_told_once(cluster: DaskClu
 
 
 def test_tls_keeps_out_who_has_no_certificate(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By Dask's own settings, as docs/many-machines.md has them."""
-    distributed = pytest.importorskip("distributed")
-    made = distributed.Security.temporary()
-    (tmp_path / "ca.pem").write_text(made.tls_ca_file)
-    (tmp_path / "me.pem").write_text(made.tls_client_cert)
-    (tmp_path / "me.key").write_text(made.tls_client_key)
-    settings = {"COMM__REQUIRE_ENCRYPTION": "True", "COMM__TLS__CA_FILE": str(tmp_path / "ca.pem")}
-    for role in ("SCHEDULER", "WORKER", "CLIENT"):
-        settings[f"COMM__TLS__{role}__CERT"] = str(tmp_path / "me.pem")
-        settings[f"COMM__TLS__{role}__KEY"] = str(tmp_path / "me.key")
+    monkeypatch.setattr("bundler.scheduler.cluster.CONNECT_S", 2.0)
     with monkeypatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(f"DASK_DISTRIBUTED__{name}", value)
+        for name, value in tls_settings(tmp_path).items():
+            patch.setenv(name, value)
         cluster = DaskCluster(tmp_path, "tls")
         try:
             cluster.add()
@@ -306,10 +304,8 @@ def test_tls_keeps_out_who_has_no_certificate(tmp_path: Path, bundle: Bundle, mo
                 _, said = running.communicate(timeout=WAIT_S)
             assert running.returncode == 0, said
             patch.undo()
-            with client(bundle.path, cluster, "--runtime", "cpu", "--restart") as running:
-                _, said = running.communicate(timeout=WAIT_S)
-            assert running.returncode == ClusterUnusable.exit_code
-            assert "cannot be connected to" in said
+            with pytest.raises(ClusterUnusable, match="cannot be connected to"):
+                simulate_bundle(bundle.path, SimulateRequest(cluster=cluster.address), quiet)
         finally:
             cluster.stop()
 

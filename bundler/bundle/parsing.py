@@ -20,8 +20,12 @@ def typed(kind: type[T], told: Any, where: str = "it") -> T:
 
 
 def _value(kind: Any, told: Any, where: str) -> Any:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if is_dataclass(kind):
+    if type(told) is kind:  # first, since most values are
+        if kind is str:
+            told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
+        return told
+    origin, inner, is_record = _shape(kind)
+    if is_record:
         return _record(kind, told, where)
     if origin in (Union, UnionType):
         return _one_of(inner, told, where)
@@ -35,11 +39,13 @@ def _value(kind: Any, told: Any, where: str) -> Any:
         return {name: _value(inner[1], each, f"{where}.{name}") for name, each in told.items()}
     if kind is float and type(told) is int and abs(told) < 1 << 53:
         return float(told)
-    if type(told) is kind:
-        if kind is str:
-            told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
-        return told
     raise ValueError(f"{where} is not of the kind {getattr(origin, '__name__', kind)}")
+
+
+@cache
+def _shape(kind: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """What a kind is made of, and whether it is a dataclass."""
+    return get_origin(kind) or kind, get_args(kind), is_dataclass(kind)
 
 
 def _one_of(kinds: tuple[Any, ...], told: Any, where: str) -> Any:

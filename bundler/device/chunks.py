@@ -1,5 +1,6 @@
 """Chunks: stretches of the input list that a phone works through one after the other, each an archive of its inputs."""
 
+import copy
 import os
 import re
 import zlib
@@ -61,6 +62,12 @@ class Archiver:
             what = f"lists {len(self._lines)} inferences, and the bundle has {len(bundle.manifest.windows)} windows"
             raise BundleInvalid(path, what)
         self._checked = bundle.checked_inputs()
+
+    def gzipped(self) -> "Archiver":
+        """One that makes them gzipped."""
+        other = copy.copy(self)
+        other._compressed = True
+        return other
 
     def archive(self, chunk: Chunk) -> tuple[str, Blob]:
         """The chunk's archive, and its name in the bundle's folder on the phone.

@@ -20,7 +20,7 @@ from bundler.errors import UsageError
 from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
 from bundler.scheduler.member import Member, Shared
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
 from bundler.types import Progress, Runtime
@@ -103,7 +103,7 @@ def _run_once(
         secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk), engine=request.engine
     )
     member = Member.of(target, bundle, settings, limit)
-    board = Board([chunk], (), bundle.manifest.windows)
+    board = Board([chunk], (), ends_of(bundle.manifest.windows))
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
         Worker(member, Shared(supply_of(bundle, Path(spool)), folder, board, limit, _quiet, Path(spool))).work()
     return member, probe(target.find(limit))

@@ -1,7 +1,7 @@
 """A bundle onto phones, and run there."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -116,7 +116,7 @@ def _deploy_on_cluster(
 ) -> Run:
     """The same with phones of a cluster's hosts. Its run is named after none of them, because others may go on."""
     from bundler.scheduler.hosts import Hosts
-    from bundler.scheduler.remote import RemoteWorker, choose_members
+    from bundler.scheduler.remote import Recruits, RemoteWorker
 
     if request.detach:
         raise UsageError("--detach is for phones here", "A run on a cluster ends with its command: leave it out.")
@@ -127,17 +127,23 @@ def _deploy_on_cluster(
         try:
             wanted = _settings(bundle, request, 1)
             left = _same(left, wanted if request.chunk or left is None else replace(wanted, chunk=left.settings.chunk))
-            fits = (request.soc, request.hexagon, request.phones)
-            members = choose_members(hosts, bundle, left.settings if left else wanted, *fits, tell)
+            recruits = Recruits(hosts, bundle, request.soc, request.hexagon, request.phones, tell)
+            members = recruits.first(left.settings if left else wanted)
             _warn_of_limits(bundle, members, warn)
-            chosen = replace(_settings(bundle, request, 1 + len(members)), engine=_one_engine(members))
+            chosen = replace(_settings(bundle, request, max(2, len(members))), engine=_one_engine(members))
             run = left or begin(bundle, names, chosen, cluster=True)
             look = looking(bundle, run.folder(path), run.settings.chunk, seen)
             for member in members:
                 member.settings = replace(member.settings, id=run.settings.id, chunk=run.settings.chunk)
+
+            def more(at_work: Collection[str]) -> Sequence[Member[Any]]:
+                come = recruits.more(run.settings, at_work)
+                _warn_of_limits(bundle, come, warn)
+                return come
+
             work = Work(
                 bundle, run, members, limit, progress, when_interrupted="stop", look=look,
-                worker=partial(RemoteWorker, hosts),
+                worker=partial(RemoteWorker, hosts), more=more,
             )  # fmt: skip
             done = carry_on(work)
         finally:

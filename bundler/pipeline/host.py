@@ -14,7 +14,7 @@ from bundler.scheduler.cluster import CONNECT_S, HOST, check_address
 from bundler.scheduler.host import Host, open_house
 from bundler.scheduler.hosts import Hosts, RemotePhone
 
-THREADS = 64  # phones that work at once
+THREADS = 512  # chunks that are computed or wait for their phones
 WATCH_S = 1.0
 CLOSE_S = 10.0
 
@@ -37,10 +37,12 @@ def serve_phones(
     """
     check_address(address, insecure=insecure)
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise ExtraMissing("host", "Dask is not installed", "cluster") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
+    dask.config.set({"distributed.worker.profile.enabled": False})  # 100 looks a second at each thread
     host = Host(name, server, devices)
     open_house(host)
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:

@@ -24,7 +24,7 @@ from bundler.dlc.child import Child
 from bundler.errors import BundlerError, OutputsInvalid, RunFailed
 from bundler.runs.reference import window_inputs
 from bundler.scheduler.member import TRANSIENT, Member, Shared
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.simulators import SIMULATES, simulator_of
 from bundler.scheduler.supply import base_files, supply_of
 from bundler.scheduler.worker import Worker
@@ -87,7 +87,7 @@ class OnPhone:
             with suppress(*TRANSIENT, OutputsInvalid, Unsound):
                 self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
                 return
-        board = Board(chunks_of(len(windows), CHUNK), (), windows)
+        board = Board(chunks_of(len(windows), CHUNK), (), ends_of(windows))
         supply = supply_of(asked, spool, self.bundle)
         shared = Shared(supply, folder, board, limit, progress, spool, restart=False)
         try:

@@ -66,7 +66,7 @@ class Cluster:
         self._job = json.dumps(job).encode()
         self._lock = threading.Lock()
         self._closed = False
-        self._client = connect(address)
+        self._client = connect(address, CONNECT_S)
         self.width = self._threads()
         if self._client.dashboard_link:
             tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
@@ -177,7 +177,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def connect(address: str, limit_s: float = CONNECT_S) -> Any:
+def connect(address: str, limit_s: float) -> Any:
     """A client of the scheduler. Raises: ExtraMissing, ClusterUnusable"""
     try:
         from distributed import Client

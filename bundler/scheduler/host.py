@@ -1,7 +1,8 @@
-"""A host of a cluster: its phones are a Dask worker's resources, and what the cluster asks of them runs here.
+"""A host of a cluster: its phones are told as a Dask worker's resources, and what the cluster asks of them runs here.
 
-A phone does one chunk at a time, whoever asks: Dask hands out its resource for a chunk, in the order in which chunks
-came. What crosses is bytes and JSON of our own, checked as files are.
+A phone does one chunk at a time, whoever asks, in the order in which chunks came. Dask does not see to that: of tasks
+that wait for resources it looks at the first only, so that a busy phone would keep all others of its host idle. What
+crosses is bytes and JSON of our own, checked as files are.
 """
 
 import hashlib
@@ -9,15 +10,14 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bundler import __version__, layout
-from bundler.bundle import Window
 from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
@@ -39,6 +39,7 @@ from bundler.scheduler.worker import Worker
 from bundler.types import TensorSpec, silent
 
 PROBES = 8  # at once
+LOOK_S = 0.5
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BUNDLE_ID = re.compile(r"[0-9a-f]{8,64}")
 MODES = ("644", "755")
@@ -90,13 +91,15 @@ class PhoneTask:
 @dataclass
 class Held:
     """A phone of this host. `brought`: the bases that it has had since it was attached; `trouble`: why it cannot be
-    used."""
+    used; `waiting`: for whose chunks, the first of which it is at."""
 
     target: Target
     facts: PhoneFacts | None = None
     trouble: str = ""
     doing: str = ""
     brought: set[str] = field(default_factory=set)
+    waiting: list[object] = field(default_factory=list)
+    turn: threading.Condition = field(default_factory=threading.Condition)
 
 
 class Host:
@@ -156,6 +159,33 @@ class Host:
                 raise UnknownPhone(serial, sorted(self._held))
             return self._held[serial]
 
+    @contextmanager
+    def having(self, serial: str, is_wanted: Callable[[], bool]) -> Iterator[Held]:
+        """A phone for one chunk, when those that came before are done.
+
+        Raises:
+            UnknownPhone: it is not there, or goes meanwhile; Dropped: the chunk is not wanted any more
+        """
+        held, ticket = self.held(serial), object()
+        with held.turn:
+            held.waiting.append(ticket)
+        try:
+            with held.turn:
+                while held.turn.wait_for(lambda: held.waiting[0] is ticket, LOOK_S) is False and is_wanted():
+                    if self.held(serial) is not held:
+                        raise UnknownPhone(serial, [])
+                if not is_wanted():
+                    raise Dropped
+            yield held
+        finally:
+            with held.turn:
+                held.waiting.remove(ticket)
+                held.turn.notify_all()
+
+
+class Dropped(Exception):
+    """Nobody waits for the chunk any more."""
+
 
 def _probe(held: Held) -> None:
     try:
@@ -194,7 +224,9 @@ def compute_on_phone(job: bytes, archive: bytes) -> bytes:
                 raise ClusterUnusable(
                     f"host of {told['name']}", what, f"Install mbqa-bundle[cluster] {told['version']} on every host."
                 )
-            return _computed(typed(PhoneTask, told), archive, Path(folder))
+            return _computed(typed(PhoneTask, told), archive, Path(folder), _is_wanted())
+        except Dropped:
+            return head_line({"lacks": []})
         except BundlerError as error:
             logs = b"".join(path.read_bytes() for path in Path(folder).glob("log-*"))
             failed = {"failed": type(error).__name__, "message": str(error), "hint": error.hint, "folder": folder}
@@ -205,10 +237,23 @@ def compute_on_phone(job: bytes, archive: bytes) -> bytes:
             )
 
 
-def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
+def _is_wanted() -> Callable[[], bool]:
+    """Whether anybody still waits for what this thread does."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key, tasks = worker.get_current_task(), worker.state.tasks
+    return lambda: key in tasks and tasks[key].state == "executing"
+
+
+def _computed(task: PhoneTask, archive: bytes, folder: Path, is_wanted: Callable[[], bool]) -> bytes:
     if _host is None:
         raise UnknownPhone(task.serial, [])
-    held = _host.held(task.serial)
+    with _host.having(task.serial, is_wanted) as held:
+        return _computed_on(held, task, archive, folder)
+
+
+def _computed_on(held: Held, task: PhoneTask, archive: bytes, folder: Path) -> bytes:
     inputs = folder / "inputs"
     inputs.write_bytes(archive)
     blob = Blob.of(inputs)
@@ -222,7 +267,7 @@ def _computed(task: PhoneTask, archive: bytes, folder: Path) -> bytes:
     files = {name: each for name, each in base.items() if each}
     supply = Supply(task.bundle_id, task.outputs, lambda *_: (task.archive.name, blob), lambda *_: files)
     limit = Limit(task.timeout_s)
-    board = Board([chunk], (), [Window("", "", 0, {}, {})] * chunk.stop)
+    board = Board([chunk], (), range(chunk.stop + 1))
     (folder / "spool").mkdir()
     shared = Shared(supply, folder, board, limit, silent, folder / "spool", depth=1)
     member = Member(Target(held.target.server, held.target.serial, task.name), task.facts, task.settings)

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,24 +58,40 @@ class Hosts:
         self._words: dict[str, tuple[float, float]] = {}  # by worker: its last word, and when we heard of it
         self._workers: dict[str, Json] = {}
         self._looked = float("-inf")
-        self._client = connect(address)
+        self._client = connect(address, CONNECT_S)
         if self._client.dashboard_link:
             tell(f"connected to {address}; dashboard: {self._client.dashboard_link}")
 
     def close(self) -> None:
         self._client.close(timeout=CONNECT_S)
 
-    def phones(self) -> list[RemotePhone]:
-        """All phones of all hosts that answer, by their names.
+    def attached(self) -> set[str]:
+        """The names of the phones that are there, as the scheduler knows, which asks no host.
+
+        Raises:
+            PhoneLost: it does not answer
+        """
+        with self._reaching("of any host", "looking for hosts"):
+            return {
+                f"{told['name'].removeprefix(HOST)}/{resource.removeprefix(resource_of(''))}"
+                for worker, told in self._look().items()
+                if self._speaks(worker)
+                for resource, count in told["resources"].items()
+                if count
+            }
+
+    def phones(self, names: Collection[str] | None = None) -> list[RemotePhone]:
+        """All phones of all hosts that answer, by their names; or of the hosts that have these phones.
 
         Raises:
             ClusterUnusable: a host has another release
         """
+        asks = {name.partition("/")[0] for name in names or ()}
         with self._reaching("of any host", "looking for hosts"):
             asked = [
                 (worker, told["name"].removeprefix(HOST), self._submit(offer, worker))
                 for worker, told in self._look().items()
-                if self._speaks(worker)
+                if self._speaks(worker) and (names is None or told["name"].removeprefix(HOST) in asks)
             ]
         found: list[RemotePhone] = []
         for worker, host, answer in asked:
@@ -111,7 +127,7 @@ class Hosts:
         """The future of a chunk's reply. Raises: PhoneLost"""
         worker = self.where(phone)
         with self._reaching(phone.name, "sending a chunk"):
-            return self._submit(compute_on_phone, worker, job, archive, resources={resource_of(phone.serial): 1})
+            return self._submit(compute_on_phone, worker, job, archive)
 
     def reply(self, phone: RemotePhone, future: Any) -> bytes:
         """Raises: PhoneLost"""
@@ -143,8 +159,8 @@ class Hosts:
                     self._submit(keep_content, worker, blob.sha256, content).result(STORE_S)
                     self._sent.add((worker, blob.sha256))
 
-    def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any, **more: Any) -> Any:
-        return self._client.submit(function, *arguments, workers=[worker], pure=False, **more)
+    def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any) -> Any:
+        return self._client.submit(function, *arguments, workers=[worker], pure=False)
 
     def _awaited(self, future: Any, worker: str) -> Any:
         """A short task's result. Raises: TimeoutError: its host is lost, or busy"""
@@ -162,7 +178,7 @@ class Hosts:
                 if self._client.status != "running":
                     self._client.close(timeout=1)
                     try:
-                        self._client = connect(self.address)
+                        self._client = connect(self.address, CONNECT_S)
                     except ClusterUnusable as error:  # it may come back
                         raise ConnectionError(str(error)) from error
                 told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bundler.device.timings import kept_times
 from bundler.errors import HostStorageFailed, Interrupted, TimeUp
 from bundler.runs.record import Run
 from bundler.scheduler.member import Member, Shared, Steady
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
 from bundler.types import Progress
@@ -32,7 +32,8 @@ WhenInterrupted = Literal["leave", "stop"]
 @dataclass(frozen=True)
 class Work:
     """A run with its phones, and who works with each. `restart`: whether a job that failed before is tried again;
-    `look` is called now and then while the phones work."""
+    `look` is called now and then while the phones work; `more` too, with the names of those at work: it gives those
+    that have come since."""
 
     bundle: Bundle
     run: Run
@@ -43,6 +44,7 @@ class Work:
     when_interrupted: WhenInterrupted = "leave"
     look: Callable[[], None] = lambda: None
     worker: Callable[[Member[Any], Shared], Steady] = Worker
+    more: Callable[[Collection[str]], Sequence[Member[Any]]] = lambda _: ()
 
 
 def carry_on(work: Work) -> Run:
@@ -54,29 +56,42 @@ def carry_on(work: Work) -> Run:
     """
     begun = time.monotonic()
     chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
-    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), work.bundle.manifest.windows)
-    with _workers(work, board) as workers:
-        claimed = threading.Barrier(len(workers))
-        threads = [threading.Thread(target=_work, args=(worker, board, claimed), daemon=True) for worker in workers]
-        for thread in threads:
-            thread.start()
+    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), ends_of(work.bundle.manifest.windows))
+    members = {member.target.name: member for member in work.members}
+    threads: dict[threading.Thread, Steady] = {}
+    with _shared(work, board) as shared:
+
+        def start(come: Iterable[Member[Any]]) -> None:
+            workers = [work.worker(member, shared) for member in come]
+            claimed = threading.Barrier(max(1, len(workers)))
+            for worker in workers:
+                thread = threading.Thread(target=_work, args=(worker, board, claimed), daemon=True)
+                threads[thread] = worker
+                thread.start()
+
         try:
-            while any(thread.is_alive() for thread in threads):
-                threads[0].join(JOIN_S)
+            start(members.values())
+            while alive := {worker.name: thread for thread, worker in threads.items() if thread.is_alive()}:
+                next(iter(alive.values())).join(JOIN_S)
                 work.look()
+                for member in work.more(alive):
+                    before = members.get(member.target.name)  # it was lost, and is back
+                    member.pushed_bytes += before.pushed_bytes if before else 0
+                    members[member.target.name] = member
+                    start([member])
         except KeyboardInterrupt:
             _halt(work, threads)
             if work.when_interrupted == "stop":
-                for worker in workers:
+                for worker in threads.values():
                     worker.stop()
             raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
         except SystemExit:  # a signal: threads must not write once temporary files are removed
             _halt(work, threads)
             raise
     if not board.complete:
-        raise _worst([member.trouble for member in work.members if member.trouble])
+        raise _worst([member.trouble for member in members.values() if member.trouble])
     times = kept_times(work.run.folder(work.bundle.path))
-    parts = [member.part(times) for member in work.members]
+    parts = [member.part(times) for member in members.values()]
     done = work.run.ended(parts, work.run.seconds + time.monotonic() - begun)
     done.save(work.bundle.path)
     return done
@@ -91,18 +106,18 @@ def launch(work: Work) -> None:
     chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
     kept = kept_chunks(work.run.folder(work.bundle.path))
     left = [chunk for chunk in chunks if chunk not in kept]
-    board = Board(chunks, kept, work.bundle.manifest.windows)
-    with _workers(work, board) as workers:
-        for number, worker in enumerate(workers):
-            worker.launch(left[number :: len(workers)])
+    board = Board(chunks, kept, ends_of(work.bundle.manifest.windows))
+    with _shared(work, board) as shared:
+        for number, member in enumerate(work.members):
+            work.worker(member, shared).launch(left[number :: len(work.members)])
 
 
 @contextmanager
-def _workers(work: Work, board: Board) -> Iterator[list[Steady]]:
+def _shared(work: Work, board: Board) -> Iterator[Shared]:
     folder = work.run.folder(work.bundle.path)
     try:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
-            shared = Shared(
+            yield Shared(
                 supply_of(work.bundle, Path(spool)),
                 folder,
                 board,
@@ -112,7 +127,6 @@ def _workers(work: Work, board: Board) -> Iterator[list[Steady]]:
                 depth=AHEAD if len(work.members) > 1 else None,
                 restart=work.restart,
             )
-            yield [work.worker(member, shared) for member in work.members]
     except OSError as error:
         raise HostStorageFailed(error.filename or folder, error.strerror or str(error)) from error
 
@@ -140,7 +154,7 @@ def _worst(troubles: Sequence[Exception]) -> Exception:
     return next((trouble for trouble in troubles if isinstance(trouble, TimeUp)), troubles[-1])
 
 
-def _halt(work: Work, threads: Sequence[threading.Thread]) -> None:
+def _halt(work: Work, threads: Iterable[threading.Thread]) -> None:
     """Ends all waiting, and waits for the threads to end."""
     work.limit.halt.set()
     for thread in threads:

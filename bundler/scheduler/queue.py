@@ -2,24 +2,27 @@
 
 import threading
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 
 from bundler.bundle import Window
 from bundler.device.chunks import Chunk
 
 
 class Board:
-    """Chunks are taken by phones, put back by those that are lost, and finished once, by whoever is first."""
+    """Chunks are taken by phones, put back by those that are lost, and finished once, by whoever is first.
 
-    def __init__(self, chunks: Sequence[Chunk], done: Iterable[Chunk], windows: Sequence[Window]) -> None:
+    ends: as `ends_of` gives them
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], done: Iterable[Chunk], ends: Sequence[int]) -> None:
         self._all = frozenset(chunks)
         self._done = {chunk for chunk in done if chunk in self._all}
         self._free = [chunk for chunk in chunks if chunk not in self._done]
         self._held: dict[str, list[Chunk]] = {}
         self._begun: dict[str, tuple[Chunk, int]] = {}
         self._lock = threading.Lock()
-        last = [w.question_id != following for w, following in zip(windows, _following(windows), strict=True)]
-        self._ends = [0, *accumulate(last)]  # how many questions end before each window
+        self._ends = ends
+        self._answered = sum(map(self._ended_in, self._done))
 
     @property
     def questions(self) -> int:
@@ -28,7 +31,7 @@ class Board:
     @property
     def complete(self) -> bool:
         with self._lock:
-            return self._done == self._all
+            return len(self._done) == len(self._all)
 
     def take(self, who: str, most: int | None) -> list[Chunk]:
         """Gives free chunks to a phone until it holds `most` (None: all that there are); returns those given."""
@@ -59,6 +62,7 @@ class Board:
     def finish(self, chunk: Chunk) -> None:
         """A chunk's outputs are here; whoever else was at it need not go on."""
         with self._lock:
+            self._answered += 0 if chunk in self._done else self._ended_in(chunk)
             self._done.add(chunk)
             self._free = [free for free in self._free if free != chunk]
             for held in self._held.values():
@@ -78,10 +82,14 @@ class Board:
                 self._begun.pop(who, None)
             else:
                 self._begun[who] = (chunk, min(max(begun - 1, 0), len(chunk)))
-            whole = sum(self._ends[done.stop] - self._ends[done.start] for done in self._done)
             partly = {chunk: count for chunk, count in self._begun.values() if chunk not in self._done}
-            return whole + sum(self._ends[c.start + count] - self._ends[c.start] for c, count in partly.items())
+            return self._answered + sum(self._ended_in(Chunk(c.start, c.start + n)) for c, n in partly.items())
+
+    def _ended_in(self, chunk: Chunk) -> int:
+        return self._ends[chunk.stop] - self._ends[chunk.start]
 
 
-def _following(windows: Sequence[Window]) -> list[str | None]:
-    return [*(window.question_id for window in windows[1:]), None]
+def ends_of(windows: Iterable[Window]) -> Sequence[int]:
+    """How many questions end before each window, and before the end."""
+    asked = [window.question_id for window in windows]
+    return [0, *accumulate(one != following for one, following in zip_longest(asked, asked[1:]))]

@@ -4,7 +4,8 @@ import getpass
 import hashlib
 import json
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,50 +29,89 @@ from bundler.soc import Soc
 from bundler.types import TensorSpec
 
 AHEAD = 2  # chunks that a phone's host has: the next one is to be there when one is done
-POLL_S = 0.05
+LOOK_S = 0.2
 RETURN_S = 60.0
 SENDINGS = 3  # of a blob to a host
 
 Json = dict[str, Any]
 
 
-def choose_members(
-    hosts: Hosts,
-    bundle: Bundle,
-    settings: Settings,
-    soc: Soc | None,
-    hexagon: int | None,
-    count: int | None,
-    tell: Callable[[str], None],
-) -> list[Member[RemotePhone]]:
-    """The phones of this chip and Hexagon version that can do the run, idle ones first, at most so many.
+class Recruits:
+    """The phones that a run takes: of this chip and Hexagon version, at most so many at a time.
 
     tell: takes why a phone is left out
-
-    Raises:
-        ClusterUnusable: there is none
     """
-    fit: list[Member[RemotePhone]] = []
-    reasons = []
-    for phone in sorted(hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name)):
-        if phone.facts is None or phone.trouble:
-            reasons.append(phone.trouble or f"phone {phone.name}: it cannot be asked")
-            continue
-        its = phone.facts.soc
-        if (soc and its != soc) or (hexagon and (its is None or its.hexagon != hexagon)):
-            reasons.append(f"phone {phone.name} is another one: {phone.facts.soc_model}")
-            continue
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        bundle: Bundle,
+        soc: Soc | None,
+        hexagon: int | None,
+        count: int | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._hosts, self._bundle, self._soc, self._hexagon, self._count = hosts, bundle, soc, hexagon, count
+        self._tell = tell
+        self._known: set[str] = set()  # those that were taken or left out, and have been there since
+
+    def first(self, settings: Settings) -> list[Member[RemotePhone]]:
+        """Those that can do the run now, idle ones first.
+
+        Raises:
+            ClusterUnusable: there is none
+        """
+        found = sorted(self._hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name))
+        fit, reasons = self._fitting(found, settings)
+        if not fit:
+            what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
+            hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
+            raise ClusterUnusable(self._hosts.address, what, hint)
+        return fit
+
+    def more(self, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+        """Those that have come since, and may help those at work."""
+        fresh: set[str] = set()
         try:
-            fit.append(Member.fitting(phone, phone.name, phone.facts, bundle, settings))
-        except BundlerError as error:
-            reasons.append(str(error))
-    for reason in reasons:
-        tell(f"left out: {reason}")
-    if not fit:
-        what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
-        hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
-        raise ClusterUnusable(hosts.address, what, hint)
-    return fit[:count]
+            there = self._hosts.attached()
+            self._known &= there  # who leaves may come again
+            fresh = there - self._known - set(at_work)
+            if not fresh or (self._count and len(at_work) >= self._count):
+                return []
+            found = [phone for phone in self._hosts.phones(fresh) if phone.name in fresh]
+        except PhoneLost:  # those at work meet it too
+            return []
+        except ClusterUnusable as error:  # a host of another release
+            self._known |= fresh
+            self._tell(f"left out: {error}")
+            return []
+        return self._fitting(found, settings, len(at_work))[0]
+
+    def _fitting(
+        self, phones: Sequence[RemotePhone], settings: Settings, at_work: int = 0
+    ) -> tuple[list[Member[RemotePhone]], list[str]]:
+        """As many as may be at work, and why others are not."""
+        fit: list[Member[RemotePhone]] = []
+        reasons = []
+        for phone in phones:
+            if self._count and at_work + len(fit) >= self._count:
+                break
+            self._known.add(phone.name)
+            try:
+                fit.append(self._member(phone, settings))
+            except BundlerError as error:
+                reasons.append(str(error))
+                self._tell(f"left out: {error}")
+        return fit, reasons
+
+    def _member(self, phone: RemotePhone, settings: Settings) -> Member[RemotePhone]:
+        """Raises: BundlerError: it is not for this run"""
+        if phone.facts is None or phone.trouble:
+            raise BundlerError(phone.trouble or f"phone {phone.name}: it cannot be asked")
+        its = phone.facts.soc
+        if (self._soc and its != self._soc) or (self._hexagon and (its is None or its.hexagon != self._hexagon)):
+            raise BundlerError(f"phone {phone.name} is another one: {phone.facts.soc_model}")
+        return Member.fitting(phone, phone.name, phone.facts, self._bundle, settings)
 
 
 class RemoteWorker(Steady):
@@ -81,6 +121,7 @@ class RemoteWorker(Steady):
         super().__init__(member, shared)
         self._hosts, self._phone = hosts, member.target
         self._under_way: dict[Chunk, Any] = {}
+        self._came = threading.Event()
         self._lacked = 0
         self._base: dict[str, Blob] | None = None
         self._who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -106,7 +147,7 @@ class RemoteWorker(Steady):
         try:
             while not board.complete:
                 self._hosts.where(self._phone)
-                for chunk in board.take(self.name, AHEAD):
+                for chunk in board.take(self.name, AHEAD if self._under_way else 1):
                     self._under_way[chunk] = self._start(chunk)
                 for chunk, future in list(self._under_way.items()):
                     if not board.wants(chunk):
@@ -114,7 +155,9 @@ class RemoteWorker(Steady):
                     elif future.done():
                         self._take(chunk, self._hosts.reply(self._phone, future))
                 self._shared.progress(doing, board.report(self.name, None, 0), board.questions)
-                self._shared.limit.pause(POLL_S, doing)
+                self._came.wait(min(LOOK_S, max(0.0, self._shared.limit.left_s)))
+                self._came.clear()
+                self._shared.limit.check(doing)
         finally:
             for future in self._under_way.values():
                 future.release()  # what has not begun is dropped
@@ -139,7 +182,9 @@ class RemoteWorker(Steady):
             chunk=chunk.name,
             timeout_s=max(1.0, min(self._shared.limit.left_s, 24 * 3600.0)),
         )
-        return self._hosts.start(self._phone, json.dumps(asdict(task)).encode(), archive.path.read_bytes())
+        future = self._hosts.start(self._phone, json.dumps(asdict(task)).encode(), archive.path.read_bytes())
+        future.add_done_callback(lambda _: self._came.set())
+        return future
 
     def _take(self, chunk: Chunk, reply: bytes) -> None:
         head, _, body = reply.partition(b"\n")

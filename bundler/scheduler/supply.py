@@ -39,11 +39,12 @@ def supply_of(bundle: Bundle, spool: Path, base: Bundle | None = None) -> Supply
     Raises:
         BundleInvalid; OSError: also when they are asked for
     """
-    archivers = {compressed: Archiver(bundle, spool, compressed=compressed) for compressed in (False, True)}
+    plain = Archiver(bundle, spool, compressed=False)
+    gzipped = plain.gzipped()
     return Supply(
         bundle.id,
         bundle.manifest.outputs,
-        lambda chunk, facts: archivers[bool(facts.gzip)].archive(chunk),
+        lambda chunk, facts: (gzipped if facts.gzip else plain).archive(chunk),
         lambda facts, settings: base_files(base or bundle, facts, settings, spool),
     )
 

@@ -20,7 +20,7 @@ from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
 from bundler.engines import ENGINES
 from bundler.errors import OutputsInvalid, PhoneRefused
 from bundler.evaluation.latency import read_diagview
-from bundler.scheduler.queue import Board
+from bundler.scheduler.queue import Board, ends_of
 from bundler.types import OUTPUTS, TensorSpec
 from tests.deploying import quiet
 from tests.fuzz import work
@@ -68,7 +68,7 @@ def job(data: bytes) -> None:
     phone = PhoneJob(Scripted(data), "bundle", "dsp")
     status = phone.status()
     windows = [Window(f"q{number}#0", f"q{number}", number, {}, {}) for number in range(5)]
-    board = Board(chunks_of(5, 2), (), windows)
+    board = Board(chunks_of(5, 2), (), ends_of(windows))
     board.take("PHONE", None)
     for chunk in status.done:
         if board.wants(chunk):
