@@ -62,7 +62,7 @@ def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ())
 
 
 STAND_INS = {
-    name: f'#!/system/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n'
+    name: f'#!/system/bin/sh\nPYTHONPATH={ROOT} OPENBLAS_NUM_THREADS=1 exec {sys.executable} -m {module} "$@"\n'
     for name, module in shell.STAND_INS.items()
 }
 TIMED_NET_RUN = """#!/system/bin/sh
