@@ -81,8 +81,8 @@ def bundle(built: Path, tmp_path: Path) -> Bundle:
 
 
 LONGEST = (
-    "test_full_size", "test_precisions", "test_benchmarks", "test_transcripts", "test_evaluate", "test_hosts",
-    "test_simulate",
+    "test_precisions", "test_benchmarks", "test_full_size", "test_simulate", "test_readme", "test_hosts",
+    "test_transcripts", "test_evaluate", "test_first_hour", "test_recovery", "test_deploy", "test_field_trial",
 )  # fmt: skip
 """The files that take longest. They begin first, or a worker would be at one of them when all others are done."""
 
