@@ -81,8 +81,9 @@ def bundle(built: Path, tmp_path: Path) -> Bundle:
 
 
 LONGEST = (
-    "test_precisions", "test_benchmarks", "test_full_size", "test_simulate", "test_readme", "test_hosts",
-    "test_transcripts", "test_evaluate", "test_first_hour", "test_recovery", "test_deploy", "test_field_trial",
+    "test_precisions", "test_full_size", "test_benchmarks", "test_simulate", "test_readme", "test_transcripts",
+    "test_first_hour", "test_hosts", "test_recovery", "test_deploy", "test_equalize", "test_evaluate",
+    "test_build_options", "test_field_trial", "test_recovery_genuine", "test_crew", "test_kin",
 )  # fmt: skip
 """The files that take longest. They begin first, or a worker would be at one of them when all others are done."""
 
