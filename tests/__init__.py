@@ -1,0 +1,9 @@
+"""Settings of what tests start, made before anything else is imported."""
+
+import os
+import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # there are more workers than cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some thousand processes compiles this package anew
+sys.dont_write_bytecode = False

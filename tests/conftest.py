@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from hypothesis import HealthCheck, settings
 
 from bundler.bundle import Bundle, read_bundle
 from bundler.device.phone import AdbServer, Phone
+from bundler.dlc.child import cores
 from bundler.model.make import Recipe
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
 from tests.models import qa_model, write_vocabulary
-from tests.phones import WORKER, genuine_phone, virtual_phone, why_no_genuine_phone
+from tests.phones import BUILD_S, WORKER, build_genuine_parts, genuine_phone, virtual_phone, why_no_genuine_phone
 
 settings.register_profile(  # a busy machine is no defect; .ci/run's failures are of the change, not of luck
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
@@ -76,6 +78,47 @@ def built(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -
 def bundle(built: Path, tmp_path: Path) -> Bundle:
     """A copy of that bundle, to do anything with."""
     return read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
+
+
+LONGEST = (
+    "test_precisions", "test_full_size", "test_benchmarks", "test_simulate", "test_readme", "test_transcripts",
+    "test_first_hour", "test_hosts", "test_recovery", "test_deploy", "test_equalize", "test_evaluate",
+    "test_build_options", "test_field_trial", "test_recovery_genuine", "test_crew", "test_kin",
+)  # fmt: skip
+"""The files that take longest. They begin first, or a worker would be at one of them when all others are done."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # xdist would begin with the files of the most tests
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """`-n auto` is three workers for two cores: a quarter of the time of a test with a phone passes in waiting."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores() * 3 // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The genuine phone's parts are built while tests that need none of them run."""
+    wanted = any(item.get_closest_marker("genuine") for item in session.items)
+    if wanted and WORKER == 0 and not session.config.option.collectonly and why_no_genuine_phone() is None:
+        session.config.stash[BUILDING] = build_genuine_parts()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    building = session.config.stash.get(BUILDING, None)
+    if building is not None:
+        building.wait(BUILD_S)
+
+
+BUILDING = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -39,6 +39,17 @@ def why_no_genuine_phone() -> str | None:
     return None
 
 
+def build_genuine_parts() -> "subprocess.Popen[bytes]":
+    """Begins to build what the genuine phone is made of, which on a new machine takes minutes; ends at once where it is
+    built. A phone that is started meanwhile waits for it."""
+    script = 'exec 9>"$0"; flock 9; for build; do bash "$build"; done'
+    builds = (str(PHONE_SH.with_name(f"build_{part}.sh")) for part in ("adbd", "toybox"))
+    return subprocess.Popen(
+        ["bash", "-c", script, str(STARTING), *builds],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 @contextmanager
 def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ()) -> Iterator[Phone]:
     """A virtual phone, misbehaving in this way, at an adb server of its own."""
@@ -51,7 +62,7 @@ def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ())
 
 
 STAND_INS = {
-    name: f'#!/system/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n'
+    name: f'#!/system/bin/sh\nPYTHONPATH={ROOT} OPENBLAS_NUM_THREADS=1 exec {sys.executable} -m {module} "$@"\n'
     for name, module in shell.STAND_INS.items()
 }
 TIMED_NET_RUN = """#!/system/bin/sh

@@ -82,12 +82,14 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
 @pytest.mark.parametrize("phone", [pytest.param("genuine", marks=pytest.mark.genuine)], indirect=True)
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
-    assert run(capfd, "build", "--precision", "fp32")["questions"] == 12
-    assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["parts"][0]["windows"] == {runtime: 12}
+    """Four questions for the DSP, whose simulator takes seconds for each."""
+    count = 12 if runtime == "cpu" else 4
+    assert run(capfd, "build", "--precision", "fp32", "--limit", str(count))["questions"] == count
+    assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["parts"][0]["windows"] == {runtime: count}
     document = run(capfd, "fetch-answers", *at(phone))
     bundle = read_bundle(here / layout.DEFAULT_BUNDLE)
     truths = {question.id: question.answers or ("",) for question in bundle.questions}
-    assert sum(entry["answer"] in truths[entry["id"]] for entry in document["answers"]) >= LEAST_RIGHT
+    assert sum(entry["answer"] in truths[entry["id"]] for entry in document["answers"]) >= min(LEAST_RIGHT, count)
     assert document["runtime"] == runtime
     newest = newest_run(bundle)
     assert newest is not None

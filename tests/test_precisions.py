@@ -11,10 +11,24 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.cells import OUTPUTS, SEED, Exam, Grade, dlc_logits, draw_questions, grade, make_dlc, onnx_logits
-from bundler import resources
+from benchmarks.cells import (
+    CALIBRATION_SEED,
+    OUTPUTS,
+    SEED,
+    SOC,
+    Exam,
+    Grade,
+    dlc_logits,
+    draw_questions,
+    grade,
+    make_dlc,
+    onnx_logits,
+)
+from bundler import layout, resources
 from bundler.model.make import Recipe
-from bundler.types import Feature, Runtime
+from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
+from bundler.types import Feature, QuestionSet, Runtime
+from tests.deploying import quiet
 from tests.inspection import check_inspect
 from tests.restyled import LENGTH, STYLES, restyled
 
@@ -58,6 +72,7 @@ WANTED = {  # on the DSP, of style MAIN: questions, the share of answers equal t
     "w8a8 mixed": (24, 0.95, 28),
 }
 OFF_DSP = 12
+FEW = 8
 MOST = 24
 
 
@@ -91,6 +106,18 @@ def test_another_style_is_the_same_model(style: str, tmp_path: Path) -> None:
                 np.testing.assert_allclose(other[name][0][real[:length]], exact[name][0][real], atol=1e-4)
 
 
+def few_windows_dlc(model: Path, recipe: Recipe, out: Path) -> Path:
+    """As make_dlc, calibrated on FEW windows: enough for a style's graph to be told from a wrong one."""
+    drawn = draw_questions(FEW, seed=CALIBRATION_SEED, held_out=False)
+    request = BuildRequest(
+        questions=QuestionSet(drawn.questions[:1], may_be_unanswerable=True),
+        model=model, tokenizer=resources.DEMO_TOKENIZER, soc=SOC, recipe=recipe,
+        calibration=CalibrationRequest(questions=drawn, windows=FEW),
+    )  # fmt: skip
+    build_bundle(request, out, quiet)
+    return out / layout.DEVICE / layout.MODEL
+
+
 class Lab:
     """Models by style and DLCs by style and precision, each made once."""
 
@@ -114,7 +141,8 @@ class Lab:
     def dlc(self, style: str, precision: str) -> Path:
         if (style, precision) not in self._dlcs:
             out = self._folder / f"{style}-{precision}".replace(" ", "-")
-            self._dlcs[style, precision] = make_dlc(self.model(style), RECIPES[precision], out)
+            make = few_windows_dlc if style in STYLES[1:] else make_dlc
+            self._dlcs[style, precision] = make(self.model(style), RECIPES[precision], out)
         return self._dlcs[style, precision]
 
     def grade(self, style: str, precision: str, runtime: Runtime, count: int) -> Grade:

@@ -61,7 +61,7 @@ def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
     with console.progress() as progress:
         tour = take_tour(chip_named(chip), progress)
     rows = [(row.question.text, shown(row.dsp), shown(row.cpu), "yes" if row.right else "no") for row in tour.rows]
-    console.table(("question", "answer (DSP, float16)", "answer (CPU, float32)", "right"), rows)
+    console.table(("question", "answer (DSP, 8 bits)", "answer (CPU)", "right"), rows)
     right = sum(row.right for row in tour.rows)
     console.say(f"{right} of {len(tour.rows)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
     console.document(tour.to_json())

@@ -5,6 +5,7 @@ The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a 
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -265,3 +266,4 @@ def _child(path: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     limit_memory(MEMORY_BYTES)
     Path(sys.argv[2]).write_text(json.dumps(_child(Path(sys.argv[1]))), encoding="utf-8", newline="\n")
+    os._exit(0)  # what was loaded need not be taken apart

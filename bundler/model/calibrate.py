@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import onnx
 from bundler.errors import ModelInvalid
 from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.mask import MASK, mask_size
-from bundler.model.onnx_graph import Array, Net
+from bundler.model.onnx_graph import Array, Net, shaped
 
 Method = Literal["min-max", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -78,8 +79,17 @@ def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
     """Along which axes of each float tensor the window's tokens lie; tensors without padding in them are left out.
 
     They are found by trial, so that no operator needs a rule: a window is computed with two kinds of padding. The axes
-    are the fewest such that nothing differs where all their positions hold tokens.
+    are the fewest such that nothing differs where all their positions hold tokens. A graph is tried once.
     """
+    if fit not in _AXES:
+        _AXES[fit] = _tried_axes(fit)
+    return _AXES[fit]
+
+
+_AXES: WeakKeyDictionary[FitGraph, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
+
+
+def _tried_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
     if MASK not in {spec.name for spec in fit.inputs}:
         return {}
     names, length = float_tensors(fit.model), fit.length
@@ -132,7 +142,7 @@ def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:
     """The names of the float32 tensors that nodes make, in order."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = shaped(model)
     floats = {
         value.name
         for value in (*inferred.value_info, *inferred.output)

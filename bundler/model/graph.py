@@ -27,9 +27,9 @@ INT32, INT64, FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.Tenso
 Feed = Mapping[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitGraph:
-    """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length).
+    """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length). It is itself alone.
 
     `masked_scores` names the attention scores after the mask was added, (1, heads, length, length) each; `name` is the
     model's, for messages.

@@ -8,13 +8,13 @@ import onnx
 
 from bundler.model.channels import Channels, Use, channels_of
 from bundler.model.graph import FitGraph
-from bundler.model.onnx_graph import Array, Net
+from bundler.model.onnx_graph import Array, Net, shaped
 from bundler.model.sources import sizes
 
 
 def channels_in(fit: FitGraph) -> Channels:
     """The channels of a fitted graph; the same graph always gets the same classes."""
-    graph = onnx.shape_inference.infer_shapes(fit.model).graph
+    graph = shaped(fit.model)
     shapes = {
         value.name: [size or 1 for size in sizes(value)] for value in (*graph.input, *graph.value_info, *graph.output)
     }

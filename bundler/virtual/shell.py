@@ -102,6 +102,7 @@ def _stand_in(module: str, machine: Machine) -> str:
     settings = {
         "PYTHONPATH": f"{machine.storage.place}/{PYTHON}",
         "PYTHONUSERBASE": site.getuserbase(),
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's, whose start takes longer than what there is for them to do
         "MBQA_FAULTS": " ".join(map(str, machine.faults.faults)),
         "MBQA_LIFE": f"{machine.life.folder}:{machine.life.daemon}" if machine.life else "",
     }
