@@ -2,8 +2,8 @@
 
 A few channels of BERT's residual sums are a hundred times as large as the others, and LayerNorm's result depends on all
 of them. The sums, what is added and what LayerNorm makes of them need more than 8 bits (Bondarenko 2021). Attention's
-shares lie between 0 and 1, and most are less than a step of 8 bits. Gelu turns most of what a feed-forward part widens
-to into next to nothing, and what is left is small beside the range.
+shares lie between 0 and 1, and most are less than a step of 8 bits. Gelu makes next to nothing of most that it reads,
+and what is left is small beside the range.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,25 +22,21 @@ RANKED = 2  # windows are enough to tell loud parts from others
 RELEVANT = 0.02  # the share of the noise of all parts that one has to make
 WINDOWS = 4  # tell whether it is worth it
 GAIN = 0.4  # the share of the logits' error that is left, at most
-MORE_GAIN = (
-    0.7  # the same of attention after them, and of the feed-forward parts after both: 2 dB keep one answer in ten
-)
+MORE_GAIN = 0.7  # the same of attention after them, and of the rest after both: 2 dB keep one answer in ten
 
 
 def loud_operators(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
 ) -> frozenset[str]:
-    """The operators (by their first output) whose rounding to 8 bits makes most of the noise, of LayerNorm's, of
-    attention's and of what Gelu reads; none where 16 bits for them are not measured to bring the logits much nearer."""
-    net, measure, wide = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS]), frozenset[str]()
+    """The operators (by their first output) whose rounding to 8 bits makes most of the noise: of LayerNorm's, of
+    attention's, and behind loud sums of the rest. None where 16 bits for them do not bring the logits much nearer."""
+    net, measure = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS])
+    wide = none = frozenset[str]()
     left = measure.noise(scheme)
-    steps = (
-        (_loud_sums(fit, calibration, scheme, feeds, progress), GAIN),
-        (attention_of(net), MORE_GAIN),
-        (widened_of(net), MORE_GAIN),
-    )
-    for more, gain in steps:
-        if more and (after := measure.noise(replace(scheme, wide=wide | more))) < gain * left:
+    loud = _loud_sums(fit, calibration, scheme, feeds, progress)
+    rest = rest_of(net) if loud else loud
+    for more, gain, behind in ((loud, GAIN, none), (attention_of(net), MORE_GAIN, none), (rest, MORE_GAIN, loud)):
+        if more and behind <= wide and (after := measure.noise(replace(scheme, wide=wide | more))) < gain * left:
             wide, left = wide | more, after
     return wide
 
@@ -76,11 +72,16 @@ def attention_of(net: Net) -> frozenset[str]:
     return frozenset(name for share in shares for name in (share, *(each.output[0] for each in net.readers(share))))
 
 
-def widened_of(net: Net) -> frozenset[str]:
-    """The products that Gelu reads, and what is added to them."""
-    return frozenset(
-        name for each in net.ordered() if each.op_type == "Gelu" for name in _product(net, _source(net, each.input[0]))
-    )
+def rest_of(net: Net) -> frozenset[str]:
+    """Every LayerNorm and the sum that it reads; every product that Gelu reads, and what is added to it."""
+    found = set[str]()
+    for each in net.ordered():
+        if each.op_type == "LayerNormalization":
+            total = _source(net, each.input[0])
+            found |= {each.output[0], *(total.output if total is not None and total.op_type == "Add" else ())}
+        elif each.op_type == "Gelu":
+            found.update(_product(net, _source(net, each.input[0])))
+    return frozenset(found)
 
 
 def _summed(net: Net, norm: onnx.NodeProto) -> Iterator[str]:
