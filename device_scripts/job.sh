@@ -3,8 +3,9 @@
 # Plain POSIX sh; runs under mksh with toybox's tools. Lies beside the bundle's runner script.
 #
 #   job.sh start RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE
-#                          stdin: names of chunks, one a line: the queue from now on. Starts the job if it does not run
-#   job.sh status RUNTIME  what is going on, KEY=VALUE a line
+#                          stdin: names of chunks, one a line: the queue from now on. Starts the job if it does not run,
+#                          and says what is `seen` then
+#   job.sh status RUNTIME [SEEN]  what is going on, KEY=VALUE a line. While the same as SEEN is seen, waits up to a second
 #   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
 #   job.sh forget RUNTIME NAME   deletes a finished chunk
 #   job.sh answer RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE NAME FILE SHA
@@ -62,6 +63,14 @@ break_stale_lock() {
 say_state() {
   printf 'state=%s\nchunk=%s\nexit=%s\nfree_kb=%s\n' "$1" "${2:-}" "${3:-}" "${4:-}" >state.draft &&
     mv -f state.draft state
+}
+
+# look: sets `seen`, which is another one when state, chunk or what is done are. Starts no process
+look() {
+  word='' current=''
+  { read -r word && read -r current; } 2>/dev/null <state
+  set -- done/*.tgz done/*.tar
+  seen=$word:$current:$#:$1
 }
 
 # free_kb: the last line of df is FILESYSTEM 1K-BLOCKS USED AVAILABLE USE% MOUNTED-ON
@@ -243,10 +252,19 @@ start)
     sleep 0.1
     waits=$((waits + 1))
   done
+  look
+  echo "seen=$seen"
   ;;
 work) work ;;
 status)
   cd "$job" 2>/dev/null || { echo state=none; exit 0; }
+  look
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$seen" = "${3:-}" ] || break
+    sleep 0.1
+    look
+  done
+  echo "seen=$seen"
   held=$(holder) # before the state: a job that ends in between is to look alive, not killed
   echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
   cat settings state 2>/dev/null

@@ -58,6 +58,20 @@ def replace_net_run(phone: Phone, bundle: Bundle, script: str) -> None:
     sh(phone, f"mkdir -p {folder}/bin && {text}\nchmod 755 {program}")
 
 
+def test_what_is_seen_changes_with_what_is_done(on_phone: PhoneJob) -> None:
+    """A status that was seen is waited for until it changes, or for a second."""
+    seen = on_phone.start(SETTINGS, CHUNKS)
+    assert seen
+    deadline = time.monotonic() + LIMIT_S
+    while "finished" not in seen:
+        assert time.monotonic() < deadline
+        seen = on_phone.status(seen).seen
+    last = on_phone.status(seen)
+    assert (last.seen, last.state, set(last.done)) == (seen, "finished", set(CHUNKS))
+    on_phone.forget(CHUNKS[0])
+    assert on_phone.status(seen).seen != seen
+
+
 def test_a_job_does_its_chunks_and_gives_them(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
     assert on_phone.status().state == "none"
     on_phone.start(SETTINGS, CHUNKS)
@@ -199,6 +213,7 @@ done=0000003-0000007
 done=0000000-0000003
 exit=3
 free_kb=63
+seen=state=failed:chunk=0000007-0000014:3:done/0000000-0000003.tgz
 """
 
 
@@ -213,6 +228,7 @@ def test_status_is_what_the_script_tells() -> None:
         done=(Chunk(0, 3), Chunk(3, 7)),
         exit="3",
         disk_full=True,
+        seen="state=failed:chunk=0000007-0000014:3:done/0000000-0000003.tgz",
     )
     assert not Status.read(TOLD.replace("=63", "=64"), "dsp").disk_full
     least = Status.read("run='a'\nchunk_size='1'\nfallback='gpu'", "gpu")

@@ -26,7 +26,7 @@ LIMIT_S = 300
 
 BUILD = "import sys; from hatchling.cli import hatchling; sys.exit(hatchling())"
 BROUGHT = {"google", "markupsafe"}  # what onnx raises where a file is none, and what jinja2's templates are made of
-OPTIONAL = {"distributed", "torch"}  # imported where an extra brought it
+OPTIONAL = {"dask", "distributed", "torch"}  # imported where an extra brought it
 
 
 @pytest.fixture(scope="module")

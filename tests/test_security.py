@@ -52,7 +52,8 @@ class Bomb:
 
 def files_of(bundle: Bundle) -> list[str]:
     """All that a bundle holds, its runs aside."""
-    return sorted(path.relative_to(bundle.path).as_posix() for path in bundle.path.rglob("*") if path.is_file())
+    names = (path.relative_to(bundle.path).as_posix() for path in bundle.path.rglob("*") if path.is_file())
+    return sorted(name for name in names if not name.startswith(f"{layout.RUNS}/"))
 
 
 def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:

@@ -159,10 +159,12 @@ def test_a_dlc_that_kills_the_simulator_is_told(
         (["--soc", "SM8250"], UsageError.exit_code, "its HTP takes no fp32"),
     ],
 )
-def test_bad_options(options: list[str], code: int, said: str, built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["simulate", str(built), *options]) == code
+def test_bad_options(
+    options: list[str], code: int, said: str, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["simulate", str(bundle.path), *options]) == code
     assert said in capsys.readouterr().err
-    assert not list(built.glob(f"runs/*/{layout.RUN}"))
+    assert not list(bundle.path.glob(f"runs/*/{layout.RUN}"))
 
 
 def test_addresses() -> None:

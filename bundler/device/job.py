@@ -18,6 +18,7 @@ PULL_S = 24 * 3600.0  # what stalls ends sooner
 FULL_KB = 64  # a disk with no more than this is full
 BUSY = 75  # job.sh's exit code where another job of the bundle goes on
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
+SEEN = re.compile(r"[A-Za-z0-9_:=*/.-]{0,200}")
 SETTING = re.compile(r"[A-Za-z0-9_:;.,=+-]*")  # job.sh takes no others
 TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9})0? (?:\./)?(.+)$", re.ASCII)
 # nanoseconds: toybox's find leaves their leading zeros out, GNU's find adds a tenth digit, 0
@@ -57,7 +58,7 @@ class Status:
 
     begun: inferences of the current chunk whose outputs are written, the last one perhaps in part; done: chunks whose
     outputs wait on the phone; exit: the runner's exit code, or job.sh's own word; disk_full: there was no room when it
-    failed.
+    failed; seen: job.sh's word for all this, which changes with state, current and done.
     """
 
     state: str
@@ -69,6 +70,7 @@ class Status:
     done: tuple[Chunk, ...]
     exit: str
     disk_full: bool
+    seen: str = ""
 
     @classmethod
     def read(cls, text: str, runtime: Runtime) -> "Status":
@@ -85,7 +87,13 @@ class Status:
             done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
             exit=values.get("exit", ""),
             disk_full=(free_kb := whole(values.get("free_kb", ""))) is not None and free_kb < FULL_KB,
+            seen=_seen(values),
         )
+
+
+def _seen(values: Mapping[str, str]) -> str:
+    seen = values.get("seen", "")
+    return seen if SEEN.fullmatch(seen) else ""
 
 
 def _chunk(name: str) -> Chunk | None:
@@ -135,8 +143,8 @@ class PhoneJob:
         self._phone, self._runtime = phone, runtime
         self._script = str(layout.remote_bundle(bundle_id) / layout.JOB)
 
-    def start(self, settings: Settings, chunks: Iterable[Chunk]) -> None:
-        """Makes `chunks` the queue, and starts the job where it does not run.
+    def start(self, settings: Settings, chunks: Iterable[Chunk]) -> str:
+        """Makes `chunks` the queue, and starts the job where it does not run; returns what `Status.seen` is then.
 
         Raises:
             PhoneBusy: another job of this bundle goes on; PhoneLost, PhoneTooSlow, PhoneRefused
@@ -148,10 +156,15 @@ class PhoneJob:
             raise PhoneBusy(self._phone.serial, done.stdout.decode(errors="replace").strip().removeprefix("busy="))
         if done.exit_code != 0:
             raise PhoneRefused(self._phone.serial, doing, done.message)
+        return Status.read(done.stdout.decode(errors="replace"), self._runtime).seen
 
-    def status(self) -> Status:
-        """Raises: PhoneLost, PhoneTooSlow"""
-        done = self._run("status", doing="asking how the run is going")
+    def status(self, seen: str = "") -> Status:
+        """How it goes; as soon as it is no more as it was `seen`, or after a second.
+
+        Raises:
+            PhoneLost, PhoneTooSlow
+        """
+        done = self._run("status", *([seen] if seen else []), doing="asking how the run is going")
         return Status.read(done.stdout.decode(errors="replace"), self._runtime)
 
     def give(self, chunk: Chunk, archive: BinaryIO, most_bytes: int) -> Announced:

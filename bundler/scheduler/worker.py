@@ -1,6 +1,7 @@
 """One phone's part of a run: pushes, starts, watches, collects, and comes back after a lost connection."""
 
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -76,16 +77,18 @@ class Worker(Steady):
         """Hands the phone chunks, sees to it that its job runs, and collects what is done, until all is."""
         phone = self._arrive()
         job, board, member = self._job(phone), self._board, self.member
-        poll_s, seen = SHORTEST_POLL_S, None
-        pushed = False
+        poll_s, pushed, seen, before = SHORTEST_POLL_S, False, "", None
         while True:
-            status = job.status()
+            asked = time.monotonic()
+            status = job.status(seen)
+            seen = status.seen
             ours = status.settings == member.settings
             if ours:
                 for chunk in status.done:
                     self._collect(job, chunk)
             if board.complete:
-                if ours and status.alive:
+                at = {*status.queued, *([status.current] if status.current else [])}
+                if ours and status.alive and at - {*status.done}:
                     job.stop()  # what it is at, another phone has done
                 return
             if ours and not status.alive:
@@ -95,14 +98,14 @@ class Worker(Steady):
             if todo and not (ours and status.alive and set(todo) <= set(status.queued)):
                 self._push(phone, fresh if pushed else todo, base=not pushed)
                 pushed = True
-                job.start(member.settings, todo)
-                self._restart, seen = False, None
+                seen = job.start(member.settings, todo)
+                self._restart = False
             self._report(status if ours else None)
-            poll_s = (
-                SHORTEST_POLL_S if (now := (status.done, status.begun)) != seen else min(2 * poll_s, LONGEST_POLL_S)
-            )
-            seen = now
-            self._shared.limit.pause(poll_s, self._doing)
+            changed = (now := (status.seen, status.begun)) != before
+            poll_s, before = SHORTEST_POLL_S if changed else min(2 * poll_s, LONGEST_POLL_S), now
+            self._shared.limit.pause(
+                max(0.0, asked + poll_s - time.monotonic()), self._doing
+            )  # the phone waits, mostly
 
     @property
     def _doing(self) -> str:
