@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,9 +185,13 @@ def connect(address: str, limit_s: float) -> Any:
         raise ExtraMissing("--cluster", "Dask is not installed", "cluster") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by our own errors
     logging.getLogger("asyncio").addFilter(_is_not_of_dask)
+    client = Client.__new__(Client)
     try:
-        return Client(address, timeout=limit_s, set_as_default=False)
+        client.__init__(address, timeout=limit_s, set_as_default=False)
+        return client
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
+        with suppress(Exception):  # Dask's errors have no common base
+            client.close(timeout=1)  # left to the garbage collector, it may block whoever makes the next one
         hint = "Start one: `dask scheduler --host 127.0.0.1`; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be connected to: {error}", hint) from error
 
