@@ -24,6 +24,10 @@ class Board:
         self._ends = ends
         self._answered = sum(map(self._ended_in, self._done))
 
+    def __contains__(self, chunk: Chunk | None) -> bool:
+        """Whether it is one of this board's, done or not: a job on a phone may have those of another host too."""
+        return chunk in self._all
+
     @property
     def questions(self) -> int:
         return self._ends[-1]

@@ -84,10 +84,10 @@ class Worker(Steady):
             seen = status.seen
             ours = status.settings == member.settings
             if ours:
-                for chunk in status.done:
+                for chunk in filter(board.__contains__, status.done):
                     self._collect(job, chunk)
             if board.complete:
-                at = {*status.queued, *([status.current] if status.current else [])}
+                at = {chunk for chunk in (*status.queued, status.current) if chunk in board}
                 if ours and status.alive and at - {*status.done}:
                     job.stop()  # what it is at, another phone has done
                 return
