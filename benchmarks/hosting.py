@@ -124,7 +124,7 @@ class Asleep(AdbServer):
 
 
 class Sleeper:
-    """With a phone that sleeps for each window of its chunk, in the place of `Worker`."""
+    """Takes the place of `Worker`. Its phone sleeps for each window of a chunk."""
 
     def __init__(self, seconds: float, member: Member[Any], shared: Shared) -> None:
         self._seconds, self._member, self._shared = seconds, member, shared

@@ -374,7 +374,7 @@ def test_two_clients_share_a_phone_by_chunks(
         assert same(bundle, Run.read(next(bundle.path.glob(f"runs/*/{layout.RUN}"))), alone)
 
 
-def test_a_phone_that_two_hosts_offer_has_one_run_at_a_time(
+def test_two_hosts_that_offer_the_same_phone_leave_each_other_s_chunks_alone(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     with phones(tmp_path, ["run-time:30"]) as ((phone,), server):

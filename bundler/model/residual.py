@@ -31,11 +31,11 @@ def loud_operators(
     """The operators (by their first output) whose rounding to 8 bits makes most of the noise: of LayerNorm's, of
     attention's, and behind loud sums of the rest. None where 16 bits for them do not bring the logits much nearer."""
     net, measure = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS])
-    wide = none = frozenset[str]()
+    wide = nothing = frozenset[str]()
     left = measure.noise(scheme)
     loud = _loud_sums(fit, calibration, scheme, feeds, progress)
     rest = rest_of(net) if loud else loud
-    for more, gain, behind in ((loud, GAIN, none), (attention_of(net), MORE_GAIN, none), (rest, MORE_GAIN, loud)):
+    for more, gain, behind in ((loud, GAIN, nothing), (attention_of(net), MORE_GAIN, nothing), (rest, MORE_GAIN, loud)):
         if more and behind <= wide and (after := measure.noise(replace(scheme, wide=wide | more))) < gain * left:
             wide, left = wide | more, after
     return wide

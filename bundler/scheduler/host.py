@@ -1,8 +1,9 @@
-"""A host of a cluster: its phones are told as a Dask worker's resources, and what the cluster asks of them runs here.
+"""A host of a cluster. What the cluster asks of the host's phones runs here, in a Dask worker.
 
-A phone does one chunk at a time, whoever asks, in the order in which chunks came. Dask does not see to that: of tasks
-that wait for resources it looks at the first only, so that a busy phone would keep all others of its host idle. What
-crosses is bytes and JSON of our own, checked as files are.
+The worker's resources tell which phones are attached. Tasks do not wait for these resources: Dask looks at the first
+waiting task only, so a busy phone would keep all others of its host idle. Each phone has a line of its own instead, and
+does one chunk at a time in the order in which chunks came. What crosses is bytes and JSON of our own, checked as files
+are.
 """
 
 import hashlib
@@ -91,7 +92,7 @@ class PhoneTask:
 @dataclass
 class Held:
     """A phone of this host. `brought`: the bases that it has had since it was attached; `trouble`: why it cannot be
-    used; `waiting`: for whose chunks, the first of which it is at."""
+    used; `waiting`: its line, the chunk that it is at first."""
 
     target: Target
     facts: PhoneFacts | None = None

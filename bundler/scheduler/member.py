@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bundler import layout
 from bundler.bundle import Bundle
-from bundler.device.chunks import Chunk
 from bundler.device.job import Settings
 from bundler.device.known_limits import KnownLimit, Use, limits_of
 from bundler.device.limits import Limit
@@ -157,10 +156,6 @@ class Steady(ABC):
     @abstractmethod
     def claim(self) -> None:
         """Keeps the other phones from what this one has computed or begun, in a run that was left alone."""
-
-    @abstractmethod
-    def launch(self, chunks: Sequence[Chunk]) -> None:
-        """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
 
     @abstractmethod
     def stop(self) -> None:

@@ -109,7 +109,7 @@ def launch(work: Work) -> None:
     board = Board(chunks, kept, ends_of(work.bundle.manifest.windows))
     with _shared(work, board) as shared:
         for number, member in enumerate(work.members):
-            work.worker(member, shared).launch(left[number :: len(work.members)])
+            Worker(member, shared).launch(left[number :: len(work.members)])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from bundler.device.chunks import Chunk
 
 
 class Board:
-    """Chunks are taken by phones, put back by those that are lost, and finished once, by whoever is first.
+    """The chunks of a run. A phone takes some; those of a lost phone are put back; the first to finish one counts.
 
     ends: as `ends_of` gives them
     """

@@ -129,9 +129,6 @@ class RemoteWorker(Steady):
     def claim(self) -> None:
         """No run is left alone on a cluster."""
 
-    def launch(self, chunks: Sequence[Chunk]) -> None:
-        raise NotImplementedError("no run is left alone on a cluster")
-
     def stop(self) -> None:
         """What is under way ends with its chunk; `_attend` has dropped the others."""
 

@@ -51,6 +51,7 @@ class Worker(Steady):
                 self._board.claim(self.name, [*status.done, *([status.current] if status.current else [])])
 
     def launch(self, chunks: Sequence[Chunk]) -> None:
+        """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
         phone = self._arrive()
         self._push(phone, chunks, base=True)
         self._job(phone).start(self.member.settings, chunks)
@@ -84,8 +85,9 @@ class Worker(Steady):
             seen = status.seen
             ours = status.settings == member.settings
             if ours:
-                for chunk in filter(board.__contains__, status.done):
-                    self._collect(job, chunk)
+                for chunk in status.done:
+                    if chunk in board:
+                        self._collect(job, chunk)
             if board.complete:
                 at = {chunk for chunk in (*status.queued, status.current) if chunk in board}
                 if ours and status.alive and at - {*status.done}:
@@ -103,9 +105,8 @@ class Worker(Steady):
             self._report(status if ours else None)
             changed = (now := (status.seen, status.begun)) != before
             poll_s, before = SHORTEST_POLL_S if changed else min(2 * poll_s, LONGEST_POLL_S), now
-            self._shared.limit.pause(
-                max(0.0, asked + poll_s - time.monotonic()), self._doing
-            )  # the phone waits, mostly
+            left_s = asked + poll_s - time.monotonic()  # mostly none: the phone has waited
+            self._shared.limit.pause(max(0.0, left_s), self._doing)
 
     @property
     def _doing(self) -> str:
