@@ -111,6 +111,17 @@ def test_a_phone_that_is_lost_loses_nothing(
         assert bool(run.parts[1].trouble) == fault.startswith(("restart", "run-fail"))
 
 
+def test_a_phone_that_waits_for_another_one_is_in_no_trouble(
+    bundle: Bundle, tmp_path: Path, alone: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job has ended, and is not to begin again: nothing is left for it."""
+    monkeypatch.setattr("bundler.scheduler.worker.ATTEMPTS", 2)
+    with phones(tmp_path, ["run-time:0"], ["run-time:1000"]) as (started, server):
+        run = deploy(bundle, server, [phone.serial for phone in started], chunk=4)
+        assert same(bundle, run, alone)
+        assert [part.trouble for part in run.parts] == ["", ""]
+
+
 def test_where_all_fail_the_failure_is_told_and_what_was_done_is_kept(bundle: Bundle, tmp_path: Path) -> None:
     faults = ["run-time:0", "run-fail:8:always"]
     with (

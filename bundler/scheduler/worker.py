@@ -93,11 +93,11 @@ class Worker(Steady):
                 if ours and status.alive and at - {*status.done}:
                     job.stop()  # what it is at, another phone has done
                 return
-            if ours and not status.alive:
-                self._look_at_the_end(job, status)
             fresh = board.take(self.name, self._shared.depth)
             todo = board.held(self.name)
             if todo and not (ours and status.alive and set(todo) <= set(status.queued)):
+                if ours and not status.alive:
+                    self._look_at_the_end(job, status)
                 self._push(phone, fresh if pushed else todo, base=not pushed)
                 pushed = True
                 seen = job.start(member.settings, todo)
@@ -191,5 +191,5 @@ class Worker(Steady):
             keep(logits, self._shared.folder, chunk)
             self._board.finish(chunk)
             self.member.chunks += 1
-            self._vain = 0
+        self._vain = 0
         job.forget(chunk)
