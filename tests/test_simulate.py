@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from bundler.device.outputs import kept_chunks
 from bundler.device.phone import AdbServer
 from bundler.dlc.child import Child, ChildDied, Networks
 from bundler.errors import ClusterUnusable, DlcInvalid, RunUnfinished, UsageError
+from bundler.model.make import Recipe
+from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
 from bundler.pipeline.fetch import FetchRequest, fetch_answers
 from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
@@ -25,7 +28,7 @@ from bundler.runs.record import Run
 from bundler.scheduler.cluster import check_address
 from bundler.scheduler.simulators import simulator_of
 from bundler.types import Runtime
-from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually, tls_settings
+from tests.clusters import IS_OLD, WAIT_S, DaskCluster, eventually, free_port, tls_settings
 from tests.deploying import quiet
 
 NOWHERE = AdbServer("127.0.0.1", 9)
@@ -292,6 +295,31 @@ def test_a_dlc_that_kills_every_worker_s_simulator_is_told_once(cluster: DaskClu
     cluster.add(CRASHES)
     with pytest.raises(DlcInvalid, match=r"model\.dlc: the HTP's simulator died on it with code -11"):
         simulate_bundle(bundle.path, SimulateRequest(cluster=cluster.address), quiet)
+
+
+def test_a_build_is_checked_by_a_cluster(cluster: DaskCluster, request_for: BuildRequest, tmp_path: Path) -> None:
+    cluster.add()
+    told: list[str] = []
+    request = replace(request_for, recipe=Recipe("w8a16", converter="built-in"), check=True)
+    here = build_bundle(request, tmp_path / "here", quiet)
+    there = build_bundle(replace(request, cluster=cluster.address), tmp_path / "there", quiet, tell=told.append)
+    assert there.manifest == here.manifest
+    assert there.manifest.model.check is not None
+    assert len(cluster.caches()) == 1
+    assert cluster.address in told[0]
+
+
+def test_a_build_asks_for_its_cluster_first(
+    request_for: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.scheduler.cluster.CONNECT_S", 0.3)
+    monkeypatch.setattr("bundler.pipeline.build.make_dlc", lambda *_: pytest.fail("the DLC was made"))
+    nowhere = f"tcp://127.0.0.1:{free_port()}"
+    with pytest.raises(ClusterUnusable, match="cannot be connected to"):
+        build_bundle(replace(request_for, check=True, cluster=nowhere), tmp_path / "bundle", quiet)
+    with pytest.raises(ClusterUnusable, match="without TLS"):
+        build_bundle(replace(request_for, keep=0.9, cluster="tcp://192.0.2.1:8786"), tmp_path / "bundle", quiet)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_tls_keeps_out_who_has_no_certificate(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

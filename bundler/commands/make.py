@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bundler import layout
-from bundler.commands.options import DEFAULT_BUNDLE, Converter, Json, Method, Precision, app, chip_named
+from bundler.commands.options import DEFAULT_BUNDLE, Converter, Insecure, Json, Method, Precision, app, chip_named
 from bundler.console import Console
 from bundler.errors import AnswersLost, UsageError
 
@@ -93,6 +93,10 @@ def build(
             max=1,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler, tcp://HOST:8786, whose workers simulate for --check.")
+    ] = None,
+    insecure: Insecure = False,
     prepare: Annotated[bool, typer.Option("--prepare", help="Compile the DLC for the chip ahead of time.")] = False,
     unanswerable: Annotated[
         bool | None,
@@ -154,6 +158,8 @@ def build(
         raise UsageError(what, "Leave one of them out.")
     if unused:
         raise UsageError(f"{unused[0]} is for fixed point", "Add --precision w8a16, w16a16 or w8a8.")
+    if cluster is not None and not check:
+        raise UsageError("--cluster is for --check and --precision auto", "Add one of them.")
     notes = Notes()
     asked = Asked(questions, limit, columns, context_file, questions_file, question, context, unanswerable)
     own = CalibrationRequest(windows=calibration_windows, seed=seed)
@@ -179,13 +185,15 @@ def build(
         calibration=replace(own, questions=open_questions(calibration), name=calibration.name) if calibration else own,
         check=check,
         keep=keep if precision == "auto" else None,
+        cluster=cluster,
+        insecure=insecure,
         cache=not no_cache,
         encodings=encodings,
         save_encodings=save_encodings,
     )
     console = Console(as_json=as_json)
     with console.progress() as progress:
-        bundle = build_bundle(request, out, progress, notes)
+        bundle = build_bundle(request, out, progress, notes, console.say)
     for line in notes.lines:
         console.say(f"note: {line}")
     size, count, windows = bundle.size_bytes, len(bundle.questions), len(bundle.manifest.windows)

@@ -1,6 +1,6 @@
 """How far a DLC's answers are from its float32 model's, before it goes to any phone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,32 @@ from bundler.soc import Soc
 from bundler.types import Feature, Progress, Question, Questions
 
 Logits = Mapping[str, npt.NDArray[Any]]
+Simulator = Callable[[Path, Soc, Sequence[Feed], Progress], Sequence[Logits]]
+"""Takes a DLC, a chip, and windows as int32 (1, length) arrays; gives the outputs of each, as `run_on_simulator`."""
 
 
 class Judge:
     """Compares logits with the float32 graph's on windows: those of `sample`, whose questions are among `questions`.
 
-    feeds: the windows as int32 (1, length) arrays; calibrated: how many of them a quantized model is calibrated on.
+    feeds: the windows as int32 (1, length) arrays; calibrated: how many of them a quantized model is calibrated on;
+    simulate: runs a DLC.
     """
 
     def __init__(
-        self, graph: FitGraph, questions: Questions, sample: Sequence[Feature], feeds: Sequence[Feed], calibrated: int
+        self,
+        graph: FitGraph,
+        questions: Questions,
+        sample: Sequence[Feature],
+        feeds: Sequence[Feed],
+        calibrated: int,
+        simulate: Simulator = run_on_simulator,
     ) -> None:
         session, names = runner(graph.model), [spec.name for spec in graph.outputs]
         self._exact = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
         sampled = {feature.question_id for feature in sample}
         self._asked = {question.id: question for question in questions if question.id in sampled}
         self._unanswerable = questions.may_be_unanswerable
-        self._sample, self.feeds, self._calibrated = sample, feeds, calibrated
+        self._sample, self.feeds, self._calibrated, self._simulate = sample, feeds, calibrated, simulate
 
     def check(self, computed: Sequence[Logits]) -> Check:
         """How far these logits are from float32's. Each window counts as a question of its own.
@@ -51,9 +60,9 @@ class Judge:
         """The same of the DLC, run by the simulator of the chip's DSP.
 
         Raises:
-            DlcInvalid, SocUnfit, NoConverter
+            DlcInvalid, SocUnfit, NoConverter, ClusterUnusable
         """
-        return self.check(run_on_simulator(dlc, soc, [dict(feed) for feed in self.feeds], progress))
+        return self.check(self._simulate(dlc, soc, self.feeds, progress))
 
 
 def compare_logits(

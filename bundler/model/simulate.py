@@ -4,16 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from bundler.dlc.child import Child, Logits, Networks, Task, cores
 from bundler.dlc.htp import context_name
 from bundler.errors import SocUnfit
+from bundler.model.graph import Feed
 from bundler.soc import Soc, known_socs
 from bundler.types import Progress
 
 
-def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[dict[str, Any]], progress: Progress) -> list[Logits]:
+def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[Feed], progress: Progress) -> list[Logits]:
     """The outputs of the DLC, float32 (1, length) by name, for each feed of int32 (1, length) arrays.
 
     Raises:

@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from bundler.bundle import (
 from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.engines import ENGINES
 from bundler.errors import ModelInvalid, UsageError
-from bundler.evaluation.check import Judge
+from bundler.evaluation.check import Judge, Simulator
 from bundler.evaluation.ladder import choose_precision
 from bundler.files import writing
 from bundler.model.calibration_sample import Sample
@@ -37,7 +38,7 @@ from bundler.model.encodings import Given, encodings_text, read_encodings
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, check_converter, fit_checked, make_dlc
 from bundler.model.origin import origin_of
 from bundler.model.sdk import Sdk, device_parts, open_sdk
-from bundler.model.simulate import check_simulated, prepare_context
+from bundler.model.simulate import check_simulated, prepare_context, run_on_simulator
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
 from bundler.qa.features import OVERLAP, Windower, load_tokenizer
 from bundler.qa.spans import MAX_ANSWER_TOKENS
@@ -66,7 +67,9 @@ class BuildRequest:
     """What a bundle is made of. `model` and `names` as `open_model` takes them; `soc` None: any chip the SDK knows.
 
     check: compare the DLC, run by the DSP's simulator, with float32. keep: take the precision of least size that keeps
-    this share of float32's answers, whatever the recipe's is. cache: take the DLC of a graph that was converted before.
+    this share of float32's answers, whatever the recipe's is. cluster: the address of a Dask scheduler whose workers
+    simulate for these two; with `insecure` it may be on another computer without TLS. cache: take the DLC of a graph
+    that was converted before.
     encodings, save_encodings: files of what tensors are rounded to, to go by and to write.
 
     The questions are gone through as a stream, and once more where the DLC is compared.
@@ -85,6 +88,8 @@ class BuildRequest:
     calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
     check: bool = False
     keep: float | None = None
+    cluster: str | None = None
+    insecure: bool = False
     cache: bool = True
     encodings: Path | None = None
     save_encodings: Path | None = None
@@ -99,13 +104,23 @@ class BuildRequest:
         return self.soc or known_socs()[DEFAULT]
 
 
-def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, notes: Notes | None = None) -> Bundle:
+def build_bundle(
+    request: BuildRequest,
+    out: Path,
+    progress: Progress = silent,
+    notes: Notes | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Bundle:
     """Writes the bundle `out`; on any failure nothing of it is left. Warnings are added to `notes`.
 
+    tell: takes what a person may want to know before the end.
+
     Raises:
-        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip.
+        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip;
+        ClusterUnusable
     """
     notes = notes or Notes()
+    simulate = _simulator(request, tell)
     if request.check and request.keep is None:
         check_simulated(request.chip, request.recipe.precision)
     given = read_encodings(request.encodings) if request.encodings is not None else None
@@ -133,7 +148,7 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         write_windows(features, inputs, draft)
         windows = read_windows(host, inputs, outputs)
         windows_for = _divided(request, sample.features, windower)
-        record = _make_model(request, sdk, given, source, windows_for, draft, work, out, progress, notes)
+        record = _make_model(request, sdk, given, source, windows_for, simulate, draft, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
             notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
@@ -145,6 +160,17 @@ def build_bundle(request: BuildRequest, out: Path, progress: Progress = silent, 
         manifest = _manifest(request, source, record, windows, files, release)
         write_manifest(draft, manifest)
     return read_bundle(out)
+
+
+def _simulator(request: BuildRequest, tell: Callable[[str], None]) -> Simulator:
+    """What judges the DLC. Raises: ExtraMissing, ClusterUnusable"""
+    if request.cluster is None or not request.judged:
+        return run_on_simulator
+    from bundler.scheduler.cluster import CONNECT_S, check_address, connect, run_on_cluster
+
+    check_address(request.cluster, insecure=request.insecure)
+    connect(request.cluster, CONNECT_S).close()  # before the long part begins
+    return partial(run_on_cluster, address=request.cluster, insecure=request.insecure, tell=tell)
 
 
 def _compare_vocabulary(tokenizer: Tokenizer, source: ModelSource, notes: Notes) -> None:
@@ -194,8 +220,8 @@ def _divided(request: BuildRequest, sample: list[Feature], windower: Windower) -
 
 
 def _make_model(
-    request: BuildRequest, sdk: Sdk | None, given: Given | None, source: ModelSource, windows: Windows, draft: Path,
-    work: Path, out: Path, progress: Progress, notes: Notes,
+    request: BuildRequest, sdk: Sdk | None, given: Given | None, source: ModelSource, windows: Windows,
+    simulate: Simulator, draft: Path, work: Path, out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
     """Writes the DLC and its channels' exponents; returns what the manifest tells of it."""
     dlc, recipe = draft / layout.DEVICE / layout.MODEL, request.recipe
@@ -222,16 +248,15 @@ def _make_model(
     if request.keep is not None:
         job = replace(job, recipe=replace(recipe, precision="w8a8"))  # the mask is measured, and operators are checked
         fit = fit_checked(job, progress)
-        judge = Judge(fit, request.questions, windows.judged, others, windows.shared)
+        judge = Judge(fit, request.questions, windows.judged, others, windows.shared, simulate)
         chosen = choose_precision(job, fit, judge, request.keep, dlc, progress)
         recipe, made, trials = chosen.recipe, chosen.made, chosen.trials
         check = trials[-1].simulator
     else:
         made, check = make_dlc(job, dlc, progress), None
         if request.check:
-            judge = Judge(
-                made.graph or fit_checked(job, progress), request.questions, windows.judged, others, windows.shared
-            )
+            fit = made.graph or fit_checked(job, progress)
+            judge = Judge(fit, request.questions, windows.judged, others, windows.shared, simulate)
             check = judge.check_dlc(dlc, request.chip, progress)
     if made.remark:
         notes.remark(made.remark)

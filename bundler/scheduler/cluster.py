@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
 from bundler import __version__
 from bundler.dlc.cache import cached, keep_content
-from bundler.dlc.child import Child, Networks, Task
+from bundler.dlc.child import Child, Logits, Networks, Task
+from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
 from bundler.scheduler.simulators import compute
-from bundler.types import TensorSpec
+from bundler.soc import Soc
+from bundler.types import Progress, TensorSpec
 
 CONNECT_S = 20.0
 RECONNECT_S = 60.0
@@ -32,6 +37,7 @@ STORE_S = 600.0
 HOST = "host "  # before its name, what `mbqa-bundle host` calls its worker
 IDLE_S = 60.0  # then a worker ends the processes that nobody uses
 
+Arrays = Mapping[str, npt.NDArray[Any]]
 Json = dict[str, Any]
 
 
@@ -67,7 +73,11 @@ class Cluster:
         self._lock = threading.Lock()
         self._closed = False
         self._client = connect(address, CONNECT_S)
-        self.width = self._threads()
+        try:
+            self.width = self._threads()
+        except BaseException:
+            self.close()
+            raise
         if self._client.dashboard_link:
             tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
 
@@ -154,6 +164,38 @@ class Cluster:
                 client.close(timeout=1)
                 self._client = connect(self._address, RECONNECT_S)
         time.sleep(0.5)
+
+
+def run_on_cluster(
+    dlc: Path,
+    soc: Soc,
+    feeds: Sequence[Arrays],
+    progress: Progress,
+    *,
+    address: str,
+    insecure: bool,
+    tell: Callable[[str], None],
+) -> list[Logits]:
+    """The outputs of the DLC as the chip's DSP computes them, float32 (1, length) by name, for each feed of int32
+    (1, length) arrays; as `run_on_simulator`, by a scheduler's workers.
+
+    Raises:
+        DlcInvalid, NoConverter, ExtraMissing, ClusterUnusable, OutputsInvalid
+    """
+    report = inspect_dlc(dlc)
+    inputs, outputs = ([tensor.spec for tensor in side] for side in (report.inputs, report.outputs))
+    sha256 = hashlib.sha256(dlc.read_bytes()).hexdigest()
+    cluster = Cluster(address, Task(str(dlc), "dsp", soc.qnn_id), sha256, inputs, outputs, insecure, tell)
+    found: list[Logits] = []
+    try:
+        raws = [b"".join(feed[spec.name].astype("<f4").tobytes() for spec in inputs) for feed in feeds]
+        for future in [cluster.submit(raw) for raw in raws]:
+            progress("running the DLC on the cluster's simulators", len(found), len(feeds))
+            rows = np.frombuffer(future.result(), "<f4").reshape(len(outputs), *outputs[0].shape)
+            found.append({spec.name: row for spec, row in zip(outputs, rows, strict=True)})
+    finally:
+        cluster.close()
+    return found
 
 
 def check_address(address: str, *, insecure: bool) -> None:
