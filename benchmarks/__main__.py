@@ -1,6 +1,6 @@
 """Every speed that the issues name, each beside its peer in the same run.
 
-    python -m benchmarks                     all of them, about half an hour; --write writes docs/benchmarks.md
+    python -m benchmarks                     all of them, about a quarter of an hour; --write writes docs/benchmarks.md
     python -m benchmarks commands decoding   some of them
     python -m benchmarks --quick             shows that everything runs: tiny sizes, one round, nothing judged
 
@@ -74,7 +74,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a topic, or a race as topic.race (default: all)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="only show that everything runs")
     parser.add_argument("--json", action="store_true", help="one document on stdout, all else on stderr")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE}")

@@ -18,7 +18,7 @@ has the cost itself. Costs are medians. A target is met if the median round meet
 do. Nothing here ran on a real phone: the genuine parts, the virtual phones, adb and this tool share the machine's
 cores."""
 ELSEWHERE = """\
-`python -m benchmarks NAME` runs a topic or a single race (`--help` lists them), `--rounds N` other than five rounds,
+`python -m benchmarks NAME` runs a topic or a single race (`--help` lists them), `--rounds N` other than three rounds,
 `--json` prints every turn's cost. What takes hours is a command of its own: `python -m benchmarks.accuracy` measures
 how near each precision on each runtime is to float32 (`docs/precisions.md`), where the DSP's simulator takes seconds
 for a question. `python -m benchmarks.conversion` takes every precision and any model through `build`
@@ -125,7 +125,7 @@ class Board:
             results = [each for each in outcomes if isinstance(each, Result)]
             if results:
                 parts += [f"## {topic.title}", filled(topic.about), "\n".join(self._rows(results))]
-                parts += ["\n".join(f"- {_what(each)}: {each.note}" for each in results if each.note)]
+                parts += ["\n".join(f"- {_what(each)}: {note}" for each in results for note in _notes(each))]
         parts += ["## What is not here", *self._absences(), filled(ELSEWHERE)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -163,6 +163,11 @@ class Board:
 def _what(result: Result) -> str:
     race = result.race
     return f"{race.about} beside {race.peer}" if race.peer else race.about
+
+
+def _notes(result: Result) -> list[str]:
+    missed = f"missed. {result.race.hindrance}" if result.met is False and result.race.hindrance else ""
+    return [note for note in (result.note, missed) if note]
 
 
 def figure(value: float) -> str:

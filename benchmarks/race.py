@@ -54,7 +54,8 @@ class Sides:
 @dataclass(frozen=True)
 class Race:
     """`about` is what ours does, `peer` what the other one does; `unit` is that of a turn's cost. `times` is how many
-    rounds it runs for each that is asked for: more of what is short, 0 (a single one) of what does not vary."""
+    rounds it runs for each that is asked for: more of what is short, 0 (a single one) of what does not vary.
+    `hindrance` says what stands in the way where the target is missed."""
 
     name: str
     about: str
@@ -63,6 +64,7 @@ class Race:
     peer: str = ""
     unit: str = "s"
     times: int = 1
+    hindrance: str = ""
 
     def rounds(self, asked: int) -> int:
         return max(1, asked * self.times)

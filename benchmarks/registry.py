@@ -58,6 +58,8 @@ model in a process of their own. The other rows are the whole command `mbqa-bund
     ),
 )  # fmt: skip
 
+DISK = "The disk: the row of the same files written, no more, tells how long that alone takes; in memory it is met."
+
 PREPARATION = Topic(
     "preparation",
     "Questions into raw inputs",
@@ -70,8 +72,13 @@ The same files written are those of ours, from memory.
 Files lie where temporary files do, or in memory (`/dev/shm`). Memory is the most that `mbqa-bundle build` had resident
 on a DLC that is there already: 100,000 made-up questions beside 2,000.""",
     (
-        Race("seed", "raw inputs", at_least(4), preparing.beside_the_seeds_way(), "the seed's loop"),
-        Race("tokenizers", "raw inputs", at_least(0.7), preparing.beside_bare_tokenizers(), "`tokenizers` alone"),
+        Race(
+            "seed", "raw inputs", at_least(4), preparing.beside_the_seeds_way(), "the seed's loop", hindrance=DISK,
+        ),
+        Race(
+            "tokenizers", "raw inputs", at_least(0.7), preparing.beside_bare_tokenizers(), "`tokenizers` alone",
+            hindrance=DISK,
+        ),
         Race("disk", "raw inputs", at_least(0.9), preparing.beside_the_disk(), "the same files written, no more"),
         Race(
             "seed-in-memory", "raw inputs, files in memory", at_least(4),
@@ -125,7 +132,13 @@ is the most that the command had resident; storage is the most that was seen of 
 archives of outputs, in what the files of one chunk of 100 windows take."""
 
 
-def _carrying(kind: str, title: str, about: str) -> Topic:
+PACKING = """\
+Each window is read, packed and deflated before it is sent ("archives made"): a cable pays that back, loopback does
+not."""
+FAST_PULL = "This daemon serves `adb pull` several times as fast as the genuine one; ours takes as long from both."
+
+
+def _carrying(kind: str, title: str, about: str, *more: Race) -> Topic:
     """The races to one kind of phone."""
     push, pull = "`adb push`", "`adb pull`"
     return Topic(
@@ -139,7 +152,7 @@ def _carrying(kind: str, title: str, about: str) -> Topic:
             ),
             Race(
                 "fewer-inputs", "inputs, the bundle's files", at_least(1.5),
-                transfers.inputs(kind, "near", plain=False), push,
+                transfers.inputs(kind, "near", plain=False), push, hindrance=PACKING,
             ),
             Race(
                 "far-inputs", "inputs, three files a window, far", at_least(3),
@@ -154,25 +167,14 @@ def _carrying(kind: str, title: str, about: str) -> Topic:
                 "adbutils' `sync.push`",
             ),
             Race("model", "a model of 100 MB", at_least(0.8), transfers.model(kind), push),
-            Race("outputs", "outputs", at_least(20), transfers.outputs(kind, "near"), pull),
+            Race("outputs", "outputs", at_least(20), transfers.outputs(kind, "near"), pull, hindrance=FAST_PULL),
             Race("far-outputs", "outputs, far", at_least(20), transfers.outputs(kind, "far"), pull),
             Race(
                 "second-bytes", "bytes of a second deploy", at_most(0.02), deploys.second_bytes(kind),
                 "the first one's", unit="MB",
             ),
             Race("second-time", "a second deploy besides the run", at_most(2), deploys.second_time(kind)),
-            Race(
-                "many-deploy", "memory of `deploy`, 10,000 questions", at_most(300),
-                deploys.many_memory(kind, "deploy"), unit="MB", times=0,
-            ),
-            Race(
-                "many-fetch", "memory of `fetch-answers`, 10,000 questions", at_most(300),
-                deploys.many_memory(kind, "fetch-answers"), unit="MB", times=0,
-            ),
-            Race(
-                "many-storage", "storage on the phone, 10,000 questions", at_most(2), deploys.many_storage(kind),
-                unit="chunks", times=0,
-            ),
+            *more,
         ),
     )  # fmt: skip
 
@@ -181,7 +183,19 @@ GENUINE = _carrying(
     "genuine",
     "To a phone of genuine parts and back",
     f"AOSP's adbd, mksh and toybox in a network namespace of this machine, its storage in memory. {CARRIED}",
-)
+    Race(
+        "many-deploy", "memory of `deploy`, 10,000 questions", at_most(300),
+        deploys.many_memory("genuine", "deploy"), unit="MB", times=0,
+    ),
+    Race(
+        "many-fetch", "memory of `fetch-answers`, 10,000 questions", at_most(300),
+        deploys.many_memory("genuine", "fetch-answers"), unit="MB", times=0,
+    ),
+    Race(
+        "many-storage", "storage on the phone, 10,000 questions", at_most(2), deploys.many_storage("genuine"),
+        unit="chunks", times=0,
+    ),
+)  # fmt: skip
 VIRTUAL = _carrying(
     "virtual",
     "To the virtual phone and back",
@@ -191,7 +205,7 @@ PHONES = Topic(
     "phones",
     "Two phones",
     """\
-200 questions on one virtual phone and on two, whose snpe-net-run sleeps 100 ms for each: how long `deploy` takes.""",
+100 questions on one virtual phone and on two, whose snpe-net-run sleeps 100 ms for each: how long `deploy` takes.""",
     (Race("two", "`deploy` on two phones", at_most(0.65), phones.two_beside_one, "on one"),),
 )
 REPORT = Topic(

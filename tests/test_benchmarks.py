@@ -161,6 +161,12 @@ def test_the_page_tells_honestly() -> None:
     assert "- ours beside a peer: a note" in page.splitlines()
 
 
+def test_the_page_says_what_stands_in_the_way_where_a_target_is_missed() -> None:
+    hindered = [replace(each, race=replace(each.race, hindrance="The disk.")) for each in (MET, MISSED)]
+    notes = [line for line in board(*hindered).page().splitlines() if "The disk." in line]
+    assert notes == ["- ours: missed. The disk."]
+
+
 def test_the_table_is_aligned_and_a_quick_one_judges_nothing() -> None:
     head, first, second, *_ = board(MET, MISSED).table().splitlines()
     assert first.startswith("topic.name ")
