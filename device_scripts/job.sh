@@ -83,15 +83,18 @@ free_kb() {
 
 # fail CHUNK EXIT_CODE [WORDS]: room is made first, so that words and state can be written on a full disk too
 fail() {
+  wait
   free=$(free_kb)
-  rm -rf work done/*.draft
+  rm -rf work next done/*.draft
   [ -z "${3:-}" ] || echo "$3" >>log.txt
   say_state failed "$1" "$2" "$free"
   exit 1
 }
 
-first_in() {
-  for entry in "$1"/*; do
+# first_but NAME: the first in the queue that is another one
+first_but() {
+  for entry in queue/*; do
+    [ "$entry" = "queue/$1" ] && continue
     [ -e "$entry" ] && echo "${entry##*/}"
     return
   done
@@ -102,7 +105,9 @@ now() {
   case $(date +%N 2>/dev/null) in '' | *[!0-9]*) date +%s ;; *) date +%s%N ;; esac
 }
 
+# unpack CHUNK: its inputs into `next`
 unpack() {
+  rm -rf next && mkdir next && cd next || return 1
   if [ -e "$here/inputs/$1.tgz" ]; then gzip -dc <"$here/inputs/$1.tgz" | tar -x -f -; else tar -x -f "$here/inputs/$1.tar"; fi
 }
 
@@ -150,8 +155,8 @@ infer() {
   return "$code"
 }
 
-# pack CHUNK BEGIN: its outputs, checksums made first; it is done when both files have their names. The times of the
-# outputs, where `find` tells them, are seconds and nanoseconds that toybox does not pad with zeros
+# pack CHUNK BEGIN: its outputs, with checksums made beside; it is done when both files have their names. The times of
+# the outputs, where `find` tells them, are seconds and nanoseconds that toybox does not pad with zeros
 pack() {
   cd "work/output/$used" || return 1
   sums=$job/done/$1.sums
@@ -160,7 +165,7 @@ pack() {
     [ -e "$job/work/peak" ] && read -r _ peak _ <"$job/work/peak" && echo "#peak_kb=$peak"
     find . -name '*.raw' -printf '#time=%T@ %p\n' 2>/dev/null
     find . -type f -exec sha256sum {} +
-  } >"$sums.draft" || return 1
+  } >"$sums.draft" &
   if command -v gzip >/dev/null; then
     archive=$job/done/$1.tgz
     tar -c -f - . | gzip -1 >"$archive.draft" || return 1
@@ -168,7 +173,7 @@ pack() {
     archive=$job/done/$1.tar
     tar -c -f "$archive.draft" . || return 1
   fi
-  cd "$job" && mv -f "$sums.draft" "$sums" && mv -f "$archive.draft" "$archive"
+  wait "$!" && cd "$job" && mv -f "$sums.draft" "$sums" && mv -f "$archive.draft" "$archive"
 }
 
 work() {
@@ -178,12 +183,16 @@ work() {
   trap 'say_state stopped; exit 0' TERM
   # shellcheck disable=SC1091  # made by start
   . ./settings
-  used=$runtime
-  while [ ! -e stop ] && name=$(first_in queue) && [ -n "$name" ]; do
+  rm -rf work old-* # of a job that was killed
+  used=$runtime ahead='' unpacker=
+  while [ ! -e stop ] && name=$(first_but '') && [ -n "$name" ]; do
     say_state running "$name"
-    rm -rf work && mkdir work || exit 1
-    why=$( (cd work && unpack "$name") 2>&1) || fail "$name" unpack "$why"
+    { [ -n "$unpacker" ] && wait "$unpacker" && [ "$name" = "$ahead" ]; } ||
+      why=$(unpack "$name" 2>&1) || fail "$name" unpack "$why"
+    mv next work || exit 1
     begin=$(now)
+    ahead=$(first_but "$name") unpacker='' # while this one is computed
+    [ -z "$ahead" ] || { unpack "$ahead" >/dev/null 2>&1 & unpacker=$!; }
     infer "$name"
     code=$?
     # shellcheck disable=SC2154
@@ -194,8 +203,11 @@ work() {
     fi
     [ "$code" = 0 ] || fail "$name" "$code"
     why=$(pack "$name" "$begin" 2>&1) || fail "$name" pack "$why"
-    rm -rf "queue/$name" work
+    rm -f "queue/$name" && mv work "old-$name" || exit 1
+    rm -rf "old-$name" &
   done
+  wait
+  rm -rf next
   if [ -e stop ]; then say_state stopped; else say_state finished; fi
 }
 
@@ -248,8 +260,8 @@ start)
   say_state starting
   detach
   waits=0
-  while grep -q starting state && [ "$waits" -lt 50 ]; do
-    sleep 0.1
+  while grep -q starting state && [ "$waits" -lt 250 ]; do
+    sleep 0.02
     waits=$((waits + 1))
   done
   look
@@ -259,10 +271,11 @@ work) work ;;
 status)
   cd "$job" 2>/dev/null || { echo state=none; exit 0; }
   look
-  for _ in 1 2 3 4 5 6 7 8 9 10; do
-    [ "$seen" = "${3:-}" ] || break
-    sleep 0.1
+  waits=0
+  while [ "$seen" = "${3:-}" ] && [ "$waits" -lt 20 ]; do
+    sleep 0.05
     look
+    waits=$((waits + 1))
   done
   echo "seen=$seen"
   held=$(holder) # before the state: a job that ends in between is to look alive, not killed
