@@ -60,7 +60,7 @@ def input_file(tensor: str, window: int) -> str:
 
 def tensor_of(path: str) -> str:
     """The tensor whose values a raw input holds."""
-    return Path(path).parent.name
+    return path.rpartition("/")[0].rpartition("/")[2]
 
 
 def is_input_file(path: str, tensor: str) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bundler import layout
+from bundler.bundle import Bundle
 from bundler.qa.features import load_tokenizer
+from tests.phones import virtual_phone
 
 LIMIT_S = 240
 BARE = """
@@ -26,6 +28,8 @@ OURS = "import sys\nfrom bundler.cli import main\nassert main({argv}) == 0\n"
 OWN = {"cli", "commands", "console", "engines", "errors", "layout", "resources", "soc", "types", "virtual.faults"}
 """What `--help` takes of the package itself."""
 HEAVY = {"adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers"}
+APART = {"onnx", "onnxruntime", "torch", "transformers"}
+"""What a phone is asked without."""
 REFUSING = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -75,6 +79,17 @@ def test_version_does_without_what_draws_help(bare: set[str]) -> None:
 def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     modules = loaded(OURS.format(argv=[*command.split(), "--help"]))
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
+
+
+def test_a_deploy_and_a_question_import_what_they_use(bundle: Bundle, tmp_path: Path) -> None:
+    with virtual_phone(tmp_path / "phone", faults=["run-time:0"]) as phone:
+        where = ["--bundle", str(bundle.path), "--device", phone.serial, "--adb-port", str(phone.server.port)]
+        deploy, ask = (
+            {name.partition(".")[0] for name in loaded(OURS.format(argv=[*words, *where]))}
+            for words in (["deploy"], ["ask", "When?", "--context", "It was built in 1808."])
+        )
+    assert deploy & {*APART, "jinja2", "regex", "tokenizers"} == set()
+    assert ask & APART == set()
 
 
 @pytest.mark.slow

@@ -1,13 +1,18 @@
 """What is known of a model, as lines and rows for people."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundler.bundle import Check, ModelRecord
-from bundler.dlc.encoding import Encoding
-from bundler.dlc.inspect import DlcReport
 from bundler.runs.record import Run
 from bundler.soc import known_socs
+
+if TYPE_CHECKING:
+    from bundler.dlc.encoding import Encoding
+    from bundler.dlc.inspect import DlcReport
 
 CORRELATION, SHARE = 0.98, 0.9  # with float32's logits, and of its answers: below, a DLC does not agree
 

@@ -44,7 +44,7 @@ def read_outputs(
         size, or not finite
     """
     logits = {spec.name: np.empty((len(chunk), *spec.shape), np.float32) for spec in specs}
-    places = _places(chunk, specs)
+    places, sizes = _places(chunk, specs), {spec.name: _bytes_of(spec) for spec in specs}
     missing, reader = set(places.values()), Reader(archive, most_bytes(chunk, specs))
     try:
         for entry in reader:
@@ -52,30 +52,30 @@ def read_outputs(
             place = places.get(name)
             if place is None or place not in missing or not entry.is_file:
                 continue
-            spec, line = place
-            what = f"output {spec.name} of line {chunk.start + line}"
-            if entry.size != _bytes_of(spec):
-                expected = _bytes_of(spec)
-                raise Unsound(f"{what} has {entry.size} bytes, not {expected} ({expected // 4} float32 values)")
+            line, tensor = place
+            if entry.size != sizes[tensor]:
+                what = f"{_named(chunk, *place)} has {entry.size} bytes"
+                raise Unsound(f"{what}, not {sizes[tensor]} ({sizes[tensor] // 4} float32 values)")
             raw = reader.read(entry)
             if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
                 raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
-            logits[spec.name][line] = _values(raw, spec, what)
+            logits[tensor][line].reshape(-1)[:] = np.frombuffer(raw, "<f4")
             missing.discard(place)
     except TooLarge as error:
         raise OutputsInvalid(f"{where}: the archive holds more than the outputs that were announced") from error
     except (BrokenTar, OSError) as error:
         raise OutputsInvalid(f"{where}: the archive is broken: {error}") from error
     if missing:
-        spec, line = min(missing, key=lambda place: (place[1], place[0].name))
-        raise Unsound(f"output {spec.name} of line {chunk.start + line} is missing")
+        raise Unsound(f"{_named(chunk, *min(missing))} is missing")
+    for tensor, values in logits.items():
+        _check_finite(values.reshape(len(chunk), -1), chunk, tensor)
     return logits
 
 
-def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[TensorSpec, int]]:
-    """What each file name in the archive holds: a tensor, and the line of the chunk."""
+def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, str]]:
+    """What each file name in the archive holds: the line of the chunk, and the tensor."""
     return {
-        alias: (spec, line)
+        alias: (line, spec.name)
         for line in range(len(chunk))
         for spec in specs
         for alias in layout.result_aliases(layout.result_file(spec.name, line))
@@ -89,12 +89,16 @@ def _checked_name(entry: Entry, where: str) -> str:
     return path
 
 
-def _values(raw: bytes, spec: TensorSpec, what: str) -> npt.NDArray[np.float32]:
-    values = np.frombuffer(raw, "<f4").astype(np.float32)
-    if not np.isfinite(values).all():
-        at = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise Unsound(f"{what}: value {at} is {values[at]}, not a finite number")
-    return values.reshape(spec.shape)
+def _named(chunk: Chunk, line: int, tensor: str) -> str:
+    return f"output {tensor} of line {chunk.start + line}"
+
+
+def _check_finite(values: npt.NDArray[np.float32], chunk: Chunk, tensor: str) -> None:
+    """Raises: Unsound where a line has another value"""
+    odd = np.argwhere(~np.isfinite(values))
+    if len(odd):
+        line, at = odd[0].tolist()
+        raise Unsound(f"{_named(chunk, line, tensor)}: value {at} is {values[line, at]}, not a finite number")
 
 
 def _bytes_of(spec: TensorSpec) -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import regex
+
+from bundler.qa.graphemes import pattern
 
 CHINESE = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
-WORD = regex.compile(rf"[^\s\p{{P}}\p{{C}}$+<=>^`|~{CHINESE}]{{2,}}")
+WORD = rf"[^\s\p{{P}}\p{{C}}$+<=>^`|~{CHINESE}]{{2,}}"
 DIVIDES = "BertPreTokenizer"
 Places = npt.NDArray[np.int32]
 
@@ -38,7 +39,7 @@ def _reach(text: str) -> Places:
     places = np.arange(len(text) + 2, dtype=np.int32)
     places[-1] = -1
     reach = np.stack((places, places), axis=1)
-    for found in WORD.finditer(text):
+    for found in pattern(WORD).finditer(text):
         begin, end = found.span()
         reach[begin:end, 0] = begin
         reach[begin + 1 : end + 1, 1] = end

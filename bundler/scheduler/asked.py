@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,15 +21,16 @@ from bundler.device.phone import Phone
 from bundler.device.store import Store
 from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes, chunk_times, keep_times
-from bundler.dlc.child import Child
 from bundler.errors import BundlerError, OutputsInvalid, RunFailed
 from bundler.runs.reference import window_inputs
 from bundler.scheduler.member import TRANSIENT, Member, Shared
 from bundler.scheduler.queue import Board, ends_of
-from bundler.scheduler.simulators import SIMULATES, simulator_of
 from bundler.scheduler.supply import base_files, supply_of
 from bundler.scheduler.worker import Worker
 from bundler.types import Progress, Runtime, silent
+
+if TYPE_CHECKING:
+    from bundler.dlc.child import Child
 
 CHUNK = 500  # windows
 AT_ONCE = 32  # windows at most for one command that waits for their outputs; larger questions show progress
@@ -117,6 +119,8 @@ class OnSimulator:
     brought_bytes = pushed_bytes = 0
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        from bundler.scheduler.simulators import SIMULATES, simulator_of  # which a phone does without
+
         self.bundle, self._runtime = bundle, runtime
         self.id, self.engine = f"ask-{secrets.token_hex(8)}", "qnn"
         soc, self._task = simulator_of(bundle, runtime, None)
@@ -129,6 +133,8 @@ class OnSimulator:
         Raises:
             DlcInvalid, NoConverter
         """
+        from bundler.dlc.child import Child
+
         progress("compiling the DLC", 0, None)
         self._child = Child(self._task)
 
