@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import exp
 from pathlib import Path
 
 from bundler import layout
+from bundler.ahead import ahead
 from bundler.bundle import Bundle, read_bundle, read_windows
 from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.device.job import Settings
@@ -103,20 +105,14 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
     progress("checking the bundle", 0, None)
     bundle = read_bundle(path)
     with tempfile.TemporaryDirectory(prefix="mbqa-ask-") as folder:
-        where: OnPhone | OnSimulator
-        if request.simulate:
-            where = OnSimulator(bundle, request.runtime)
-        else:
+        if not request.simulate:
             progress("looking at the phone", 0, None)
-            targets = choose_targets(request.devices, server)
-            if len(targets) != 1:
-                raise UsageError("ask asks one phone", "Give --device once.")
-            profile, engine = request.perf_profile, request.engine
-            settings = Settings(secrets.token_hex(8), request.runtime, profile, chunk=CHUNK, engine=engine)
-            where = OnPhone(bundle, Member.of(targets[0], bundle, settings, limit), Path(folder))
+        found = ahead(partial(_asked, bundle, server, request, limit, Path(folder)))
+        reader = Reader(bundle)  # while the phone is looked at
+        where = found()
         try:
             where.bring(limit, progress)
-            yield Session(bundle, where, request.timeout_s, Path(folder))
+            yield Session(reader, where, request.timeout_s, Path(folder))
         except BaseException as error:
             where.stop()
             if isinstance(error, TimeUp):  # whose remedies are for runs that go on
@@ -126,17 +122,36 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
             where.leave()
 
 
+def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit, folder: Path) -> OnPhone | OnSimulator:
+    """Whoever is to compute. Raises: PhoneError, UsageError, SocUnfit"""
+    if request.simulate:
+        return OnSimulator(bundle, request.runtime)
+    targets = choose_targets(request.devices, server)
+    if len(targets) != 1:
+        raise UsageError("ask asks one phone", "Give --device once.")
+    profile, engine = request.perf_profile, request.engine
+    settings = Settings(secrets.token_hex(8), request.runtime, profile, chunk=CHUNK, engine=engine)
+    return OnPhone(bundle, Member.of(targets[0], bundle, settings, limit), folder)
+
+
+class Reader:
+    """What a bundle's questions and texts are read by."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        path, length = bundle.path / layout.HOST / layout.TOKENIZER, bundle.manifest.inputs[0].shape[1]
+        self.bundle, self.decoding = bundle, Decoding(whole_words=tells_words(path))
+        self.tokenizer = load_tokenizer(path)
+        self.windower = Windower(self.tokenizer, length, bundle.manifest.doc_stride)
+        self.room = length - len(Frame.of(self.tokenizer)) - LEAST_CONTEXT
+        self.template = templates(html=False).get_template(f"{layout.INPUT_LIST}.j2")
+
+
 class Session:
     """A bundle and whoever computes for it; `where.brought_bytes` is what a phone lacked of it."""
 
-    def __init__(self, bundle: Bundle, where: OnPhone | OnSimulator, timeout_s: float, folder: Path) -> None:
-        self.bundle, self.where = bundle, where
-        self._timeout_s, self._folder = timeout_s, folder
-        path = bundle.path / layout.HOST / layout.TOKENIZER
-        self._tokenizer, self._decoding = load_tokenizer(path), Decoding(whole_words=tells_words(path))
-        length = bundle.manifest.inputs[0].shape[1]
-        self._windower = Windower(self._tokenizer, length, bundle.manifest.doc_stride)
-        self._room = length - len(Frame.of(self._tokenizer)) - LEAST_CONTEXT
+    def __init__(self, reader: Reader, where: OnPhone | OnSimulator, timeout_s: float, folder: Path) -> None:
+        self.bundle, self.where = reader.bundle, where
+        self._reader, self._timeout_s, self._folder = reader, timeout_s, folder
 
     def ask(self, question: str, texts: Sequence[Text], progress: Progress = silent) -> Reply:
         """The best answers in the texts.
@@ -147,15 +162,15 @@ class Session:
         """
         began, pushed, limit = time.monotonic(), self.where.pushed_bytes, Limit(self._timeout_s)
         check_text("command line", "the question", question)
-        tokens = len(self._tokenizer.encode(question, add_special_tokens=False).ids)
-        if tokens > self._room:
-            raise QuestionTooLong(f"{question[:40]}...", tokens, max(0, self._room))
+        tokens = len(self._reader.tokenizer.encode(question, add_special_tokens=False).ids)
+        if tokens > self._reader.room:
+            raise QuestionTooLong(f"{question[:40]}...", tokens, max(0, self._reader.room))
         progress("cutting the texts into windows", 0, None)
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
             asked = self._written(question, texts, folder)
             self.where.run(asked, folder, limit, progress)
-            answers = [answer for _, answer in answered(asked, folder, CHUNK, self._decoding)]
+            answers = [answer for _, answer in answered(asked, folder, CHUNK, self._reader.decoding)]
             times = kept_times(folder)
         last = [chunk.results_s[-1] for chunk in times if chunk.from_begin and chunk.results_s]
         answer, best = _best(texts, answers)
@@ -178,10 +193,9 @@ class Session:
         manifest = self.bundle.manifest
         inputs, outputs = ([spec.name for spec in side] for side in (manifest.inputs, manifest.outputs))
         questions = [Question(text.name or str(n), question, text.content) for n, text in enumerate(texts, 1)]
-        write_windows(self._windower.windows(kept_questions(questions, host)), inputs, folder)
+        write_windows(self._reader.windower.windows(kept_questions(questions, host)), inputs, folder)
         windows = read_windows(host, inputs, outputs)
-        template = templates(html=False).get_template(f"{layout.INPUT_LIST}.j2")
-        listed = template.render(outputs=outputs, windows=windows)
+        listed = self._reader.template.render(outputs=outputs, windows=windows)
         (device / layout.INPUT_LIST).write_text(listed, encoding="utf-8", newline="\n")
         return replace(self.bundle, path=folder, manifest=replace(manifest, windows=windows), id=self.where.id)
 
