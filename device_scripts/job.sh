@@ -145,7 +145,7 @@ infer() {
   sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
     "$here/run_$engine.sh" "$used" "$profile" "$job/work" "$platform_options" >>work/log 2>&1
   code=$?
-  kill "$watcher" 2>/dev/null # else it writes into `work` while that is removed
+  kill -9 "$watcher" 2>/dev/null # it is not to write into a `work` that is removed; mksh heeds others after its `sleep`
   wait "$watcher" 2>/dev/null
   cat work/head work/tail work/log 2>/dev/null >>log.txt
   if [ "$(($(wc -c <log.txt)))" -gt 4000000 ]; then # in place: what this script says goes on into the same file
