@@ -71,7 +71,10 @@ check)
     [ ! -d "$folder" ] || is_coming "$folder" || sort_out "$folder" # what a lost connection left
   done
   cd "$store" || exit 1
-  xargs sha256sum 2>/dev/null | while read -r sum name; do
+  beside=
+  echo | xargs -n 4 -P 4 true 2>/dev/null && beside='-n 4 -P 4'
+  # shellcheck disable=SC2086  # options
+  xargs $beside sha256sum 2>/dev/null | while read -r sum name; do
     if [ "$sum" = "$name" ]; then echo "whole $name"; else rm -f "$name"; fi
   done
   cd "$incoming" || exit 1
