@@ -12,6 +12,7 @@ from bundler.dlc import cache
 from bundler.errors import ModelInvalid
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.make import Recipe
+from bundler.model.origin import Origin, origin_of
 from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
@@ -50,22 +51,32 @@ def quantized(request: BuildRequest) -> BuildRequest:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "w8a8"])
 def test_other_questions_convert_nothing(
-    precision: str, request_for: BuildRequest, conversions: list[str], tmp_path: Path
+    precision: str, request_for: BuildRequest, conversions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = request_for
+    """Nor is the DLC looked into again, by a process of its own."""
+    request, looks = request_for, []
+
+    def look(dlc: Path) -> Origin:
+        looks.append(dlc)
+        return origin_of(dlc)
+
+    monkeypatch.setattr("bundler.pipeline.build.origin_of", look)
     if precision == "fp16":
         request = replace(request, recipe=Recipe("fp16", converter="built-in"))
     if precision == "w8a8":
         request = quantized(request)
     one = build_bundle(request, tmp_path / "one", quiet)
     assert conversions
+    assert len(looks) == 1
     conversions.clear()
     other = build_bundle(replace(request, questions=OTHERS), tmp_path / "other", quiet)
     assert not conversions
+    assert len(looks) == 1
     assert other.manifest.model == one.manifest.model
     assert [question.id for question in other.questions] == ["other"]
     anew = build_bundle(replace(request, questions=OTHERS, cache=False), tmp_path / "anew", quiet)
     assert conversions
+    assert len(looks) == 2
     assert anew.id == other.id
 
 
@@ -109,8 +120,9 @@ def test_a_damaged_dlc_is_not_taken(
 )
 def test_a_damaged_note_is_not_taken(text: str, request_for: BuildRequest, folder: Path, tmp_path: Path) -> None:
     one = build_bundle(request_for, tmp_path / "one", quiet)
-    (noted,) = folder.glob("*.json")
-    noted.write_text(text)
+    of_dlc, of_origin = sorted(folder.glob("*.json"))
+    of_dlc.write_text(text)
+    of_origin.write_text(text)
     assert build_bundle(request_for, tmp_path / "other", quiet).id == one.id
 
 
