@@ -35,14 +35,16 @@ class Store:
         self.pushed_bytes = 0
         self.found_bytes = 0  # of what was to be pushed, what the phone had already: more from try to try is progress
 
-    def push(self, blobs: Sequence[Blob], free_bytes: int | None) -> None:
-        """Sees to it that the phone has each of the blobs, whole: checked by its checksum in any case.
+    def push(self, blobs: Iterable[Blob], free_bytes: int | None, more: Iterable[Blob] = ()) -> None:
+        """Sees to it that the phone has each of the blobs, whole: checked by its checksum in any case. Of `more`, each
+        is made when its turn comes, while the phone is at those before it.
 
         Raises:
             PhoneFull: before anything is pushed where `free_bytes` tells, else when the disk is full;
             TransferDamaged, PhoneLost, PhoneTooSlow, PhoneRefused
         """
-        whole, parts = self._check(blobs)
+        blobs = [*blobs]
+        whole, parts = self._check(blobs, more)
         lacking = list({blob.sha256: blob for blob in blobs if blob.sha256 not in whole}.values())
         if not lacking:
             return
@@ -111,12 +113,18 @@ class Store:
         lines = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
         self._run("cleaning up", "restore", stdin=[lines], check=True)
 
-    def _check(self, blobs: Sequence[Blob]) -> tuple[set[str], dict[str, int]]:
-        """The blobs that are whole, and how many bytes have come of the others."""
+    def _check(self, blobs: list[Blob], more: Iterable[Blob]) -> tuple[set[str], dict[str, int]]:
+        """The blobs that are whole, and how many bytes have come of the others. Those of `more` join `blobs`."""
         self._progress("checking what the phone has", 0, None)
-        sums = "".join(f"{sha}\n" for sha in sorted({blob.sha256 for blob in blobs})).encode()
-        quick = self._phone.server.patience.command_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
-        done = self._run("making checksums", "check", stdin=[sums], timeout_s=quick, check=True)
+        stall = self._phone.server.patience.command_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
+
+        def sums() -> Iterator[bytes]:
+            yield "".join(f"{sha}\n" for sha in sorted({blob.sha256 for blob in blobs})).encode()
+            for blob in more:
+                blobs.append(blob)
+                yield f"{blob.sha256}\n".encode()
+
+        done = self._run("making checksums", "check", stdin=sums(), timeout_s=PUSH_S, stall_s=stall, check=True)
         words = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
         whole = {word[1] for word in words if len(word) == 2 and word[0] == "whole"}
         told = ((word[1], size_of(word[2])) for word in words if len(word) == 3 and word[0] == "part")

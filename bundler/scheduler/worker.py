@@ -2,11 +2,12 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from bundler import layout
+from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.explain import explain
 from bundler.device.job import PhoneJob, Status
@@ -120,12 +121,16 @@ class Worker(Steady):
     def _push(self, phone: Phone, chunks: Sequence[Chunk], *, base: bool) -> None:
         """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
         facts = self.member.facts
-        names = dict(self._supply.chunk(chunk, facts) for chunk in chunks)
-        if base:
-            names |= self._supply.base(facts, self.member.settings)
+        names = self._supply.base(facts, self.member.settings) if base else {}
+
+        def archives() -> Iterator[Blob]:
+            for chunk in chunks:
+                name, names[name] = self._supply.chunk(chunk, facts)
+                yield names[name]
+
         store = Store(phone, self._shared.progress, careful=self._careful)
         try:
-            store.push(list(names.values()), facts.free_bytes)
+            store.push(list(names.values()), facts.free_bytes, archives())
             store.link(self._supply.bundle_id, names)
         finally:
             self.member.pushed_bytes += store.pushed_bytes
