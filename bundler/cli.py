@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from copy import copy
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from bundler import __version__
 from bundler.commands.options import app
@@ -55,6 +57,30 @@ def _usual(argv: Sequence[str]) -> list[str]:
     return usual
 
 
+def _name_of(command: CommandInfo) -> str:
+    return command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+
+
+def _without_parameters(command: CommandInfo) -> CommandInfo:
+    def nothing() -> None: ...
+
+    nothing.__name__, nothing.__doc__ = _name_of(command), command.callback.__doc__
+    spared = copy(command)
+    spared.callback = nothing
+    return spared
+
+
+def _application(words: Sequence[str]) -> typer.Typer:
+    """The application without the parameters of commands that are not typed: Typer would read them all the same."""
+    if any(name.endswith("_COMPLETE") for name in os.environ):  # a shell asks what may follow
+        return app
+    some = copy(app)
+    some.registered_commands = [
+        info if _name_of(info) in words else _without_parameters(info) for info in app.registered_commands
+    ]
+    return some
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code. The only place where errors become words."""
     if argv is None:  # a process of its own: what it started is to end with it
@@ -64,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     words = sys.argv[1:] if argv is None else argv
     try:
-        app(args=_usual(words), prog_name="mbqa-bundle")
+        _application(words)(args=_usual(words), prog_name="mbqa-bundle")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BundlerError as error:

@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from bundler import layout
 from bundler.bundle import Bundle
+from bundler.cli import _application
+from bundler.commands.options import app
 from bundler.qa.features import load_tokenizer
 from tests.phones import virtual_phone
 
@@ -112,3 +116,12 @@ def test_build_without_a_hub_model_needs_neither_torch_nor_transformers(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / layout.DEFAULT_BUNDLE / layout.DEVICE / layout.MODEL).is_file()
+
+
+def test_parameters_are_read_of_the_command_that_is_typed() -> None:
+    groups: list[Any] = [get_command(made) for made in (_application(["deploy", "x"]), app)]
+    known, every = (group.commands for group in groups)
+    assert known.keys() == every.keys()
+    assert {name: command.help for name, command in known.items()} == {name: each.help for name, each in every.items()}
+    assert {name for name, command in known.items() if command.params} == {"deploy"}
+    assert len(known["deploy"].params) == len(every["deploy"].params)
