@@ -260,11 +260,12 @@ start)
   say_state starting
   detach
   waits=0
-  while grep -q starting state && [ "$waits" -lt 250 ]; do
+  look
+  while [ "$word" = state=starting ] && [ "$waits" -lt 250 ]; do
     sleep 0.02
+    look
     waits=$((waits + 1))
   done
-  look
   echo "seen=$seen"
   ;;
 work) work ;;

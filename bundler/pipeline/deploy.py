@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bundler import layout
+from bundler.ahead import ahead
 from bundler.bundle import Bundle, read_bundle
 from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
-from bundler.device.targets import choose_targets
+from bundler.device.probe import PhoneFacts, probe
+from bundler.device.targets import Target, choose_targets
 from bundler.engines import EngineChoice, EngineName
 from bundler.errors import UsageError
 from bundler.runs.answers import looking
@@ -81,17 +83,19 @@ def deploy_bundle(
         raise UsageError("--verify does not go with --detach", "Wait for the end of the run: leave --detach out.")
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
+    asked = partial(_look_at, server, request, limit)
+    looked = ahead(asked) if request.devices else asked  # phones that are named do not wait for the bundle
     bundle = read_bundle(path)
     progress("looking at the phones", 0, None)
     if request.cluster is not None:
         return _deploy_on_cluster(bundle, request.cluster, request, limit, progress, seen, warn, tell)
-    targets = choose_targets(request.devices, server, everything=request.everywhere)
-    wanted = _settings(bundle, request, len(targets))
-    names = [target.name for target in targets]
+    phones = looked()
+    wanted = _settings(bundle, request, len(phones))
+    names = [target.name for target, _ in phones]
     with owning(layout.run_folder(path, request.runtime, names), "deploy"):
         left = None if request.restart else _unfinished(bundle, names, wanted)
         settings = left.settings if left else wanted
-        members = [Member.of(target, bundle, settings, limit) for target in targets]
+        members = [Member.fitting(target, target.serial, facts, bundle, settings) for target, facts in phones]
         _warn_of_limits(bundle, members, warn)
         run = left or begin(bundle, names, replace(settings, engine=_one_engine(members)))
         look = looking(bundle, run.folder(path), run.settings.chunk, seen)
@@ -102,6 +106,17 @@ def deploy_bundle(
         done = carry_on(work)
         look()
         return verify_run(bundle, done, request.verify_threshold) if request.verify else done
+
+
+def _look_at(server: AdbServer, request: DeployRequest, limit: Limit) -> list[tuple[Target, PhoneFacts]]:
+    """The phones that are meant, and what each says of itself. Raises: PhoneError, NoAdb, UsageError"""
+    targets = choose_targets(request.devices, server, everything=request.everywhere)
+    facts = [ahead(partial(_facts, target, limit)) for target in targets]
+    return [(target, told()) for target, told in zip(targets, facts, strict=True)]
+
+
+def _facts(target: Target, limit: Limit) -> PhoneFacts:
+    return probe(target.find(limit))
 
 
 def _deploy_on_cluster(
