@@ -34,7 +34,7 @@ WORDS = 30_000
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?")
 SEED = 4
 STAND_IN = """\
-#!/system/bin/sh
+#!/bin/sh
 while [ $# -gt 0 ]; do
   case $1 in --input_list) list=$2 ;; --output_dir) out=$2 ;; esac
   shift
