@@ -4,13 +4,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bundler import layout
 from bundler.device import store as store_module
 from bundler.device.blobs import Blob
-from bundler.device.phone import Phone
+from bundler.device.phone import Completed, Phone
 from bundler.device.store import Store
 from bundler.errors import PhoneFull, PhoneLost, PhoneRefused
 from tests.deploying import quiet, sh
@@ -55,6 +56,28 @@ def test_blobs_arrive_once_and_whole(phone: Phone, tmp_path: Path, monkeypatch: 
     assert there(phone) == sorted(blob.sha256 for blob in made)
     assert push(phone, made) == 0
     assert sh(phone, f"find {STORE}/incoming -type f") == ""
+
+
+def test_what_comes_later_is_made_while_the_phone_is_at_the_first(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = made = blobs(tmp_path, 1000, 2000, 3000)
+    order: list[str] = []
+    run = Phone.run
+
+    def noted(self: Phone, *argv: Any, doing: str, **more: Any) -> Completed:
+        order.append(doing)
+        return run(self, *argv, doing=doing, **more)
+
+    def later() -> Iterator[Blob]:
+        for blob in others:
+            order.append("made")
+            yield blob
+
+    monkeypatch.setattr(Phone, "run", noted)
+    Store(phone, quiet).push([first], None, later())
+    assert order == ["making checksums", "made", "made", "pushing the bundle"]
+    assert there(phone) == sorted(blob.sha256 for blob in made)
 
 
 def test_what_was_damaged_or_removed_is_pushed_again(phone: Phone, tmp_path: Path) -> None:
