@@ -195,7 +195,7 @@ def test_phones_of_different_engines_are_asked_about(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = iter([BOTH, replace(BOTH, qnn_net_run="")])
-    monkeypatch.setattr("bundler.scheduler.member.probe", lambda _: next(asked))
+    monkeypatch.setattr("bundler.pipeline.deploy.probe", lambda _: next(asked))
     said = pytest.raises(UsageError, match="not every phone has the same programs")
     with virtual_phone(tmp_path / "phone") as phone, said:
         deploy(phone, bundle, devices=[phone.serial, f"{phone.server.host}:{phone.server.port}/{phone.serial}"])
