@@ -229,3 +229,15 @@ def test_an_sdks_converter_gets_the_encodings_that_were_judged(
     assert told == json.loads(Path("ours.json").read_text())
     build(capfd, "--precision", "fp16", "--sdk", sdk[-1], out="float")
     assert "overrides" not in json.loads(dlc("float"))
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("w8a8", "activation_encodings"), ("w8a16", "param_encodings")])
+def test_mixed_bits_reach_an_sdks_converter_by_the_encodings(
+    tmp_path: Path, precision: str, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At w8a16 the weights get more bits."""
+    sdk = ("--precision", precision, "--sdk", str(make_sdk(tmp_path, "2.25")))
+    for options in ((), ("--mixed",)):
+        wide = build(capfd, *sdk, *options)["calibration"]["wide_operators"]
+        bits = [each["bw"] for each in json.loads(dlc())["overrides"][kind]]
+        assert (wide > 0, 16 in bits) == (bool(options), bool(options))

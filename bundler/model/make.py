@@ -13,7 +13,7 @@ import onnx
 
 from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
-from bundler.errors import EncodingsInvalid, ModelInvalid, NoConverter, SocUnfit, UsageError
+from bundler.errors import EncodingsInvalid, ModelInvalid, NoConverter, SocUnfit
 from bundler.model.calibrate import Calibration, Method, calibrate, measure_mask
 from bundler.model.compensate import compensated
 from bundler.model.convert import onnx_to_dlc
@@ -347,16 +347,13 @@ def by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
 def _check_chip(recipe: Recipe, soc: Soc) -> None:
     if recipe.prepare:
         check_simulated(soc, recipe.precision)
+    _check_mixed(recipe, soc)
+
+
+def _check_mixed(recipe: Recipe, soc: Soc) -> None:
     if recipe.mixed and recipe.precision == "w8a16" and soc.has_htp and not soc.takes("w16a16"):
         what = "its HTP takes no weights of 16 bits, which --mixed gives some operators"
         raise SocUnfit(soc.name, soc.market, what, "Leave --mixed out.")
-
-
-def _check_sdk(job: Job) -> None:
-    if job.sdk is None:
-        raise NoConverter("--converter sdk, and there is no SDK")
-    if job.recipe.mixed:
-        raise UsageError("--mixed does not go with the SDK's converter", "Add --converter built-in.")
 
 
 def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
@@ -375,8 +372,9 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
     """By the tools of Qualcomm's SDK. What the encodings leave open, they find with the calibration list's windows."""
-    _check_sdk(job)
-    assert job.sdk is not None  # checked before
+    if job.sdk is None:
+        raise NoConverter("--converter sdk, and there is no SDK")
+    _check_mixed(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     rounded = round_graph(job, fit, progress)
