@@ -1,6 +1,7 @@
 """What options of `build` for precision, calibration and converter leave in the bundle, its manifest and its report."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from tests.models import qa_model, write_vocabulary
 
 CHIP = ("--soc", "SM8550")  # all recorded releases know it
 CONTEXTS = ("The bridge was built in 1808.", "The old tower is a museum.", "Who built the river bridge in 1920?")
+RUSSIAN = ("Мост построен в 1808 году.", "Старая башня теперь музей.")
 
 
-def squad(name: str, copies: int) -> str:
-    """A SQuAD file with three questions a copy."""
+def squad(name: str, copies: int, contexts: Sequence[str] = CONTEXTS) -> str:
+    """A SQuAD file with a question a context and copy."""
     asked = [
         {"context": f"{context} {copy}", "qas": [{"id": f"{copy}-{n}", "question": "When?", "answers": []}]}
         for copy in range(copies)
-        for n, context in enumerate(CONTEXTS)
+        for n, context in enumerate(contexts)
     ]
     write(Path(name), json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": asked}]}))
     return name
@@ -94,6 +96,21 @@ def test_a_calibration_file_its_count_and_its_seed(capfd: pytest.CaptureFixture[
     assert dlc("again") == dlc()
     build(capfd, *how, "--seed", "8", out="other")
     assert dlc("other") != dlc()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--calibration", "other.json"), ("--questions", "the bundle's questions")]
+)
+@pytest.mark.parametrize("contexts", [CONTEXTS, RUSSIAN])
+def test_text_in_another_language_is_noted(
+    option: str, name: str, contexts: Sequence[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    how = ("--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a8", "--json")
+    assert main(["build", *how, option, squad("other.json", 1, contexts)]) == 0
+    said = [line for line in json.loads(capfd.readouterr().out)["notes"] if "the tokenizer knows no word" in line]
+    assert [line.partition(" of ")[2] for line in said] == (
+        [f"{name}: give text in the model's language"] if contexts is RUSSIAN else []
+    )
 
 
 @pytest.mark.slow

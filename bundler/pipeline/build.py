@@ -52,6 +52,7 @@ from bundler.types import Feature, Progress, Questions, silent
 
 CALIBRATION_WINDOWS = 32
 SPARE_ROWS = 128  # embeddings are padded to a number that suits the hardware
+MANY_UNKNOWN = 0.1  # of a text's tokens; of English text BERT's tokenizer knows all but one in a thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,9 @@ def build_bundle(
         write_windows(features, inputs, draft)
         windows = read_windows(host, inputs, outputs)
         windows_for = _divided(request, sample.features, windower)
+        looked_at = {CalibrationRequest.name: sample.features, request.calibration.name: windows_for.calibration}
+        for name, seen in looked_at.items():
+            _note_unknown(tokenizer, name, seen, notes)
         record = _make_model(request, sdk, given, source, windows_for, simulate, draft, work, out, progress, notes)
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
@@ -181,6 +185,15 @@ def _compare_vocabulary(tokenizer: Tokenizer, source: ModelSource, notes: Notes)
     if rows is not None and not rows - SPARE_ROWS <= largest + 1 <= rows:
         what = f"the tokenizer has ids up to {largest:,}, and the model has {rows:,} embeddings"
         notes.remark(f"{what}: it may be another model's")
+
+
+def _note_unknown(tokenizer: Tokenizer, name: str, features: Sequence[Feature], notes: Notes) -> None:
+    """Notes text that the tokenizer has no words for: answers mean little there, and so do ranges of activations."""
+    unknown = [tokenizer.token_to_id(word) for word in ("[UNK]", "<unk>")]
+    tokens = [feature.inputs["input_ids"][feature.inputs["attention_mask"] == 1] for feature in features]
+    share = float(np.isin(np.concatenate(tokens), [each for each in unknown if each is not None]).mean())
+    if share > MANY_UNKNOWN:
+        notes.remark(f"the tokenizer knows no word for {share:.0%} of {name}: give text in the model's language")
 
 
 def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[Feature]:
