@@ -1,5 +1,7 @@
 """Weights that make up for each other's rounding: they keep products, and what takes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -68,6 +70,15 @@ def test_other_windows_logits_come_nearer(fit: FitGraph) -> None:
     again = compensated(fit, calibration, W8A16, FEEDS, quiet)
     first, second = (quantize(fit, calibration, W8A16, found).model.SerializeToString() for found in (fixed, again))
     assert first == second
+
+
+def test_activations_of_eight_bits_do_not_hide_what_it_gains() -> None:
+    fit = layered(1.0)
+    calibration, coarse = calibrate(fit, FEEDS), replace(W8A16, activation_bits=8)
+    fixed = compensated(fit, calibration, coarse, FEEDS, quiet)
+    assert len(fixed.weights) == len(matrices(Net(fit.model)))
+    judged = Measure(fit, calibration, FEEDS[-4:])
+    assert judged.noise(coarse, fixed) > judged.noise(coarse)  # by chance
 
 
 def test_where_it_does_not_help_weights_are_rounded_to_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ arXiv:1906.04721) moves what is left of the mean error into the bias.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -51,7 +51,7 @@ def compensated(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
 ) -> FixedWeights:
     """The matrices of the graph in the scheme's bits, and the biases that go with them; none where they are not
-    measured to bring the logits nearer.
+    measured to bring the logits nearer. Activations have 16 bits there: the rounding of 8 hides what weights cost.
 
     feeds: calibration windows, int32 (1, length) each. The last of them judge, and are not looked at before where there
     are others.
@@ -62,7 +62,8 @@ def compensated(
     judges = max(1, min(COMPARED, len(feeds) // 4))
     found = _all_fixed(fit, scheme, feeds[:-judges] or feeds, progress)
     measure = Measure(fit, calibration, feeds[-judges:])
-    return found if measure.noise(scheme, found) < GAIN * measure.noise(scheme) else nothing
+    fine = replace(scheme, activation_bits=16, wide=frozenset())
+    return found if measure.noise(fine, found) < GAIN * measure.noise(fine) else nothing
 
 
 def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: Progress) -> FixedWeights:
