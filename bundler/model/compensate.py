@@ -62,7 +62,7 @@ def compensated(
     judges = max(1, min(COMPARED, len(feeds) // 4))
     found = _all_fixed(fit, scheme, feeds[:-judges] or feeds, progress)
     measure = Measure(fit, calibration, feeds[-judges:])
-    fine = replace(scheme, activation_bits=16, wide=frozenset())
+    fine = replace(scheme, activation_bits=16, wide=frozenset(), given=replace(scheme.given, activations={}))
     return found if measure.noise(fine, found) < GAIN * measure.noise(fine) else nothing
 
 
