@@ -369,13 +369,15 @@ def test_manifests_from_before_are_read() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "lost_db"), [("w8a8", 1), ("w8a16", 3)])
+@pytest.mark.parametrize(
+    ("precision", "factor", "channels", "lost_db"), [("w8a8", 100, 4, 1), ("w8a8", 10, 8, 1), ("w8a16", 100, 4, 3)]
+)
 def test_the_demo_model_with_outliers_on_the_simulator(
-    precision: str, lost_db: float, here: Path, capfd: pytest.CaptureFixture[str]
+    precision: str, factor: float, channels: int, lost_db: float, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = fit_for_htp(onnx.load(DEMO_MODEL), 384)
     for place in PLACES:
-        graph = disturbed(graph, place, 100, channels=4)
+        graph = disturbed(graph, place, factor, channels)
     onnx.save(graph.model, "spread.onnx")
     found = {}
     for name in (str(DEMO_MODEL), "spread.onnx"):

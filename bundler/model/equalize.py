@@ -29,7 +29,7 @@ GAIN = 0.5  # a candidate's share of the error without it, at most: four windows
 BETTER = 0.9  # its share of the error of the candidate before it, at most
 CHECKED = 2  # windows, for logits that must stay
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
-TAMED = 2  # octaves: channels that are to move by more are outliers
+TAMED = 1.5  # octaves: channels that are to move by more are outliers
 NEAR = 4.0  # float16's largest number over this is near its end
 SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
 
