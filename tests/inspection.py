@@ -19,8 +19,8 @@ STORED = {  # how logits leave the network, by precision; "mixed" is --mixed
     "fp16": {"float32"},
     "w16a16": {"uint16"},
     "w8a16": {"uint16"},
-    "w8a8": {"uint8"},
-    "w8a8 mixed": {"uint8", "uint16"},
+    "w8a8": {"uint16"},
+    "w8a8 mixed": {"uint16"},
 }
 
 

@@ -88,15 +88,18 @@ class Measure:
 
     def noise(self, scheme: Scheme, fixed: FixedWeights | None = None) -> float:
         """The squared error over the power, of all windows."""
+        error, power = self.parts(scheme, fixed).sum(0)
+        return float(error / power) if power else 0.0
+
+    def parts(self, scheme: Scheme, fixed: FixedWeights | None = None) -> Array:
+        """The squared error and the power of each window, float64 (windows, 2)."""
         quantized = quantize(self._fit, self._calibration, scheme, fixed)
         session = runner(quantized.model)
-        noise = signal = 0.0
-        for feed, exact in zip(self._feeds, self._exact, strict=True):
+        found = np.zeros((len(self._feeds), 2))
+        for number, (feed, exact) in enumerate(zip(self._feeds, self._exact, strict=True)):
             for name, stored, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
-                rounded = reals(stored, quantized.outputs[name])
-                error, power = self._error(feed, rounded, logits)
-                noise, signal = noise + error, signal + power
-        return noise / signal if signal else 0.0
+                found[number] += self._error(feed, reals(stored, quantized.outputs[name]), logits)
+        return found
 
 
 def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:

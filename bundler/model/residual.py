@@ -1,42 +1,52 @@
 """Which operators get 16 bits where all others have 8.
 
 A few channels of BERT's residual sums are a hundred times as large as the others, and LayerNorm's result depends on all
-of them. The sums, what is added and what LayerNorm makes of them need more than 8 bits (Bondarenko 2021). Attention's
+of them. The sums, what is added and what LayerNorm makes of them need more than 8 bits (Bondarenko 2021). Of MobileBERT
+all sums together do: what is lost in one goes through to the end, and adds up over the layers. Attention's
 shares lie between 0 and 1, and most are less than a step of 8 bits. Gelu makes next to nothing of most that it reads,
-and what is left is small beside the range.
+and what is left is small beside the range. The largest logits make the answer, and those of other questions may be
+larger than the calibrated ones: 16 bits leave room for them (quantize.HEADROOM).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from bundler.model.calibrate import Calibration
 from bundler.model.graph import Feed, FitGraph
 from bundler.model.mixed import Measure
-from bundler.model.onnx_graph import Net
+from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme
 from bundler.types import Progress
 
 RANKED = 2  # windows are enough to tell loud parts from others
 RELEVANT = 0.02  # the share of the noise of all parts that one has to make
-WINDOWS = 4  # tell whether it is worth it
+WINDOWS = 16  # tell whether it is worth it: of four, one would decide
+HALF = 0.5  # of them, and more, must gain it: a share of the error of all would be that of the worst
 GAIN = 0.4  # the share of the logits' error that is left, at most
-MORE_GAIN = 0.7  # the same of attention after them, and of the rest after both: 2 dB keep one answer in ten
+MORE_GAIN = 0.9  # the same of attention and NoNorm's sums after them, and of the rest after both
 
 
 def loud_operators(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
 ) -> frozenset[str]:
-    """The operators (by their first output) whose rounding to 8 bits makes most of the noise: of LayerNorm's, of
-    attention's, and behind loud sums of the rest. None where 16 bits for them do not bring the logits much nearer."""
+    """The operators (by their first output) that make the logits, and those whose rounding to 8 bits makes most of the
+    noise: of LayerNorm's, of attention's and of NoNorm's sums, and behind loud sums of the rest. None of these where 16
+    bits for them do not bring the logits much nearer."""
     net, measure = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS])
-    wide = nothing = frozenset[str]()
-    left = measure.noise(scheme)
+    nothing, wide = frozenset[str](), logits_of(net)
+
+    def lost(wide: frozenset[str]) -> Array:
+        return measure.parts(replace(scheme, wide=wide))[:, 0]
+
+    left = lost(wide)
     loud = _loud_sums(fit, calibration, scheme, feeds, progress)
     rest = rest_of(net) if loud else loud
-    for more, gain, behind in ((loud, GAIN, nothing), (attention_of(net), MORE_GAIN, nothing), (rest, MORE_GAIN, loud)):
-        if more and behind <= wide and (after := measure.noise(replace(scheme, wide=wide | more))) < gain * left:
+    inner = sums_of(net) | attention_of(net)
+    for more, gain, behind in ((loud, GAIN, nothing), (inner, MORE_GAIN, nothing), (rest, MORE_GAIN, loud)):
+        if more and behind <= wide and np.mean((after := lost(wide | more)) < gain * left) > HALF:
             wide, left = wide | more, after
     return wide
 
@@ -61,9 +71,27 @@ def _loud_sums(
     )
 
 
+def logits_of(net: Net) -> frozenset[str]:
+    """The operators that make the outputs."""
+    return frozenset(each.output[0] for name in net.output_names if (each := _source(net, name)) is not None)
+
+
 def parts_of(net: Net) -> list[frozenset[str]]:
     """Operators that get 16 bits together: each LayerNorm's with what its sum is made of."""
     return [frozenset(_summed(net, each)) for each in net.ordered() if each.op_type == "LayerNormalization"]
+
+
+def sums_of(net: Net) -> frozenset[str]:
+    """Without LayerNorm: every sum of two activations but scores, and what factors and terms make of it (NoNorm)."""
+    found, nodes = set[str](), net.ordered()
+    for each in nodes if all(each.op_type != "LayerNormalization" for each in nodes) else ():
+        read = [name for name in each.input if name not in net.constants]
+        if each.op_type == "Add" and len(read) == 2:
+            scores = any(reader.op_type == "Softmax" for reader in net.readers(each.output[0]))
+            found.update(() if scores else each.output[:1])
+        elif each.op_type in ("Add", "Mul") and (made := _source(net, read[0])) is not None:
+            found.update(each.output[:1] if made.output[0] in found else ())
+    return frozenset(found)
 
 
 def attention_of(net: Net) -> frozenset[str]:
