@@ -26,10 +26,10 @@ from bundler.types import Progress
 RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
 WINDOWS = 4  # on which candidates are compared
 GAIN = 0.5  # a candidate's share of the error without it, at most: four windows tell no less from chance
-BETTER = 0.9  # its share of the error of the candidate before it, at most
+BETTER = 0.7  # its share of the error of the candidate before it, at most: the first leaves more as it was
 CHECKED = 2  # windows, for logits that must stay
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
-TAMED = 1.5  # octaves: channels that are to move by more are outliers
+TAMED = 1.25  # octaves: channels that are to move by more are outliers
 NEAR = 4.0  # float16's largest number over this is near its end
 SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
 
