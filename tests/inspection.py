@@ -31,7 +31,8 @@ def check_inspect(dlc: Path, model: Path, precision: str) -> None:
     assert {t.dtype for t in report.outputs} <= STORED[precision]
     assert {(t.name, t.shape) for t in report.outputs} == {(name, shape) for name in told.outputs}
     assert all((t.encoding is not None) == precision.startswith("w") for t in report.outputs)
-    assert report.precision == precision.removesuffix(" mixed")
+    most = {"w8a8", "w8a16"} if precision == "w8a8 mixed" else {precision}  # half of its operators may have 16 bits
+    assert report.precision in most
     assert report.parameters == told.fitted_parameters
     assert abs(report.parameters / told.parameters - 1) < 0.01  # factors are multiplied into weights
     assert sum(report.parameter_dtypes.values()) == report.parameters

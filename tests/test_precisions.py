@@ -68,8 +68,8 @@ WANTED = {  # on the DSP, of style MAIN: questions, the share of answers equal t
     "fp16": (8, 0.99, 50),
     "w16a16": (8, 0.99, 40),
     "w8a16": (16, 0.98, 35),
-    "w8a8": (24, 0.95, 24.3),
-    "w8a8 mixed": (24, 0.95, 28),
+    "w8a8": (24, 0.95, 30),
+    "w8a8 mixed": (24, 0.95, 31),
 }
 OFF_DSP = 12
 FEW = 8
