@@ -27,9 +27,8 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
     if not known_socs()[record.soc].takes(record.precision):
         yield f"for the CPU and GPU of {record.soc} only: its DSP computes no {record.precision}"
     if record.calibration is not None:
-        kept = (
-            f", {record.calibration.wide_operators} operators at 16 bits" if record.calibration.wide_operators else ""
-        )
+        wide = record.calibration.wide_operators
+        kept = f", {wide} operator{'s' * (wide > 1)} at 16 bits" if wide else ""
         kept += ", weights with a scale per channel" if record.calibration.per_channel else ""
         yield (
             f"calibrated on {_windows(record.calibration.windows)} of {record.calibration.questions}"
