@@ -105,10 +105,11 @@ def test_a_part_gets_sixteen_bits_only_where_they_bring_the_logits_nearer(
     net, calibration = Net(fit.model), calibrate(fit, FEEDS)
     found = part(net)
     assert sorted(made.op_type for name in found if (made := net.maker(name)) is not None) == expected
-    for gain in (0.0, 2.0):
+    for gain, share in ((0.0, 1.0), (2.0, 0.0), (2.0, 1.0)):
         monkeypatch.setattr("bundler.model.residual.GAIN", gain)
         monkeypatch.setattr("bundler.model.residual.MORE_GAIN", gain)
+        monkeypatch.setattr("bundler.model.residual.SHARE", share)
         wide = loud_operators(fit, calibration, W8A8, FEEDS, quiet)
-        assert wide >= found if gain else wide == logits_of(net)
+        assert wide >= found if gain * share else wide == logits_of(net)
     onnx.save(quantize(fit, calibration, replace(W8A8, wide=found)).model, tmp_path / "wide.onnx")
     onnx_to_dlc(tmp_path / "wide.onnx", tmp_path / "wide.dlc", known_socs()[DEFAULT])

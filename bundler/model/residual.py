@@ -16,7 +16,7 @@ import onnx
 
 from bundler.model.calibrate import Calibration
 from bundler.model.graph import Feed, FitGraph
-from bundler.model.mixed import Measure
+from bundler.model.mixed import SHARE, Measure
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme
 from bundler.types import Progress
@@ -34,7 +34,7 @@ def loud_operators(
 ) -> frozenset[str]:
     """The operators (by their first output) that make the logits, and those whose rounding to 8 bits makes most of the
     noise: of LayerNorm's, of attention's and of NoNorm's sums, and behind loud sums of the rest. None of these where 16
-    bits for them do not bring the logits much nearer."""
+    bits for them do not bring the logits much nearer, or more than half of all would have them."""
     net, measure = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS])
     nothing, wide = frozenset[str](), logits_of(net)
 
@@ -45,10 +45,18 @@ def loud_operators(
     loud = _loud_sums(fit, calibration, scheme, feeds, progress)
     rest = rest_of(net) if loud else loud
     inner = sums_of(net) | attention_of(net)
+    most = SHARE * len(_operators(net))
     for more, gain, behind in ((loud, GAIN, nothing), (inner, MORE_GAIN, nothing), (rest, MORE_GAIN, loud)):
-        if more and behind <= wide and np.mean((after := lost(wide | more)) < gain * left) > HALF:
+        if not more or not behind <= wide or len(wide | more) > most:
+            continue
+        if np.mean((after := lost(wide | more)) < gain * left) > HALF:
             wide, left = wide | more, after
     return wide
+
+
+def _operators(net: Net) -> frozenset[str]:
+    """All that compute something."""
+    return frozenset(each.output[0] for each in net.ordered() if each.op_type not in MOVES)
 
 
 def _loud_sums(
@@ -59,7 +67,7 @@ def _loud_sums(
     parts = parts_of(net)
     if not parts:
         return frozenset()
-    everything = frozenset(each.output[0] for each in net.ordered() if each.op_type not in MOVES)
+    everything = _operators(net)
     measure = Measure(fit, calibration, feeds[:RANKED])
     base = measure.noise(replace(scheme, wide=everything))
     costs = []
