@@ -17,7 +17,7 @@ from bundler.soc import DEFAULT, known_socs
 from bundler.types import Question, QuestionSet
 from bundler.virtual.phones import start_phone, stop_phone
 
-QUESTIONS, FEW = 100, 6
+QUESTIONS, FEW = 200, 6
 MILLISECONDS, SHORT = 100, 20  # that an inference takes
 
 
