@@ -53,8 +53,8 @@ class Sides:
 
 @dataclass(frozen=True)
 class Race:
-    """`about` is what ours does, `peer` what the other one does; `unit` is that of a turn's cost. `times` is how many
-    rounds it runs for each that is asked for: more of what is short, 0 (a single one) of what does not vary.
+    """`about` is what ours does, `peer` what the other one does; `unit` is that of a turn's cost. `times`
+    multiplies the rounds that are asked for: more rounds for a short race, 0 for one round where nothing varies.
     `hindrance` says what stands in the way where the target is missed."""
 
     name: str

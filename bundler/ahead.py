@@ -2,29 +2,21 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(work: Callable[[], T]) -> Callable[[], T]:
-    """Begins the work in a thread, which does not outlive the process; what is returned waits for it, and returns or
-    raises what it does."""
-    done: list[T] = []
-    failed: list[BaseException] = []
+def ahead(work: Callable[[], T]) -> "Future[T]":
+    """Begins the work in a thread that does not keep the process from ending, unlike an executor's."""
+    result: Future[T] = Future()
 
     def do() -> None:
         try:
-            done.append(work())
+            result.set_result(work())
         except BaseException as error:
-            failed.append(error)
+            result.set_exception(error)
 
-    def wait() -> T:
-        thread.join()
-        for error in failed:
-            raise error
-        return done[0]
-
-    thread = threading.Thread(target=do, daemon=True)
-    thread.start()
-    return wait
+    threading.Thread(target=do, daemon=True).start()
+    return result

@@ -15,13 +15,13 @@ def test_it_goes_on_before_it_is_waited_for() -> None:
         assert go_on.wait(60)
         return 7
 
-    wait = ahead(work)
+    result = ahead(work)
     assert begun.wait(60)
     go_on.set()
-    assert wait() == wait() == 7
+    assert result.result(60) == 7
 
 
 def test_what_it_raises_is_raised_where_it_is_waited_for() -> None:
-    wait = ahead(lambda: int("x"))
+    result = ahead(lambda: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
-        wait()
+        result.result(60)

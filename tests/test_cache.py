@@ -12,7 +12,7 @@ from bundler.dlc import cache
 from bundler.errors import ModelInvalid
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.make import Recipe
-from bundler.model.origin import Origin, origin_of
+from bundler.model.origin import Origin, _look
 from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
@@ -58,9 +58,9 @@ def test_other_questions_convert_nothing(
 
     def look(dlc: Path) -> Origin:
         looks.append(dlc)
-        return origin_of(dlc)
+        return _look(dlc)
 
-    monkeypatch.setattr("bundler.pipeline.build.origin_of", look)
+    monkeypatch.setattr("bundler.model.origin._look", look)
     if precision == "fp16":
         request = replace(request, recipe=Recipe("fp16", converter="built-in"))
     if precision == "w8a8":

@@ -33,7 +33,7 @@ OWN = {"cli", "commands", "console", "engines", "errors", "layout", "resources",
 """What `--help` takes of the package itself."""
 HEAVY = {"adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers"}
 APART = {"onnx", "onnxruntime", "torch", "transformers"}
-"""What a phone is asked without."""
+"""A deploy and a question to a phone import none of these."""
 REFUSING = """
 import sys
 from importlib.abc import MetaPathFinder

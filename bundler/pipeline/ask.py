@@ -109,7 +109,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
             progress("looking at the phone", 0, None)
         found = ahead(partial(_asked, bundle, server, request, limit, Path(folder)))
         reader = Reader(bundle)  # while the phone is looked at
-        where = found()
+        where = found.result()
         try:
             where.bring(limit, progress)
             yield Session(reader, where, request.timeout_s, Path(folder))
@@ -123,7 +123,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
 
 
 def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit, folder: Path) -> OnPhone | OnSimulator:
-    """Whoever is to compute. Raises: PhoneError, UsageError, SocUnfit"""
+    """The phone, or the simulator, that answers. Raises: PhoneError, UsageError, SocUnfit"""
     if request.simulate:
         return OnSimulator(bundle, request.runtime)
     targets = choose_targets(request.devices, server)

@@ -25,11 +25,9 @@ from bundler.bundle import (
     file_entries,
     read_bundle,
     read_windows,
-    sha256_of,
     write_manifest,
 )
 from bundler.bundle.inputs import kept_questions, write_windows
-from bundler.dlc.cache import note, noted
 from bundler.engines import ENGINES
 from bundler.errors import ModelInvalid, UsageError
 from bundler.evaluation.check import Judge, Simulator
@@ -38,7 +36,7 @@ from bundler.files import writing
 from bundler.model.calibration_sample import Sample
 from bundler.model.encodings import Given, encodings_text, read_encodings
 from bundler.model.make import PRECISIONS, Job, Made, Recipe, by_sdk_tools, check_converter, fit_checked, make_dlc
-from bundler.model.origin import Origin, origin_of
+from bundler.model.origin import origin_of
 from bundler.model.sdk import Sdk, device_parts, open_sdk
 from bundler.model.simulate import check_simulated, prepare_context, run_on_simulator
 from bundler.model.sources import ModelSource, keep_tokenizer, open_model
@@ -275,7 +273,7 @@ def _make_model(
             check = judge.check_dlc(dlc, request.chip, progress)
     if made.remark:
         notes.remark(made.remark)
-    origin = _origin(dlc) if job.cache else origin_of(dlc)
+    origin = origin_of(dlc, cache=job.cache)
     if request.save_encodings is not None:
         _save_encodings(made, request.save_encodings, notes)
     if made.exponents:
@@ -295,17 +293,6 @@ def _make_model(
         engine=origin.engine,
         graph=origin.graph,
     )
-
-
-def _origin(dlc: Path) -> Origin:
-    """As `origin_of`, which takes a process of its own: what a file with the same bytes told before will do."""
-    key = f"origin-{__version__}-{sha256_of(dlc)}"
-    told = noted(key)
-    if isinstance(told, dict) and told.get("engine") in ENGINES and isinstance(told.get("graph"), str):
-        return Origin(told["engine"], told["graph"])
-    found = origin_of(dlc)
-    note(key, vars(found))
-    return found
 
 
 def _save_encodings(made: Made, path: Path, notes: Notes) -> None:

@@ -84,7 +84,7 @@ def deploy_bundle(
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     asked = partial(_look_at, server, request, limit)
-    looked = ahead(asked) if request.devices else asked  # phones that are named do not wait for the bundle
+    looked = ahead(asked).result if request.devices else asked  # phones that are named do not wait for the bundle
     bundle = read_bundle(path)
     progress("looking at the phones", 0, None)
     if request.cluster is not None:
@@ -112,7 +112,7 @@ def _look_at(server: AdbServer, request: DeployRequest, limit: Limit) -> list[tu
     """The phones that are meant, and what each says of itself. Raises: PhoneError, NoAdb, UsageError"""
     targets = choose_targets(request.devices, server, everything=request.everywhere)
     facts = [ahead(partial(_facts, target, limit)) for target in targets]
-    return [(target, told()) for target, told in zip(targets, facts, strict=True)]
+    return [(target, told.result()) for target, told in zip(targets, facts, strict=True)]
 
 
 def _facts(target: Target, limit: Limit) -> PhoneFacts:

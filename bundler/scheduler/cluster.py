@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import __version__
+from bundler.ahead import ahead
 from bundler.dlc.cache import cached, keep_content
 from bundler.dlc.child import Child, Logits, Networks, Task
 from bundler.dlc.inspect import inspect_dlc
@@ -83,9 +85,7 @@ class Cluster:
 
     def submit(self, raw: bytes) -> "Future[bytes]":
         """Raises in its future: DlcInvalid, NoConverter: a worker says so; ClusterUnusable; OutputsInvalid"""
-        result: Future[bytes] = Future()
-        threading.Thread(target=self._carry, args=(raw, result), daemon=True).start()
-        return result
+        return ahead(partial(self._computed, raw))
 
     def close(self) -> None:
         self._closed = True
@@ -108,14 +108,8 @@ class Cluster:
             time.sleep(0.2)
         return threads
 
-    def _carry(self, raw: bytes, result: "Future[bytes]") -> None:
-        """Brings one chunk to a worker and its outputs back."""
-        try:
-            result.set_result(self._computed(raw))
-        except BaseException as error:
-            result.set_exception(error)
-
     def _computed(self, raw: bytes) -> bytes:
+        """Brings one chunk to a worker and its outputs back."""
         deadline = time.monotonic() + RECONNECT_S
         while True:
             client = self._client

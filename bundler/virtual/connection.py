@@ -22,7 +22,6 @@ VERSION = 0x01000001
 VERSION_WITHOUT_CHECKSUM = 0x01000001
 MAX_PAYLOAD = 1024 * 1024
 MAX_UNREAD = 4 * MAX_PAYLOAD
-FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
 AUTH_TOKEN, AUTH_SIGNATURE = 1, 2
 
 Packet = tuple[str, int, int, bytearray]
