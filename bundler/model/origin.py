@@ -22,7 +22,7 @@ class Origin:
 
 
 def origin_of(dlc: Path, *, cache: bool = False) -> Origin:
-    """What a DLC tells. Starts a process to read it. `cache`: takes what was kept of a file with the same bytes, if any."""
+    """What a DLC tells. A process reads it. `cache`: takes what was kept of a file with the same bytes, if any."""
     if not cache:
         return _look(dlc)
     release = importlib.metadata.version("mbqa-bundle")
