@@ -180,7 +180,7 @@ work() {
   cd "$job" || exit 1
   ln -s "$$:$boot:$runtime" "$lock" 2>/dev/null || exit 0
   trap 'rm -f "$lock"' EXIT
-  trap 'say_state stopped; exit 0' TERM
+  trap 'trap "" TERM; say_state stopped; exit 0' TERM # stop sends another one where this one does not end it at once
   # shellcheck disable=SC1091  # made by start
   . ./settings
   rm -rf work old-* # of a job that was killed
@@ -308,10 +308,14 @@ answer)
   ;;
 forget) rm -f "$job/done/$3.tgz" "$job/done/$3.tar" "$job/done/$3.sums" ;;
 stop)
-  held=$(holder)
-  [ "${held##*:}" = "$runtime" ] || exit 0
-  : >"$job/stop"
-  kill -- "-${held%%:*}" 2>/dev/null || kill "${held%%:*}" 2>/dev/null
+  waits=0
+  while held=$(holder) && [ "${held##*:}" = "$runtime" ] && [ "$waits" -lt 50 ]; do
+    : >"$job/stop"
+    # again each half second: a child that is forked just then may lose the signal, and the script waits for its child
+    [ "$((waits % 5))" != 0 ] || kill -- "-${held%%:*}" 2>/dev/null || kill "${held%%:*}" 2>/dev/null
+    waits=$((waits + 1))
+    sleep 0.1
+  done
   exit 0
   ;;
 log) cat "$job/log.txt" 2>/dev/null ;;

@@ -114,6 +114,16 @@ def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: Phon
     assert on_phone.status().queued == CHUNKS[:1]
 
 
+def test_a_run_that_loses_the_first_signal_is_stopped(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
+    """As a process that is forked at that moment may; the job's script waits for it."""
+    replace_net_run(phone, bundle, "trap 'trap - TERM' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done")
+    on_phone.start(SETTINGS, CHUNKS[:1])
+    until(on_phone, lambda status: status.begun == 1)
+    on_phone.stop()
+    status = on_phone.status()
+    assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
+
+
 @pytest.mark.slow
 def test_a_killed_job_goes_on_after_its_last_whole_chunk(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
     mark = layout.remote_bundle(bundle.id) / "mark"
