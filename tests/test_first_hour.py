@@ -1,6 +1,7 @@
 """The commands of docs/with-a-phone.md as they stand there: from Qualcomm's SDK to the first answer, by both engines.
 
-In an empty home, with a server of the test's own in Qualcomm's place, on each phone.
+In an empty home, with a server of the test's own in Qualcomm's place, on the phone of genuine parts. On a virtual one
+tests/test_transcripts.py types the page.
 """
 
 import json
@@ -8,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bundler.device.phone import Phone
 from bundler.qa.questions import read_squad
 from bundler.resources import DEMO_QUESTIONS
-from tests.phones import STAND_INS
+from tests.phones import STAND_INS, genuine_phone, why_no_genuine_phone
 from tests.sdk_server import VERSION, sdk_server
 from tests.snippets import ROOT, Shell, archive_for_virtual_phones, blocks, shell
 
@@ -48,16 +48,16 @@ def twelve_by(here: Shell, engine: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_first_hour(phone: Phone, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    genuine = "genuine" in request.node.callspec.id
-    programs = {name: script.encode() for name, script in STAND_INS.items()} if genuine else None
-    with sdk_server(archive_for_virtual_phones(tmp_path, programs)) as server, shell(tmp_path) as here:
+@pytest.mark.genuine
+def test_the_first_hour(tmp_path: Path) -> None:
+    if reason := why_no_genuine_phone():
+        pytest.skip(reason)
+    archive = archive_for_virtual_phones(tmp_path, {name: script.encode() for name, script in STAND_INS.items()})
+    with genuine_phone() as phone, sdk_server(archive) as server, shell(tmp_path) as here:
         here.environment |= {"MBQA_SDK_MIRROR": server.mirror, "MBQA_SDK_CACHE": str(tmp_path / "sdk")}
         here.run(f"adb connect {phone.serial}")
         said = []
         for line in typed():
-            if line == TRY and not genuine:
-                continue  # tests/test_transcripts.py types that
             done = here.run(line.replace(GET, f"{GET} {VERSION}"))
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             said.append(done.stdout)
@@ -71,6 +71,5 @@ def test_the_first_hour(phone: Phone, request: pytest.FixtureRequest, tmp_path: 
     assert [" by snpe-net-run " in text for text in said[-4::2]] == [False, True]
     assert all("1863" in text for text in said[-3::2])
     assert answers["answers"][0]["answer"] == "1863"
-    if genuine:
-        assert "6 of 6 runs worked" in said[1]
-        assert (here.folder / "report.zip").is_file()
+    assert "6 of 6 runs worked" in said[1]
+    assert (here.folder / "report.zip").is_file()
