@@ -3,16 +3,18 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from bundler import layout
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.numbers import whole
-from bundler.device.phone import Completed, Phone
 from bundler.engines import ENGINES, Engine, EngineChoice
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
+
+if TYPE_CHECKING:
+    from bundler.device.phone import Completed, Phone  # a build reads runs, and has no phone
 
 PULL_S = 24 * 3600.0  # what stalls ends sooner
 FULL_KB = 64  # a disk with no more than this is full
@@ -139,7 +141,7 @@ class Announced:
 class PhoneJob:
     """The job of one bundle and runtime on one phone."""
 
-    def __init__(self, phone: Phone, bundle_id: str, runtime: Runtime) -> None:
+    def __init__(self, phone: "Phone", bundle_id: str, runtime: Runtime) -> None:
         self._phone, self._runtime = phone, runtime
         self._script = str(layout.remote_bundle(bundle_id) / layout.JOB)
 
@@ -219,7 +221,7 @@ class PhoneJob:
         """What the runs said: the first megabyte and the last, where it is more than four."""
         return self._run("log", doing="reading the log").stdout
 
-    def _run(self, command: str, *arguments: str, doing: str, **more: object) -> Completed:
+    def _run(self, command: str, *arguments: str, doing: str, **more: object) -> "Completed":
         argv = ["sh", self._script, command, self._runtime, *arguments]
         return self._phone.run(argv, doing=doing, check=False, **more)  # type: ignore[arg-type]
 

@@ -11,10 +11,13 @@ import select
 import shlex
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 from bundler.device.limits import Halted, Limit, Patience
 from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
@@ -38,15 +41,32 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
-_PORT = os.environ.get(PORT_VARIABLE)
-if _PORT is not None and not _is_port(
-    _PORT
-):  # adbutils reads it when it is imported, and fails; AdbServer.at refuses it
-    del os.environ[PORT_VARIABLE]
-import adbutils  # noqa: E402
+class _Later(ModuleType):
+    """A module that is imported when something of it is used."""
 
-if _PORT is not None:
-    os.environ[PORT_VARIABLE] = _PORT
+    def __getattr__(self, name: str) -> object:
+        return getattr(import_module(self.__name__), name)
+
+
+@contextmanager
+def _importing_adbutils() -> Iterator[None]:
+    """Two things that adbutils does at its import: it reads a port, and fails on what is none, which AdbServer.at
+    refuses; and it imports requests, to install packages from the web, which takes as long as all the rest."""
+    port = os.environ.get(PORT_VARIABLE)
+    if port is not None and not _is_port(port):
+        del os.environ[PORT_VARIABLE]
+    later = sys.modules.setdefault("requests", _Later("requests"))
+    try:
+        yield
+    finally:
+        if isinstance(later, _Later):
+            del sys.modules["requests"]
+        if port is not None:
+            os.environ[PORT_VARIABLE] = port
+
+
+with _importing_adbutils():
+    import adbutils
 
 READY = "device"
 COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through

@@ -1,4 +1,4 @@
-"""DLCs that can be had again, by what they were made of: a folder with a limit, from which the oldest go."""
+"""DLCs and graphs that can be had again, by what they were made of: a folder with a limit, from which the oldest go."""
 
 import hashlib
 import json

@@ -86,6 +86,11 @@ def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
     return _AXES[fit]
 
 
+def keep_token_axes(fit: FitGraph, axes: dict[str, tuple[int, ...]]) -> None:
+    """Has `token_axes` give these, which were found before."""
+    _AXES[fit] = axes
+
+
 _AXES: WeakKeyDictionary[FitGraph, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
 
 

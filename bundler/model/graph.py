@@ -41,6 +41,13 @@ class FitGraph:
     outputs: tuple[TensorSpec, ...]
     masked_scores: tuple[str, ...]
 
+    @classmethod
+    def of(cls, name: str, model: onnx.ModelProto, length: int, masked_scores: Iterable[str]) -> "FitGraph":
+        """Of a graph that is fit."""
+        inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in model.graph.input)
+        outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in model.graph.output)
+        return cls(name, model, inputs, outputs, tuple(masked_scores))
+
     @property
     def length(self) -> int:
         return self.inputs[0].shape[1]
@@ -65,10 +72,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     _take_int32(net)
     _merge_views(net)
     fuse_constants(net)
-    fit = _inferred(net.to_model(), length, name)
-    inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in net.inputs)
-    outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in net.outputs)
-    return FitGraph(name, fit, inputs, outputs, tuple(masked))
+    return FitGraph.of(name, _inferred(net.to_model(), length, name), length, masked)
 
 
 def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import onnx
 from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import EncodingsInvalid, ModelInvalid, NoConverter, SocUnfit
-from bundler.model.calibrate import Calibration, Method, calibrate, measure_mask
+from bundler.model.calibrate import Calibration, Method, calibrate, keep_token_axes, measure_mask, token_axes
 from bundler.model.compensate import compensated
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.encodings import Given, encodings_for, encodings_text
@@ -181,10 +181,35 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
     """
     _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
-    fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
-    if job.recipe.quantized:
-        progress("checking every operator against the HTP", 0, None)
-        _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    if not job.recipe.quantized:
+        return _fitted_before(job) if job.cache else fitted(job.source, job.feeds)
+    fit = fitted(job.source, job.feeds, measure=True)
+    progress("checking every operator against the HTP", 0, None)
+    _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    return fit
+
+
+def _fitted_before(job: Job) -> FitGraph:
+    """The fitted graph from the cache, where it was proved to compute the same; else it is put there. Raises: as
+    `fitted`"""
+    digest = hashlib.sha256(repr((job.source.length, _releases())).encode())
+    digest.update(load_onnx(job.source.path).SerializeToString(deterministic=True))
+    key = digest.hexdigest()
+    told = noted(key)
+    try:
+        masked, axes = told["masked"], {name: tuple(places) for name, places in told["axes"].items()}
+        known = cached(key)
+    except (TypeError, KeyError, AttributeError):
+        known = None
+    if known is not None:
+        fit = FitGraph.of(job.source.name, onnx.load(known), job.source.length, masked)
+        keep_token_axes(fit, axes)
+        return fit
+    fit = fitted(job.source, job.feeds)
+    path = job.work / "fitted.onnx"
+    onnx.save(fit.model, path)
+    keep(key, path)
+    note(key, {"masked": fit.masked_scores, "axes": token_axes(fit)})
     return fit
 
 
