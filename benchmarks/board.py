@@ -166,7 +166,8 @@ def _what(result: Result) -> str:
 
 
 def _notes(result: Result) -> list[str]:
-    missed = f"missed. {result.race.hindrance}" if result.met is False and result.race.hindrance else ""
+    why = " ".join(result.race.hindrance.split())  # an item of a list is one line
+    missed = f"missed. {why}" if result.met is False and why else ""
     return [note for note in (result.note, missed) if note]
 
 

@@ -139,6 +139,9 @@ SECOND_S = {"genuine": 1.0, "virtual": 1.5}
 PROVED = """\
 Every file of the bundle is proved by its SHA-256 again, here and on the phone (toybox: 95 MB a second, 0.1 s for this
 model); Python's start and imports take 0.2 s. The virtual phone forks and confines a shell for each session."""
+ONE_STREAM = (
+    "Both send one stream, from Python ours and `adb` from C++; ours is also proved on the phone by its SHA-256."
+)
 FAST_PULL = "This daemon serves `adb pull` several times as fast as the genuine one; ours takes as long from both."
 
 
@@ -170,7 +173,7 @@ def _carrying(kind: str, title: str, about: str, *more: Race) -> Topic:
                 "adbutils", "inputs, three files a window", at_least(300), transfers.inputs_by_adbutils(kind),
                 "adbutils' `sync.push`",
             ),
-            Race("model", "a model of 100 MB", at_least(0.8), transfers.model(kind), push),
+            Race("model", "a model of 100 MB", at_least(0.8), transfers.model(kind), push, hindrance=ONE_STREAM),
             Race("outputs", "outputs", at_least(20), transfers.outputs(kind, "near"), pull, hindrance=FAST_PULL),
             Race("far-outputs", "outputs, far", at_least(20), transfers.outputs(kind, "far"), pull),
             Race(
@@ -247,7 +250,7 @@ fp16 with another question each time; `evaluate` is of 10,000 questions whose fl
         Race("next-hand", "the next question of a session", at_least(6), asking.next_beside_hand, BY_HAND),
         Race(
             "build", "`build` of one question, the model converted before", at_most(1), asking.cached_build,
-            hindrance="0.3 s are imports; 0.5 s go to the check of a new question against what float16 holds.",
+            hindrance="Half are imports; a third looks twice at a new question's values: channels to scale, float16's range.",
         ),
         Race("many-time", "`evaluate`, 10,000 questions", at_most(20), asking.many_answers_time, times=0),
         Race("many-memory", "its memory", at_most(400), asking.many_answers_memory, unit="MB", times=0),

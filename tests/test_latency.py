@@ -89,6 +89,17 @@ def test_an_inference_ends_with_its_last_output() -> None:
     assert times == ChunkTimes("phone", "cpu", 3, 2.0, (0.5, 0.52, 0.545), True)
 
 
+def test_files_may_be_a_little_behind_the_clock() -> None:
+    assert chunk_times(announced(ends_of(-4, 3)), Chunk(0, 2), "phone").results_s == (0.0, 0.003)
+
+
+@pytest.mark.parametrize("ends", [ends_of(-500, 520), ends_of(500, 2500), ends_of(500, 9e9)])
+def test_times_that_cannot_be_are_not_used(ends: dict[str, int]) -> None:
+    """The clock was set while it ran, or a program copied files with their times."""
+    times = chunk_times(announced(ends), Chunk(0, 2), "phone")
+    assert (times.results_s, times.seconds) == ((), 2.0)
+
+
 def test_a_clock_of_whole_seconds_tells_no_beginning() -> None:
     times = chunk_times(announced(ends_of(500, 520), begin="1795556838"), Chunk(0, 2), "phone")
     assert (times.results_s, times.from_begin, times.seconds) == ((0.0, 0.02), False, 2.0)

@@ -22,6 +22,7 @@ from bundler.errors import OutputsInvalid
 from bundler.files import writing
 
 NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
+COARSE = 20_000_000  # nanoseconds by which the time of a file may be behind the clock
 RESULT = re.compile(r"Result_(\d{1,9})/")
 LARGEST_LOG = 16 << 20
 
@@ -30,7 +31,7 @@ LARGEST_LOG = 16 << 20
 class ChunkTimes:
     """Of one chunk on one phone: `seconds` from before the program's start to after its end; `results_s` is when each
     inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
-    files (a `find` that does not tell them) it is empty. `peak_kb`: the most memory seen, where the phone tells it."""
+    files (a `find` that does not tell them), or with some that cannot be, it is empty. `peak_kb`: the most memory seen, where the phone tells it."""
 
     phone: str
     runtime: str
@@ -47,7 +48,9 @@ def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
     begin = whole(announced.begin)
     exact = begin is not None and begin > NANOSECONDS
     zero = begin if begin is not None and exact else min(ends, default=0)
-    results = tuple(round((end - zero) / 1e9, 6) for end in ends)
+    if exact and not all(zero - COARSE <= end <= (whole(announced.end) or 0) + COARSE for end in ends):
+        ends = []  # the clock was set meanwhile, or the files were written before
+    results = tuple(round(max(0, end - zero) / 1e9, 6) for end in ends)
     seconds = seconds_between(announced.begin, announced.end)
     return ChunkTimes(phone, announced.runtime, len(chunk), round(seconds, 6), results, exact, announced.peak_kb)
 
