@@ -139,8 +139,8 @@ SECOND_S = {"genuine": 1.0, "virtual": 1.5}
 PROVED = """\
 Every file of the bundle is proved by its SHA-256 again, here and on the phone (toybox: 95 MB a second, 0.1 s for this
 model); Python's start and imports take 0.2 s. The virtual phone forks and confines a shell for each session."""
-ONE_STREAM = (
-    "Both send one stream, from Python ours and `adb` from C++; ours is also proved on the phone by its SHA-256."
+ONE_STREAM = "Both send one stream, ours from Python, adb's from C++; ours is also proved on the phone by its SHA-256."
+    "Both send one stream, ours from Python and adb's from C++; ours is also proved on the phone by its SHA-256."
 )
 FAST_PULL = "This daemon serves `adb pull` several times as fast as the genuine one; ours takes as long from both."
 
@@ -250,7 +250,7 @@ fp16 with another question each time; `evaluate` is of 10,000 questions whose fl
         Race("next-hand", "the next question of a session", at_least(6), asking.next_beside_hand, BY_HAND),
         Race(
             "build", "`build` of one question, the model converted before", at_most(1), asking.cached_build,
-            hindrance="Half are imports; a third looks twice at a new question's values: channels to scale, float16's range.",
+            hindrance="Half are imports; a third is two looks at a new question's values: channels, float16's range.",
         ),
         Race("many-time", "`evaluate`, 10,000 questions", at_most(20), asking.many_answers_time, times=0),
         Race("many-memory", "its memory", at_most(400), asking.many_answers_memory, unit="MB", times=0),

@@ -31,7 +31,8 @@ LARGEST_LOG = 16 << 20
 class ChunkTimes:
     """Of one chunk on one phone: `seconds` from before the program's start to after its end; `results_s` is when each
     inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
-    files (a `find` that does not tell them), or with some that cannot be, it is empty. `peak_kb`: the most memory seen, where the phone tells it."""
+    files (a `find` that does not tell them), or with some that cannot be, it is empty. `peak_kb`: the most memory seen,
+    where the phone tells it."""
 
     phone: str
     runtime: str
