@@ -140,8 +140,6 @@ PROVED = """\
 Every file of the bundle is proved by its SHA-256 again, here and on the phone (toybox: 95 MB a second, 0.1 s for this
 model); Python's start and imports take 0.2 s. The virtual phone forks and confines a shell for each session."""
 ONE_STREAM = "Both send one stream, ours from Python, adb's from C++; ours is also proved on the phone by its SHA-256."
-    "Both send one stream, ours from Python and adb's from C++; ours is also proved on the phone by its SHA-256."
-)
 FAST_PULL = "This daemon serves `adb pull` several times as fast as the genuine one; ours takes as long from both."
 
 
