@@ -66,6 +66,7 @@ def session(phone: Phone, bundle: Bundle) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_deploy_and_fetch(
     phone: Phone, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_answers_are_those_of_deploy_and_fetch(
     assert folders(phone) == there
 
 
+@pytest.mark.slow
 def test_a_session(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path) -> None:
     """Three questions of standard input; on a phone without the model, which is pushed once."""
     sh(phone, f"rm -rf {ROOT}")
@@ -109,6 +111,7 @@ def test_a_session(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
     assert sh(phone, f"ls {ROOT}/store/incoming") == ""
 
 
+@pytest.mark.slow
 def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "texts"
     (folder / "more").mkdir(parents=True)

@@ -62,6 +62,7 @@ def dlc(out: str = "bundle") -> bytes:
 # Fixed point by the built-in converter
 
 
+@pytest.mark.slow
 def test_the_bundles_own_questions_are_the_sample(capfd: pytest.CaptureFixture[str]) -> None:
     made = build(capfd, "--precision", "w8a8", "--check")
     assert made["calibration"] == {
@@ -87,6 +88,7 @@ def test_a_report_for_people_tells_sizes_calibration_and_check(capfd: pytest.Cap
         assert part in said
 
 
+@pytest.mark.slow
 def test_a_calibration_file_its_count_and_its_seed(capfd: pytest.CaptureFixture[str]) -> None:
     how = ("--precision", "w8a8", "--calibration", squad("other.json", 5), "--calibration-windows", "4")
     made = build(capfd, *how, "--seed", "7")
@@ -98,6 +100,7 @@ def test_a_calibration_file_its_count_and_its_seed(capfd: pytest.CaptureFixture[
     assert dlc("other") != dlc()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "name"), [("--calibration", "other.json"), ("--questions", "the bundle's questions")]
 )
@@ -127,6 +130,7 @@ def test_another_method(method: str, capfd: pytest.CaptureFixture[str], monkeypa
     assert (dlc() != dlc("plain")) is cuts
 
 
+@pytest.mark.slow
 def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[str]) -> None:
     made = onnx.load("model.onnx")
     value = next(tensor for tensor in made.graph.initializer if tensor.name == "value")
@@ -140,6 +144,7 @@ def test_a_scale_for_each_channel_where_that_gains(capfd: pytest.CaptureFixture[
         assert {len(each.scales) for each in encodings if each and each.axis is not None} == axes
 
 
+@pytest.mark.slow
 def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> None:
     made = build(capfd, "--precision", "w8a8", "--mixed", "--check")
     assert made["calibration"]["wide_operators"] > 0
@@ -237,6 +242,7 @@ def test_an_sdk_of_another_machine_is_told_so(tmp_path: Path, capfd: pytest.Capt
     assert not Path("bundle").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", RELEASES)
 def test_an_sdks_converter_gets_the_encodings_that_were_judged(
     tmp_path: Path, release: str, capfd: pytest.CaptureFixture[str]
@@ -251,6 +257,7 @@ def test_an_sdks_converter_gets_the_encodings_that_were_judged(
     assert "overrides" not in json.loads(dlc("float"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "kind"), [("w8a8", "activation_encodings"), ("w8a16", "param_encodings")])
 def test_mixed_bits_reach_an_sdks_converter_by_the_encodings(
     tmp_path: Path, precision: str, kind: str, capfd: pytest.CaptureFixture[str]

@@ -52,6 +52,7 @@ def quantized(request: BuildRequest) -> BuildRequest:
     return replace(request, recipe=Recipe("w8a8", converter="built-in"), calibration=own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "w8a8"])
 def test_other_questions_convert_nothing(
     precision: str, request_for: BuildRequest, conversions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +84,7 @@ def test_other_questions_convert_nothing(
     assert anew.id == other.id
 
 
+@pytest.mark.slow
 def test_a_check_has_its_float32_model(request_for: BuildRequest, tmp_path: Path) -> None:
     request = replace(quantized(request_for), check=True)
     first = build_bundle(request, tmp_path / "first", quiet)
@@ -91,6 +93,7 @@ def test_a_check_has_its_float32_model(request_for: BuildRequest, tmp_path: Path
     assert first.manifest.model.check is not None
 
 
+@pytest.mark.slow
 def test_what_differs_is_converted(
     request_for: BuildRequest, conversions: list[str], tmp_path: Path, model_folder: Path
 ) -> None:

@@ -35,6 +35,7 @@ from tests.deploying import deploy, fetch, quiet, sh
 from tests.phones import virtual_phone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["cpu", "dsp"])
 def test_answers_come_back(phone: Phone, bundle: Bundle, runtime: Runtime, request_for: BuildRequest) -> None:
     run = deploy(phone, bundle, runtime, chunk=3)
@@ -81,6 +82,7 @@ def check_logits(bundle: Bundle, run: Run, model: Path) -> None:
                 assert np.corrcoef(values, expected.ravel())[0, 1] > 0.9999
 
 
+@pytest.mark.slow
 def test_a_second_deploy_pushes_nothing_and_says_the_same(phone: Phone, bundle: Bundle) -> None:
     assert deploy(phone, bundle).parts[0].pushed_bytes >= 0
     first = fetch(phone, bundle).answers

@@ -45,6 +45,7 @@ def encodings_of(out: str) -> dict[str, Encoding | None]:
     return {name: tensor.encoding for name, tensor in graph.tensors.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
 @pytest.mark.parametrize("options", [(), ("--mixed",), ("--per-channel",)])
 def test_what_is_saved_makes_the_same_dlc(
@@ -60,6 +61,7 @@ def test_what_is_saved_makes_the_same_dlc(
     assert Path("saved.json").read_bytes() == Path("again.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_scales_of_channels_are_saved_too(capfd: pytest.CaptureFixture[str]) -> None:
     spread = qa_model(hidden=24)
     for tensor in spread.graph.initializer:
@@ -202,6 +204,7 @@ def test_options_that_do_not_go_with_encodings(
     assert (code, said in shown) == (2, True), shown
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     code, shown = build(capfd, "--precision", "w8a8", "--encodings", "none.json")
     assert (code, "none.json: cannot be read" in shown) == (3, True)

@@ -66,6 +66,7 @@ def logits(bundle: Bundle, run: Run) -> dict[str, np.ndarray]:
     return load(run.folder(bundle.path), Chunk(0, len(windows)), bundle.manifest.outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_both_answer_alike(phone: Phone, bundle: Bundle, runtime: Runtime) -> None:
     computed = {}
@@ -141,6 +142,7 @@ def test_an_sdk_whose_qnn_is_not_whole_brings_snpe_alone(tmp_path: Path) -> None
     assert not [name for name in parts if ENGINES["qnn"].owns(name)]
 
 
+@pytest.mark.slow
 def test_qnn_runs_from_an_sdk_with_the_settings_of_the_htp(whole: Path, tmp_path: Path) -> None:
     bundle = read_bundle(whole)
     with virtual_phone(tmp_path / "phone") as phone:
@@ -165,6 +167,7 @@ def test_what_nothing_tells_is_not_set(bundle: Bundle) -> None:
     assert told["devices"] == [{"cores": [{"core_id": 0, "perf_profile": "burst"}]}]
 
 
+@pytest.mark.slow
 def test_the_evaluation_names_the_engine(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with virtual_phone(tmp_path / "phone") as phone:
         deploy(phone, bundle, "cpu", engine="snpe")
@@ -177,6 +180,7 @@ def test_the_evaluation_names_the_engine(bundle: Bundle, tmp_path: Path, capsys:
     assert [run["engine"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["qnn"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill-run:1", "cut-run:1", "run-nan:0"])
 def test_faults_that_are_mended_befall_qnn_too(fault: str, bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=[fault]) as phone:
@@ -184,6 +188,7 @@ def test_faults_that_are_mended_befall_qnn_too(fault: str, bundle: Bundle, tmp_p
         assert len(fetch(phone, bundle).answers) == len(bundle.questions)
 
 
+@pytest.mark.slow
 def test_a_crash_of_qnn_is_told_and_gone_on_from(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-crash:1"]) as phone:
         with pytest.raises(RunFailed, match="qnn-net-run ended with exit code 139"):

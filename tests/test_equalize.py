@@ -335,6 +335,7 @@ def build(capfd: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_build_tells_what_was_scaled(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plain = build(capfd, "--no-equalize", "--out", "plain")
     assert plain["equalized"] is None

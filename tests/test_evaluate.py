@@ -196,6 +196,7 @@ def test_a_run_that_is_not_finished_is_no_entrant(own: Bundle) -> None:
         choose_entrants([own.path], ["cpu"])
 
 
+@pytest.mark.slow
 def test_gates_both_ways(own: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", str(own.path), "--min-agreement", "1"]
     assert main([*command, "--runtime", "cpu"]) == 0
@@ -243,6 +244,7 @@ def test_a_run_with_other_logits_everywhere_is_measured_by_its_own(own: Bundle) 
     assert measured["agreement"]["fraction"] == 1
 
 
+@pytest.mark.slow
 def test_layers_tell_where_the_error_comes_from(finished: Bundle, request_for: BuildRequest, tmp_path: Path) -> None:
     run_by_name = {run["name"]: run["layers"] for run in document_of(finished, layers=True)["runs"]}
     cpu, gpu = run_by_name["cpu fp32"], run_by_name["gpu fp32"]

@@ -119,6 +119,7 @@ def fetch(home: Path, endpoint: str, name: str, *, weights: bool = True, timeout
     return found
 
 
+@pytest.mark.slow
 def test_the_files_that_count_are_fetched_and_kept(hub: str, tmp_path: Path) -> None:
     """Without the weights, with them, and then again without a network."""
     found = fetch(tmp_path, hub, "a/b", weights=False)
@@ -167,6 +168,7 @@ def test_no_hub_and_no_copy(weights: bool, tmp_path: Path) -> None:
     assert "give a folder" in found["hint"]
 
 
+@pytest.mark.slow
 def test_a_copy_without_weights_is_no_copy(hub: str, tmp_path: Path) -> None:
     fetch(tmp_path, hub, "a/b", weights=False)
     assert fetch(tmp_path, "http://127.0.0.1:9", "a/b")["error"] == "HubUnreachable"

@@ -81,6 +81,7 @@ def test_what_is_open_counts_and_what_is_not_told_does_not() -> None:
     assert names(phone(""), {"sdk": "2.27.0"}) == names(phone("EXYNOS"), {"sdk": "2.27.0"})
 
 
+@pytest.mark.slow
 def test_deploy_warns(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_build(capfd: pytest.CaptureFixture[str]) -> None:
     how = ("build", "--model", "model.onnx", "--questions", "q.json", "--converter", "built-in")

@@ -62,6 +62,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_two_deploys_at_once_and_an_answer_that_waits(phone: Phone, bundle: Bundle) -> None:
     """The second deploy is refused before it touches the run; fetch-answers waits for the first one to end."""
     folder = layout.run_folder(bundle.path, "cpu", [phone.serial])

@@ -333,6 +333,7 @@ def test_ending_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
                 os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_memory_is_limited_where_it_can_be() -> None:
     code = (
         "from bundler import platforms\n"

@@ -171,6 +171,7 @@ def give(phone: Phone, name: str, script: str) -> None:
     phone.run(command, doing="x", timeout_s=30, stdin=[f"#!/system/bin/sh\n{script}\n".encode()])
 
 
+@pytest.mark.slow
 @pytest.mark.genuine
 def test_tools_that_are_there_in_name_only_do_not_count() -> None:
     """The folder is noexec, tar has no -z, gzip and setsid are missing, sha256sum has a format of its own."""

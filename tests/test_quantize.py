@@ -187,6 +187,7 @@ def test_the_htp_takes_it_and_the_bytes_repeat(
     assert (tmp_path / "model.dlc").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_mixed_bits_convert(fit: FitGraph, calibration: Calibration, tmp_path: Path) -> None:
     wide = choose_wide(fit, calibration, SCHEMES["w8a8"], FEEDS, quiet)
     onnx.save(quantize(fit, calibration, Scheme(8, 8, wide=wide)).model, tmp_path / "mixed.onnx")

@@ -113,6 +113,7 @@ def test_headings_are_in_order_and_headers_have_a_scope(page: str) -> None:
     assert all("aria-label" in attributes for tag, attributes in tags if tag == "svg")
 
 
+@pytest.mark.slow
 def test_the_same_document_gives_the_same_page(page: str) -> None:
     assert render_report(evaluations.document()) == page
     code = (
@@ -194,6 +195,7 @@ def test_without_matplotlib_the_page_says_what_is_missing(monkeypatch: pytest.Mo
     assert "pip install &#39;mbqa-bundle[report]&#39;" in page
 
 
+@pytest.mark.slow
 def test_plots_leave_nothing_in_home(tmp_path: Path) -> None:
     code = (
         "from bundler.report import render_report; from tests import evaluations\n"

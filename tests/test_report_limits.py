@@ -40,6 +40,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return page
 
 
+@pytest.mark.slow
 def test_hostile_texts_run_nothing(chromium: Browser, pages: Callable[[str], Path]) -> None:
     page = pages("hostile")
     chromium.open(page)

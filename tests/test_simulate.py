@@ -63,6 +63,7 @@ def test_a_simulated_run_is_fetched_and_evaluated_as_a_phone_s(bundle: Bundle) -
     assert document["runs"][0]["latency"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["dsp", "gpu"])
 def test_logits_are_those_of_any_number_of_workers(runtime: Runtime, bundle: Bundle) -> None:
     found = []
@@ -297,6 +298,7 @@ def test_a_dlc_that_kills_every_worker_s_simulator_is_told_once(cluster: DaskClu
         simulate_bundle(bundle.path, SimulateRequest(cluster=cluster.address), quiet)
 
 
+@pytest.mark.slow
 def test_a_build_is_checked_by_a_cluster(cluster: DaskCluster, request_for: BuildRequest, tmp_path: Path) -> None:
     cluster.add()
     told: list[str] = []
@@ -322,6 +324,7 @@ def test_a_build_asks_for_its_cluster_first(
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_tls_keeps_out_who_has_no_certificate(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bundler.scheduler.cluster.CONNECT_S", 2.0)
     with monkeypatch.context() as patch:

@@ -230,6 +230,7 @@ def test_equals_the_obvious_reference(drawn: Drawn, max_tokens: int, count: int)
     assert [each.confidence for each in found.n_best] == pytest.approx((shares / shares.sum()).tolist())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     drawn=st.lists(drawn(), min_size=1, max_size=9), size=st.integers(1, 12), null=st.booleans(),

@@ -85,6 +85,7 @@ def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_a_deploy_and_a_question_import_what_they_use(bundle: Bundle, tmp_path: Path) -> None:
     with virtual_phone(tmp_path / "phone", faults=["run-time:0"]) as phone:
         where = ["--bundle", str(bundle.path), "--device", phone.serial, "--adb-port", str(phone.server.port)]

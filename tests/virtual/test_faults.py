@@ -333,6 +333,7 @@ class TestStates:
         wait_for(lambda: phone.state() == "device")
         assert phone.sh("echo hi").stdout == b"hi\n"
 
+    @pytest.mark.slow
     def test_a_client_with_many_keys(self, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """adb draws the order of its keys: the trusted one is seldom the last of six."""
         trusted, others = user_key(), [tmp_path / f"key{number}" for number in range(5)]
