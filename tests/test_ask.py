@@ -162,6 +162,7 @@ def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: py
     assert said == ["removing the links"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phone", ["virtual"], indirect=True)
 def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
@@ -282,6 +283,7 @@ def test_a_phone_without_net_run(
     refused(capfd, 5, "there is no snpe-net-run", "Who?", str(bundle.path), "--context", BRIDGE, *at(phone))
 
 
+@pytest.mark.slow
 def test_a_phone_that_goes_away(
     bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +341,7 @@ def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
         assert folders(phone) == {"store"}
 
 
+@pytest.mark.slow
 def test_a_simulated_phone_answers_too(
     bundle: Bundle, capfd: pytest.CaptureFixture[str], phone: Phone, tmp_path: Path
 ) -> None:

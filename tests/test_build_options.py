@@ -75,6 +75,7 @@ def test_the_bundles_own_questions_are_the_sample(capfd: pytest.CaptureFixture[s
     assert 10 < made["mask_size"] < 1000
 
 
+@pytest.mark.slow
 def test_a_report_for_people_tells_sizes_calibration_and_check(capfd: pytest.CaptureFixture[str]) -> None:
     how = ("--model", "model.onnx", "--questions", "questions.json", "--precision", "w8a16", "--check")
     assert main(["build", *how]) == 0
@@ -164,12 +165,14 @@ def change(weight: str, channels: list[int], value: float) -> None:
     onnx.save(made, "model.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["w8a8", "w8a16", "w16a16"])
 def test_one_window_is_enough(precision: str, capfd: pytest.CaptureFixture[str]) -> None:
     made = build(capfd, "--precision", precision, "--calibration-windows", "1")
     assert made["calibration"]["windows"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
 @pytest.mark.parametrize("channels", [[3], list(range(24))])
 def test_channels_that_are_always_zero(precision: str, channels: list[int], capfd: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +217,7 @@ def test_the_built_in_converter_on_request_beside_an_sdk(tmp_path: Path, capfd: 
     assert Path("bundle/device/lib/libSNPE.so").exists()
 
 
+@pytest.mark.slow
 def test_an_sdk_that_fails_shows_its_words_its_log_and_the_command(
     here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pytest
 from tokenizers import Tokenizer
 
 DEMO = Path(__file__).parents[1] / "bundler" / "demo"
@@ -41,6 +42,7 @@ def answer(session: onnxruntime.InferenceSession, tokenizer: Tokenizer, question
     return context[encoding.offsets[first][0] : encoding.offsets[last][1]]
 
 
+@pytest.mark.slow
 def test_answers_at_least_eleven_of_twelve() -> None:
     session = onnxruntime.InferenceSession(DEMO / "model.onnx", providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))

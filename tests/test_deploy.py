@@ -285,6 +285,7 @@ def test_a_chip_that_cannot_is_refused_before_anything_is_pushed(
         assert len(fetch(phone, bundle).answers) == 3
 
 
+@pytest.mark.slow
 def test_a_second_deploy_asks_the_phone_seldom(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a round trip, which over a slow cable is what a person waits for."""
     deploy(phone, bundle, "cpu")

@@ -82,6 +82,7 @@ def test_the_scales_of_channels_are_saved_too(capfd: pytest.CaptureFixture[str])
     assert "error: saved.json: is of another model than other.onnx: " in said
 
 
+@pytest.mark.slow
 def test_a_range_of_the_older_version_is_the_dlcs(capfd: pytest.CaptureFixture[str]) -> None:
     name = next(each.output[0] for each in Net(fit_for_htp(onnx.load("model.onnx"), LENGTH).model).ordered()
                 if each.op_type == "Softmax")  # fmt: skip

@@ -245,6 +245,7 @@ def test_where_balancing_began_does_not_matter(fit: FitGraph) -> None:
     assert ends[0] == pytest.approx(ends[1], abs=1)
 
 
+@pytest.mark.slow
 def test_dead_channels_have_no_say(fit: FitGraph) -> None:
     net = Net(disturbed(fit, "residual", 100).model)
     gemms = [each for each in net.ordered() if each.op_type == "Gemm"]

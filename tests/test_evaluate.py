@@ -100,6 +100,7 @@ def test_a_choice_of_runs(finished: Bundle) -> None:
         document_of(finished, devices=["nobody"])
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_answers(request_for: BuildRequest, phone: Phone, tmp_path: Path) -> None:
     """The truths of a second bundle are what the reference answers in a first one, one of them a little longer."""
     first = build_bundle(request_for, tmp_path / "first", quiet)

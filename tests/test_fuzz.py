@@ -79,6 +79,7 @@ def test_an_input_that_fails_is_left_behind(
     assert int((tmp_path / "executions").read_text()) >= 1
 
 
+@pytest.mark.slow
 def test_the_command_counts_executions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["frames", "--plain", "--seconds", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
     name, count, *_ = capsys.readouterr().out.splitlines()[-1].split()

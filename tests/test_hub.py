@@ -152,6 +152,7 @@ def test_a_model_that_cannot_be_had(name: str, exit_code: int, said: str, hub: s
     assert said in found["said"]
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_silent_is_not_waited_for(hub: str, tmp_path: Path) -> None:
     begun = time.monotonic()
     found = fetch(tmp_path, hub, "a/silent", timeout=1)

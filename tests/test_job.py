@@ -58,6 +58,7 @@ def replace_net_run(phone: Phone, bundle: Bundle, script: str) -> None:
     sh(phone, f"mkdir -p {folder}/bin && {text}\nchmod 755 {program}")
 
 
+@pytest.mark.slow
 def test_what_is_seen_changes_with_what_is_done(on_phone: PhoneJob) -> None:
     """A status that was seen is waited for until it changes, or for a second."""
     seen = on_phone.start(SETTINGS, CHUNKS)

@@ -58,6 +58,7 @@ def test_hostile_texts_run_nothing(chromium: Browser, pages: Callable[[str], Pat
     assert chromium.requests() == [page.as_uri()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["believable", "hostile", "bare"])
 def test_fits_a_narrow_phone(chromium: Browser, pages: Callable[[str], Path], name: str) -> None:
     chromium.size(360, 740)

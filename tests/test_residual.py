@@ -86,6 +86,7 @@ def test_mixed_bits_keep_what_has_sixteen_already(loud: Loud) -> None:
     assert choose_wide(fit, calibration, replace(W8A8, wide=wide), FEEDS, quiet) >= wide
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "part", "expected"),
     [

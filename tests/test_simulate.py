@@ -349,6 +349,7 @@ def test_a_cluster_without_workers(cluster: DaskCluster, bundle: Bundle, monkeyp
         simulate_bundle(bundle.path, SimulateRequest(cluster=cluster.address), quiet)
 
 
+@pytest.mark.slow
 def test_a_cached_dlc_that_was_damaged_is_sent_again(cluster: DaskCluster, bundle: Bundle) -> None:
     cluster.add()
     request = SimulateRequest(runtime="cpu", cluster=cluster.address, restart=True)

@@ -259,6 +259,7 @@ def test_after_a_failure_the_next_run_starts_anew(job: VendorJob, tmp_path: Path
     assert (tmp_path / "a.log").read_text().count("$ env PYTHONPATH=") == 2
 
 
+@pytest.mark.slow
 def test_a_tool_that_does_not_end_is_ended_with_its_children(job: VendorJob, tmp_path: Path) -> None:
     write_model(job.model, INPUTS, OUTPUTS, "hang")
     with pytest.raises(VendorToolFailed, match="no end within 2 s"):

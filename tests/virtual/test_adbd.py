@@ -189,6 +189,7 @@ class TestExec:
         wait_for((phone.tmp / "done").exists)
         assert (phone.tmp / "done").read_bytes() == data
 
+    @pytest.mark.slow
     def test_a_command_that_reads_nothing_ends_soon_after_its_client(self, adb: Adb, phone: Daemon) -> None:
         adb.run("exec-in", "echo $$ > in-pid; exec sleep 1000", stdin=b"x")
         pid = pid_in(phone.tmp / "in-pid")

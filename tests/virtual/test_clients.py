@@ -54,6 +54,7 @@ def test_adb_shell(phone: VirtualPhone, tmp_path: Path) -> None:
         assert (stat.S_ISREG(mode), size) == (True, len(DATA))
 
 
+@pytest.mark.slow
 def test_adb_shell_with_another_key(phone: VirtualPhone, tmp_path: Path) -> None:
     from adb_shell.auth.keygen import keygen
 
