@@ -32,7 +32,7 @@ OURS = "import sys\nfrom bundler.cli import main\nassert main({argv}) == 0\n"
 OWN = {"cli", "commands", "console", "engines", "errors", "layout", "resources", "soc", "types", "virtual.faults"}
 """What `--help` takes of the package itself."""
 HEAVY = {"adbutils", "jinja2", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers"}
-APART = {"onnx", "onnxruntime", "torch", "transformers"}
+APART = {"onnx", "onnxruntime", "requests", "torch", "transformers"}
 """A deploy and a question to a phone import none of these."""
 REFUSING = """
 import sys
@@ -40,7 +40,7 @@ from importlib.abc import MetaPathFinder
 asked = []
 class Refusing(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers"):
+        if name.partition(".")[0] in ("torch", "transformers", "adbutils"):
             asked.append(name)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refusing())
@@ -99,7 +99,7 @@ def test_a_deploy_and_a_question_import_what_they_use(bundle: Bundle, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["demo", "tokenizer.json", "vocab.txt"])
-def test_build_without_a_hub_model_needs_neither_torch_nor_transformers(
+def test_build_without_a_hub_model_needs_neither_torch_nor_transformers_nor_adb(
     tokenizer: str, tmp_path: Path, model_folder: Path
 ) -> None:
     argv = ["build", "--limit", "1"]
