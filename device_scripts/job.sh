@@ -40,6 +40,16 @@ holder() {
   held=$(readlink "$lock" 2>/dev/null) && owner_lives "$held" && echo "$held"
 }
 
+# running_here: paths in /proc of the processes that have this bundle's folder in their command lines; where grep ends at
+# null bytes, as busybox's does, of all
+running_here() {
+  if printf 'a\000b\n' | grep -q -F b; then
+    grep -l -F "$here/" /proc/[0-9]*/cmdline 2>/dev/null
+  else
+    ls -d /proc/[0-9]*
+  fi
+}
+
 # break_stale_lock: nothing but the lock of an owner that is gone is taken away, with what it left running: that is told
 # by this bundle's model, or what was prepared of it, in its command line, never by a number that may be somebody
 # else's by now
@@ -52,9 +62,11 @@ break_stale_lock() {
     return 0
   fi
   rm -f "$lock.$$"
-  for process in /proc/[0-9]*; do
+  for entry in $(running_here); do
+    process=${entry#/proc/}
+    process=${process%%/*}
     for model in model.dlc htp/; do
-      runs "${process#/proc/}" "$here/$model" && kill -9 "${process#/proc/}" 2>/dev/null
+      runs "$process" "$here/$model" && kill -9 "$process" 2>/dev/null
     done
   done
 }
