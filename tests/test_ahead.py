@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from bundler.ahead import ahead
+from bundler.scheduler.ahead import ahead
 
 
 def test_it_goes_on_before_it_is_waited_for() -> None:

@@ -15,8 +15,8 @@ PAGE = ROOT.parent / "docs" / "architecture.md"
 GROUND = "ground"
 ALLOWED = {
     "qa": {"errors", "types"},
-    "dlc": {"errors", "files", "onnx_sessions", "platforms", "types"},
-    "model": {"dlc", "engines", "errors", "onnx_sessions", "layout", "platforms", "qa", "soc", "types"},
+    "dlc": {"errors", "files", "platforms", "types"},
+    "model": {"dlc", "engines", "errors", "layout", "platforms", "qa", "soc", "types"},
     "sdk": {"errors", "files", "model", "platforms", "resources", "soc", "types"},
     "device": {"bundle", "engines", "errors", "files", "layout", "platforms", "resources", "soc", "types"},
     "virtual": {"dlc", "errors", "files", "platforms", "resources", "soc", "types"},
@@ -27,7 +27,6 @@ ALLOWED = {
     "types": set(),
     "layout": set(),
     "files": {"errors"},
-    "onnx_sessions": set(),
     "platforms": set(),
     "soc": {"resources"},
 }

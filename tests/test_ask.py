@@ -167,7 +167,7 @@ def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: py
 def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
         one = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
-        monkeypatch.setattr("bundler.scheduler.asked.AT_ONCE", 0)
+        monkeypatch.setattr("bundler.scheduler.single_question.AT_ONCE", 0)
         other = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])
         monkeypatch.undo()
         again = session.ask(QUESTIONS[2].text, [Text("", QUESTIONS[2].context)])

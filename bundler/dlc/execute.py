@@ -13,8 +13,8 @@ import numpy.typing as npt
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Tensor, read_graph
 from bundler.dlc.htp import HtpNetwork, context_name, save_context
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import DlcInvalid
-from bundler.onnx_sessions import cpu_session
 from bundler.types import TensorSpec
 
 __all__ = ["CpuNetwork", "GpuNetwork", "HtpNetwork", "Network", "context_name", "save_context"]

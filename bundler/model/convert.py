@@ -12,9 +12,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from bundler.dlc.onnx_sessions import quiet_options
 from bundler.dlc.qnn import library_folder
 from bundler.errors import ModelInvalid, NoConverter, OperatorUnsupported
-from bundler.onnx_sessions import quiet_options
 from bundler.soc import Soc
 
 LIMIT_S = 600.0

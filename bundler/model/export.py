@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import BundlerError, HostStorageFailed
 from bundler.model.adapt import KNOWN_INPUTS
 from bundler.model.hub import local_folder
 from bundler.model.pretrained import check_config, import_libraries, load_model, read_config
-from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, Progress
 
 OPSET = 17

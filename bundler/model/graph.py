@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
 from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
 from bundler.model.onnx_graph import Array, Net, attribute, opset_of
 from bundler.model.sources import NEEDED, first_line, sizes
-from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.model.onnx_graph import Array, Net, node
-from bundler.onnx_sessions import cpu_session
 
 MASK = "attention_mask"
 SIZE = "mask:size"

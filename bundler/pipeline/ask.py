@@ -16,7 +16,6 @@ from math import exp
 from pathlib import Path
 
 from bundler import layout
-from bundler.ahead import ahead
 from bundler.bundle import Bundle, read_bundle, read_windows
 from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.device.job import Settings
@@ -39,8 +38,9 @@ from bundler.qa.texts import Text
 from bundler.qa.words import tells_words
 from bundler.resources import templates
 from bundler.runs.answers import answered
-from bundler.scheduler.asked import CHUNK, OnPhone, OnSimulator
+from bundler.scheduler.ahead import ahead
 from bundler.scheduler.member import Member
+from bundler.scheduler.single_question import CHUNK, OnPhone, OnSimulator
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
 MOST_TOLD = 5  # texts, each with its best answer

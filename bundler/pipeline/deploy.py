@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bundler import layout
-from bundler.ahead import ahead
 from bundler.bundle import Bundle, read_bundle
 from bundler.device.job import Settings
 from bundler.device.limits import Limit
@@ -21,6 +20,7 @@ from bundler.runs.answers import looking
 from bundler.runs.owner import owning
 from bundler.runs.record import Run, begin, newest_run
 from bundler.runs.verify import verify_run
+from bundler.scheduler.ahead import ahead
 from bundler.scheduler.member import Member
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.soc import Soc

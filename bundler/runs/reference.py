@@ -16,8 +16,8 @@ from bundler.bundle.arrays import Kind, read_arrays, write_arrays
 from bundler.bundle.json_lines import Selection
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import BundleInvalid, BundlerError, ModelInvalid, OutputsInvalid
-from bundler.onnx_sessions import cpu_session
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 if TYPE_CHECKING:

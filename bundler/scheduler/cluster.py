@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler import __version__
-from bundler.ahead import ahead
 from bundler.dlc.cache import cached, keep_content
 from bundler.dlc.child import Child, Logits, Networks, Task
 from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
+from bundler.scheduler.ahead import ahead
 from bundler.scheduler.simulators import compute
 from bundler.soc import Soc
 from bundler.types import Progress, TensorSpec
