@@ -13,16 +13,17 @@ import onnx
 
 from bundler.dlc.cache import cached, keep, note, noted
 from bundler.dlc.qnn import ELSEWHERE, library_folder
-from bundler.errors import EncodingsInvalid, ModelInvalid, NoConverter, SocUnfit
-from bundler.model.calibrate import Calibration, Method, calibrate, keep_token_axes, measure_mask, token_axes
+from bundler.errors import EncodingsInvalid, NoConverter, SocUnfit
+from bundler.model.calibrate import Calibration, Method, calibrate
 from bundler.model.compensate import compensated
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.encodings import Given, encodings_for, encodings_text
 from bundler.model.equalize import Equalized, equalize
+from bundler.model.fitting import fitted, fitted_before, model_key, releases
 from bundler.model.fixed_point import Encoding, Encodings, FixedWeights, reals
-from bundler.model.graph import Feed, FitGraph, fit_for_htp, largest_difference, runner
+from bundler.model.graph import Feed, FitGraph, runner
 from bundler.model.half import check_range, in_float16
-from bundler.model.mask import SIZE, set_mask_size
+from bundler.model.mask import SIZE
 from bundler.model.mixed import choose_wide
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import Scheme, quantize
@@ -30,7 +31,7 @@ from bundler.model.rescale import rescaled
 from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
-from bundler.model.sources import ModelSource, first_line, load_onnx
+from bundler.model.sources import ModelSource, load_onnx
 from bundler.model.split import splitting_pays
 from bundler.model.vendor import VendorJob, convert_with_sdk
 from bundler.platforms import this_platform
@@ -41,9 +42,7 @@ Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
 BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
-COMPARED_WINDOWS = 2
 RANGED_WINDOWS = 8  # whose values are compared with what float16 holds
-TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to the largest where that exceeds 1
 
 
 @dataclass(frozen=True)
@@ -147,16 +146,11 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
 
 def _key(job: Job) -> str:
     """Of what a DLC is made of: the model, how, by what, and, but for float32, the windows that it is calibrated on."""
-    digest = hashlib.sha256(repr((job.recipe, job.soc, job.source.length, _releases())).encode())
-    digest.update(load_onnx(job.source.path).SerializeToString(deterministic=True))
+    digest = hashlib.sha256(model_key(job.source, job.recipe, job.soc).encode())
     for feed in job.feeds if job.recipe.precision != "fp32" else ():
         for name, values in sorted(feed.items()):
             digest.update(name.encode() + values.tobytes())
     return digest.hexdigest()
-
-
-def _releases() -> tuple[str, ...]:
-    return tuple(map(importlib.metadata.version, ("mbqa-bundle", "onnxruntime", "onnxruntime-qnn")))
 
 
 def _made_before(key: str, dlc: Path) -> Made | None:
@@ -182,34 +176,10 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
     _check_chip(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     if not job.recipe.quantized:
-        return _fitted_before(job) if job.cache else fitted(job.source, job.feeds)
+        return fitted_before(job.source, job.feeds, job.work) if job.cache else fitted(job.source, job.feeds)
     fit = fitted(job.source, job.feeds, measure=True)
     progress("checking every operator against the HTP", 0, None)
     _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
-    return fit
-
-
-def _fitted_before(job: Job) -> FitGraph:
-    """The fitted graph from the cache, where it was proved to compute the same; else it is put there. Raises: as
-    `fitted`"""
-    digest = hashlib.sha256(repr((job.source.length, _releases())).encode())
-    digest.update(load_onnx(job.source.path).SerializeToString(deterministic=True))
-    key = digest.hexdigest()
-    told = noted(key)
-    try:
-        masked, axes = told["masked"], {name: tuple(places) for name, places in told["axes"].items()}
-        known = cached(key)
-    except (TypeError, KeyError, AttributeError):
-        known = None
-    if known is not None:
-        fit = FitGraph.of(job.source.name, onnx.load(known), job.source.length, masked)
-        keep_token_axes(fit, axes)
-        return fit
-    fit = fitted(job.source, job.feeds)
-    path = job.work / "fitted.onnx"
-    onnx.save(fit.model, path)
-    keep(key, path)
-    note(key, {"masked": fit.masked_scores, "axes": token_axes(fit)})
     return fit
 
 
@@ -312,34 +282,6 @@ def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Ma
     )
 
 
-def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:
-    """The source's graph, rewritten for the HTP; on the first windows it gives the same logits.
-
-    measure: the mask takes from a score what the windows call for; in float it may be as large as exporters make it.
-
-    Raises:
-        ModelInvalid
-    """
-    original = load_onnx(source.path)
-    fit = fit_for_htp(original, source.length, source.name)
-    try:
-        if measure:
-            set_mask_size(fit.model, measure_mask(fit, feeds))
-        difference, largest = largest_difference(original, fit, feeds[:COMPARED_WINDOWS])
-    except Exception as failure:  # ONNX Runtime's errors have no common base
-        what = f"does not run with {source.length} tokens: {first_line(failure)}"
-        hint = (
-            "Take the tokenizer that belongs to it (--tokenizer), and a length that it has positions for (--seq-len)."
-        )
-        raise ModelInvalid(source.name, what, hint) from failure
-    if not np.isfinite(largest):
-        raise ModelInvalid(source.name, "gives logits that are not finite", "Take an undamaged model.")
-    if not difference <= TOLERANCE * max(1.0, largest):
-        what = f"rewritten for the HTP its logits differ by {difference:.2g} (the largest is {largest:.3g})"
-        raise ModelInvalid(source.name, what, "Please report this model's exporter as a defect of mbqa-bundle.")
-    return fit
-
-
 def weight_bytes(model: onnx.ModelProto) -> int:
     """The size of a float32 model's weights."""
     return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
@@ -384,7 +326,7 @@ def _check_mixed(recipe: Recipe, soc: Soc) -> None:
 def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
     """Writes the DLC of a graph, or takes it from the cache: the same graph gives the same DLC."""
     judge, raw = judge_for(job.soc, precision), graph.SerializeToString(deterministic=True)
-    key = hashlib.sha256(repr((judge.qnn_id, judge.hexagon, _releases())).encode() + raw).hexdigest()
+    key = hashlib.sha256(repr((judge.qnn_id, judge.hexagon, releases())).encode() + raw).hexdigest()
     if job.cache and (known := cached(key)):
         shutil.copyfile(known, dlc)
         return
