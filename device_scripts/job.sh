@@ -40,6 +40,14 @@ holder() {
   held=$(readlink "$lock" 2>/dev/null) && owner_lives "$held" && echo "$held"
 }
 
+# end PID: signals the job of that owner. Where there is no setsid it has no group of its own: the script heeds the signal
+# when the program that it waits for has ended, and so that gets one too
+end() {
+  kill -- "-$1" 2>/dev/null && return
+  kill "$1" 2>/dev/null
+  program=$(cat "$job/work/pid" 2>/dev/null) && runs "$program" "$here/" && kill "$program" 2>/dev/null
+}
+
 # running_here: paths in /proc of the processes that have this bundle's folder in their command lines; where grep ends at
 # null bytes, as busybox's does, of all
 running_here() {
@@ -324,7 +332,7 @@ stop)
   while held=$(holder) && [ "${held##*:}" = "$runtime" ] && [ "$waits" -lt 50 ]; do
     : >"$job/stop"
     # again each half second: a child that is forked just then may lose the signal, and the script waits for its child
-    [ "$((waits % 5))" != 0 ] || kill -- "-${held%%:*}" 2>/dev/null || kill "${held%%:*}" 2>/dev/null
+    [ "$((waits % 5))" != 0 ] || end "${held%%:*}"
     waits=$((waits + 1))
     sleep 0.1
   done

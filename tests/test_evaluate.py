@@ -278,7 +278,7 @@ def test_the_demo_on_three_runtimes_at_three_precisions(tmp_path: Path, capsys: 
     with virtual_phone(tmp_path / "phone") as phone:
         for precision in ("fp16", "w8a16", "w8a8"):
             request = BuildRequest(
-                questions=read_squad(DEMO_QUESTIONS, 2),
+                questions=read_squad(DEMO_QUESTIONS, 4),
                 model=DEMO_MODEL, tokenizer=DEMO_TOKENIZER, soc=known_socs()[DEFAULT],
                 recipe=Recipe(precision, converter="built-in"),  # type: ignore[arg-type]
             )  # fmt: skip

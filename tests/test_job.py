@@ -4,6 +4,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +22,15 @@ from bundler.device.timings import seconds_between
 from bundler.errors import OutputsInvalid, PhoneBusy
 from bundler.scheduler.supply import base_files
 from tests.deploying import quiet, sh
+from tests.phones import virtual_phone
 
 LIMIT_S = 60.0
 SETTINGS = Settings("0123abcd", "cpu", chunk=2)
 CHUNKS = chunks_of(4, 2)
 
 
-@pytest.fixture
-def on_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
+@contextmanager
+def pushed(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
     """The job of a bundle that was pushed, with all its chunks."""
     archiver = Archiver(bundle, tmp_path / "spool", compressed=True)
     names = dict(archiver.archive(chunk) for chunk in CHUNKS) | base_files(bundle, probe(phone), SETTINGS, tmp_path)
@@ -40,6 +42,12 @@ def on_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]
     job.stop()
     until(job, lambda status: not status.alive)
     sh(phone, f"rm -rf {layout.REMOTE_ROOT}")
+
+
+@pytest.fixture
+def on_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
+    with pushed(phone, bundle, tmp_path) as job:
+        yield job
 
 
 def until(job: PhoneJob, fits: Callable[[Status], bool]) -> Status:
@@ -123,6 +131,17 @@ def test_a_run_that_loses_the_first_signal_is_stopped(phone: Phone, bundle: Bund
     on_phone.stop()
     status = on_phone.status()
     assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
+
+
+def test_a_phone_without_setsid_stops_too(bundle: Bundle, tmp_path: Path) -> None:
+    """There the job has no process group, and its script would wait for the program."""
+    with virtual_phone(tmp_path / "phone", faults=["lacks:setsid"]) as phone, pushed(phone, bundle, tmp_path) as job:
+        replace_net_run(phone, bundle, "mkdir -p output/cpu/Result_0; sleep 7391")
+        job.start(SETTINGS, CHUNKS[:1])
+        until(job, lambda status: status.begun == 1)
+        job.stop()
+        status = job.status()
+        assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
 
 
 @pytest.mark.slow
