@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 
-from bundler.virtual import shell
 from bundler.virtual.children import Reaper, hold_standard_streams
 from bundler.virtual.connection import ClientStream, Connection
 from bundler.virtual.faults import Faults, State
@@ -18,7 +17,7 @@ from bundler.virtual.life import CUT, RESTART
 from bundler.virtual.link import Link
 from bundler.virtual.machine import Machine
 from bundler.virtual.processes import end_descendants
-from bundler.virtual.sessions import MuteSession, RunShell, Service, Session, start
+from bundler.virtual.sessions import Service, Session, start
 
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
 AWAY_S = 1.0
@@ -29,12 +28,11 @@ log = logging.getLogger(__name__)
 class Daemon:
     """What all connections share: the phone, its link, its children, and the tasks that run for them."""
 
-    def __init__(self, machine: Machine, run_shell: RunShell, reaper: Reaper, *, open_to_all: bool) -> None:
+    def __init__(self, machine: Machine, reaper: Reaper, *, open_to_all: bool) -> None:
         self.state: State = "device"
         self.open = open_to_all
         self.link = Link(machine.faults, self.cut)
         self._machine = machine
-        self._run_shell = run_shell
         self._reaper = reaper
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -65,17 +63,15 @@ class Daemon:
         facts = [f"{name}={self._machine.properties.get(name, '')}" for name in names]
         return os.fsencode(f"device::{';'.join(facts)};features={','.join(FEATURES)}")
 
-    def start(self, service: Service, stream: ClientStream) -> Session | MuteSession:
+    def start(self, service: Service, stream: ClientStream) -> Session:
         """Forks a service's process.
 
         Raises:
             OSError: no process or no file descriptors are to be had.
         """
-        if service.kind != "sync":
-            number, self._shells = self._shells, self._shells + 1
-            if any(fault.number in (None, number) for fault in self._machine.faults.of("mute-shell")):
-                return MuteSession(stream)
-        return Session(service, stream, start(service, self._machine, self._run_shell, self._reaper), self.link)
+        mute = any(fault.number in (None, self._shells) for fault in self._machine.faults.of("mute-shell"))
+        self._shells += service.kind != "sync"
+        return Session(service, stream, start(service, self._machine, self._reaper, mute=mute), self.link)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs `work` beside all else until the daemon ends."""
@@ -146,7 +142,6 @@ async def serve(
     port: int,
     *,
     ready: Callable[[int], None],
-    run_shell: RunShell | None = None,
     address: str = "127.0.0.1",
     open_to_all: bool = False,
 ) -> None:
@@ -157,12 +152,10 @@ async def serve(
     Raises:
         OSError: the port is taken.
     """
-    if run_shell is None:
-        run_shell = shell.run
     hold_standard_streams()
     loop = asyncio.get_running_loop()
     reaper = Reaper(loop)
-    daemon = Daemon(machine, run_shell, reaper, open_to_all=open_to_all)
+    daemon = Daemon(machine, reaper, open_to_all=open_to_all)
     loop.add_signal_handler(CUT, daemon.cut)
     loop.add_signal_handler(RESTART, daemon.restart)
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.virtual.keys import TOKEN_BYTES
 from bundler.virtual.link import SLICE, Data, Way
-from bundler.virtual.sessions import MuteSession, Service, Session
+from bundler.virtual.sessions import Service, Session
 
 if TYPE_CHECKING:
     from bundler.virtual.adbd import Daemon
@@ -283,7 +283,7 @@ class Connection:
         await self.send("OKAY", self._last_id, remote)
         self._daemon.spawn(self._serve(session, self._last_id, stream))
 
-    async def _serve(self, session: Session | MuteSession, local: int, stream: ClientStream) -> None:
+    async def _serve(self, session: Session, local: int, stream: ClientStream) -> None:
         try:
             await session.run()
         finally:

@@ -124,11 +124,6 @@ class Faults:
         """The number of the one of this kind; None without one."""
         return next(iter(self.numbers(name)), None)
 
-    def lacks(self, tool: str, option: str = "") -> bool:
-        """Whether the phone's tools lack this one, or this option of it."""
-        wanted = f"{tool}-{option}" if option else tool
-        return any(fault.values[0] == wanted for fault in self.of("lacks"))
-
 
 def as_text() -> str:
     """All faults, each with what it does, as paragraphs for `--help`."""

@@ -7,9 +7,10 @@ from either side only when the other side has room, so nothing piles up in betwe
 import asyncio
 import contextlib
 import os
+import signal
 import struct
 import termios
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
 from typing import NoReturn, Protocol
@@ -17,14 +18,11 @@ from typing import NoReturn, Protocol
 from bundler.virtual.children import Child, Reaper, fork_child
 from bundler.virtual.link import Data, Link, LinkCut
 from bundler.virtual.machine import Machine
-from bundler.virtual.shell import confine
+from bundler.virtual.shell import confine, run
 from bundler.virtual.sync import serve_sync
 
-RunShell = Callable[[str | None, Machine, Mapping[str, str]], int]
-"""Runs a command line (or an interactive shell, for None) on file descriptors 0, 1 and 2; returns the exit code."""
-
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
-MAX_MESSAGE = 64
+MAX_FRAME = 4 * 1024 * 1024
 _FRAME = struct.Struct("<BI")
 
 
@@ -78,14 +76,16 @@ class Service:
         return {"shell": 0.0, "exec": 2.0, "sync": 10.0}[self.kind]
 
 
-def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reaper) -> Child:
-    """Forks the service's process.
+def start(service: Service, machine: Machine, reaper: Reaper, *, mute: bool) -> Child:
+    """Forks the service's process; one that is `mute` does nothing and never ends.
 
     Raises:
         OSError: no process or no file descriptors are to be had.
     """
     if service.kind == "sync":
         return fork_child(lambda: _sync(machine), reaper, errors="keep")
+    if mute:
+        return fork_child(_sleep, reaper, errors="keep")
     environment = {
         "HOSTNAME": machine.properties.get("ro.product.device", "localhost"),
         "LOGNAME": "shell",
@@ -94,7 +94,7 @@ def start(service: Service, machine: Machine, run_shell: RunShell, reaper: Reape
         "USER": "shell",
     }
     return fork_child(
-        lambda: run_shell(service.command or None, machine, environment),
+        lambda: run(service.command or None, machine, environment),
         reaper,
         errors="separate" if service.framed else "merge",
         terminal=service.terminal,
@@ -106,45 +106,35 @@ def _sync(machine: Machine) -> int:
     return serve_sync(machine.storage, 0, 1)
 
 
+def _sleep() -> int:
+    while True:
+        signal.pause()
+
+
 class FrameReader:
     """Takes the shell protocol's packets apart, however they were cut on the way."""
 
     def __init__(self) -> None:
-        self._head = bytearray()
-        self._inside = False
-        self._kind = STDIN
-        self._left = 0
-        self._message = bytearray()
+        self._data = bytearray()
 
     def feed(self, data: bytearray) -> Iterator[tuple[int, bytes]]:
-        """The packets in `data`, in their order: standard input's joined to large pieces, others when whole."""
-        view = memoryview(data)
-        stdin: list[memoryview] = []
-        while view or self._inside:
-            if not self._inside:
-                missing = _FRAME.size - len(self._head)
-                self._head += view[:missing]
-                view = view[missing:]
-                if len(self._head) < _FRAME.size:
-                    break
-                self._kind, self._left = _FRAME.unpack(self._head)
-                self._head.clear()
-                self._inside = True
-            piece, view = view[: self._left], view[self._left :]
-            self._left -= len(piece)
-            if self._kind == STDIN:
-                stdin.append(piece)
-            else:
-                self._message += piece[: MAX_MESSAGE - len(self._message)]
-            if self._left:
+        """The packets that are whole now, in their order.
+
+        Raises:
+            ValueError: one is longer than any that a client sends
+        """
+        self._data += data
+        start = 0
+        while len(self._data) - start >= _FRAME.size:
+            kind, size = _FRAME.unpack_from(self._data, start)
+            if size > MAX_FRAME:
+                raise ValueError(f"a packet of {size} bytes in the shell protocol")
+            end = start + _FRAME.size + size
+            if len(self._data) < end:
                 break
-            self._inside = False
-            if self._kind != STDIN:
-                yield STDIN, b"".join(stdin)
-                stdin.clear()
-                yield self._kind, bytes(self._message)
-                self._message.clear()
-        yield STDIN, b"".join(stdin)
+            yield kind, bytes(self._data[start + _FRAME.size : end])
+            start = end
+        del self._data[:start]
 
 
 class Session:
@@ -218,8 +208,11 @@ class Session:
             if not self._service.framed:
                 await self._write_stdin(payload)
             else:
-                for kind, data in self._frames.feed(payload):
-                    await self._take_frame(kind, data)
+                try:
+                    for kind, data in self._frames.feed(payload):
+                        await self._take_frame(kind, data)
+                except ValueError:
+                    self._break_link()
             await self._stream.acknowledge()
         self._child.close_stdin()
 
@@ -246,17 +239,6 @@ class Session:
                 self._child.close_stdin()
         if broken:
             self._break_link()
-
-
-class MuteSession:
-    """A session that never answers."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    async def run(self) -> None:
-        """Ends with the client."""
-        await self._stream.wait_closed()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -27,22 +27,6 @@ _STAT_V2 = struct.Struct("<4sIQQIIIIQqqq")
 _ENTRY_V1 = struct.Struct("<4sIIII")
 _ENTRY_V2 = struct.Struct("<4sIQQIIIIQqqqI")
 
-# Error numbers travel as Linux has them, whatever the host's are.
-_WIRE_ERRNO = {
-    errno.EPERM: 1,
-    errno.ENOENT: 2,
-    errno.EIO: 5,
-    errno.EACCES: 13,
-    errno.EEXIST: 17,
-    errno.ENOTDIR: 20,
-    errno.EISDIR: 21,
-    errno.EINVAL: 22,
-    errno.ENOSPC: 28,
-    errno.EROFS: 30,
-    errno.ENAMETOOLONG: 36,
-    errno.ELOOP: 40,
-}
-
 
 class _ClientGone(Exception):
     """The client closed the stream before the end of what it was sending."""
@@ -57,7 +41,7 @@ class _Refused(Exception):
 
     @classmethod
     def by(cls, what: str, error: OSError, *, drain: bool = False) -> "_Refused":
-        return cls(f"{what}: {os.strerror(error.errno or errno.EIO)}", drain=drain)
+        return cls(f"{what}: {os.strerror(_errno(error))}", drain=drain)
 
 
 class SyncService:
@@ -133,7 +117,7 @@ class SyncService:
         try:
             found = self._lstat(path, follow=follow)
         except OSError as error:
-            self._sink.write(_STAT_V2.pack(command, _wire_errno(error), *[0] * 10))
+            self._sink.write(_STAT_V2.pack(command, _errno(error), *[0] * 10))
         else:
             self._sink.write(_STAT_V2.pack(command, 0, *_fields_v2(found)))
 
@@ -164,7 +148,7 @@ class SyncService:
             if isinstance(found, os.stat_result):
                 self._sink.write(_ENTRY_V2.pack(b"DNT2", 0, *_fields_v2(found), len(name)) + name)
             else:
-                self._sink.write(_ENTRY_V2.pack(b"DNT2", _wire_errno(found), *[0] * 10, len(name)) + name)
+                self._sink.write(_ENTRY_V2.pack(b"DNT2", _errno(found), *[0] * 10, len(name)) + name)
         self._sink.write(_ENTRY_V2.pack(b"DONE", *[0] * 12))
 
     # push
@@ -213,12 +197,7 @@ class SyncService:
             os.close(fd)
 
     def _create(self, path: str, mode: int) -> tuple[Path, int]:
-        parent = path.rpartition("/")[0] or "/"
-        try:
-            if not self._storage.host(parent).exists():
-                self._make_folders(parent)
-        except OSError as error:
-            raise _Refused.by("secure_mkdirs failed", error, drain=True) from None
+        self._make_parents(path, drain=True)
         try:
             host = self._storage.host(path, follow=False, write=True)
             self._unlink_file(host)
@@ -226,12 +205,15 @@ class SyncService:
         except OSError as error:
             raise _Refused.by("couldn't create file", error, drain=True) from None
 
-    def _make_folders(self, path: str) -> None:
+    def _make_parents(self, path: str, *, drain: bool = False) -> None:
         folder = ""
-        for part in self._storage.resolve(path).split("/")[1:]:
-            folder += "/" + part
-            if not self._storage.host(folder).exists():
-                self._storage.host(folder, write=True).mkdir(0o775)
+        try:
+            for part in self._storage.resolve(path.rpartition("/")[0] or "/").split("/")[1:]:
+                folder += "/" + part
+                if not self._storage.host(folder).exists():
+                    self._storage.host(folder, write=True).mkdir(0o775)
+        except OSError as error:
+            raise _Refused.by("secure_mkdirs failed", error, drain=drain) from None
 
     @staticmethod
     def _unlink_file(host: Path) -> None:
@@ -272,25 +254,17 @@ class SyncService:
         if size > MAX_DATA:
             raise _Refused("oversize data message")
         target = _c_string(self._read(size))
-        self._make_link(path, target)
-        command, mtime = self._read_header()
-        if command != b"DONE":
-            raise _Refused("invalid data message: expected ID_DONE")
-        return mtime
-
-    def _make_link(self, path: str, target: str) -> None:
-        parent = path.rpartition("/")[0] or "/"
-        try:
-            if not self._storage.host(parent).exists():
-                self._make_folders(parent)
-        except OSError as error:
-            raise _Refused.by("secure_mkdirs failed", error) from None
+        self._make_parents(path)
         try:
             host = self._storage.host(path, follow=False, write=True)
             self._unlink_file(host)
             host.symlink_to(target)
         except OSError as error:
             raise _Refused.by("symlink failed", error) from None
+        command, mtime = self._read_header()
+        if command != b"DONE":
+            raise _Refused("invalid data message: expected ID_DONE")
+        return mtime
 
     # pull
 
@@ -325,9 +299,8 @@ def _c_string(data: bytes) -> str:
     return os.fsdecode(data.split(b"\0", 1)[0])
 
 
-def _wire_errno(error: OSError) -> int:
-    number = error.errno or errno.EIO
-    return _WIRE_ERRNO.get(number, number)
+def _errno(error: OSError) -> int:
+    return error.errno or errno.EIO
 
 
 def _fields_v1(found: os.stat_result) -> tuple[int, int, int]:

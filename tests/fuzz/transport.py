@@ -44,8 +44,9 @@ class _EchoSession:
     async def run(self) -> None:
         frames = FrameReader()
         while (payload := await self._stream.read()) is not None:
-            for _ in frames.feed(payload):
-                pass
+            with contextlib.suppress(ValueError):
+                for _ in frames.feed(payload):
+                    pass
             await self._stream.acknowledge()
 
 
@@ -123,9 +124,10 @@ def frames(data: bytes) -> None:
     """The shell protocol's packets, however they are cut: first a byte that says how."""
     reader, cut = FrameReader(), 1 + (data[0] if data else 0)
     size = 0
-    for start in range(1, len(data), cut):
-        for _, content in reader.feed(bytearray(data[start : start + cut])):
-            size += len(content)
+    with contextlib.suppress(ValueError):
+        for start in range(1, len(data), cut):
+            for _, content in reader.feed(bytearray(data[start : start + cut])):
+                size += len(content)
     assert size <= len(data)
     Service.parse(os.fsdecode(data))
 

@@ -1,76 +1,27 @@
-"""A virtual phone's daemon in a process of its own, and the genuine adb with a server of its own to talk to it.
+"""A virtual phone, and the genuine adb with a server of its own to talk to it."""
 
-Run as a program, this file is that process: `conftest.py ROOT PORT_FILE SHELL [FAULT...]`.
-"""
-
-import asyncio
 import contextlib
-import logging
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import adbutils
 import pytest
 
 from bundler.device.server import user_key
-from bundler.virtual import adbd
-from bundler.virtual import shell as shell_module
-from bundler.virtual.faults import parse_faults
-from bundler.virtual.machine import Machine
-from bundler.virtual.processes import adopt_orphans
-from bundler.virtual.storage import Storage
+from bundler.soc import known_socs
+from bundler.virtual.faults import State
+from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 
 DEADLINE_S = 30
 ADB = str(Path(adbutils.__file__).parent / "binaries/adb")
 """The adb that adbutils brings along (36.0.0), whichever the PATH has."""
 T = TypeVar("T")
-PROPERTIES = {
-    "ro.product.name": "virtual",
-    "ro.product.model": "Virtual SM8650",
-    "ro.product.device": "pineapple",
-    "ro.soc.model": "SM8650",
-}
-
-
-def host_shell(command: str | None, machine: Machine, env: Mapping[str, str]) -> NoReturn:
-    """The host's own shell in the phone's /data/local/tmp: these tests shall fail for the daemon's reasons only."""
-    os.chdir(machine.storage.host("/data/local/tmp"))
-    environment = {**env, "PATH": os.environ["PATH"]}
-    os.execve("/bin/sh", ["sh", "-c", command] if command else ["sh"], environment)
-
-
-def broken_shell(command: str | None, machine: Machine, env: Mapping[str, str]) -> NoReturn:
-    """A shell with a defect."""
-    raise RuntimeError("broken on purpose")
-
-
-SHELLS = {"host": host_shell, "broken": broken_shell, "own": None}
-
-
-async def _serve(root: Path, port_file: Path, shell: str, faults: Sequence[str]) -> None:
-    def ready(port: int) -> None:
-        draft = port_file.with_suffix(".draft")
-        draft.write_text(str(port))
-        draft.rename(port_file)
-
-    storage = Storage(root)
-    machine = Machine(storage, PROPERTIES, faults=parse_faults(faults))
-    storage.create()
-    shell_module.install(machine)
-    adopt_orphans()
-    serving = adbd.serve(machine, 0, ready=ready, run_shell=SHELLS[shell], open_to_all=True)
-    task = asyncio.ensure_future(serving)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def wait_for(what: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
@@ -87,26 +38,34 @@ def wait_for(what: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
 class Daemon:
     """A running daemon under test."""
 
-    root: Path
-    port: int
-    process: subprocess.Popen[bytes]
-    log: Path
+    phone: VirtualPhone
 
     @property
     def serial(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return self.phone.serial
+
+    @property
+    def port(self) -> int:
+        return self.phone.port
+
+    @property
+    def pid(self) -> int:
+        return self.phone.pid
+
+    @property
+    def root(self) -> Path:
+        return self.phone.state / "storage"
 
     @property
     def tmp(self) -> Path:
         return self.root / "data/local/tmp"
 
+    @property
+    def log(self) -> str:
+        return (self.phone.state / "log.txt").read_text()
+
     def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+        stop_phone(self.phone)
 
 
 StartDaemon = Callable[..., Daemon]
@@ -114,31 +73,19 @@ StartDaemon = Callable[..., Daemon]
 
 @contextlib.contextmanager
 def daemons(folder: Path) -> Iterator[StartDaemon]:
-    """Starts daemons on request; all of them have ended at the end."""
-    running: list[Daemon] = []
+    """Starts daemons on request, which ask for no key; all of them have ended at the end."""
+    running: list[VirtualPhone] = []
 
-    def start(*faults: str, shell: str = "host") -> Daemon:
+    def start(state: State = "device") -> Daemon:
         here = folder / f"phone{len(running)}"
-        here.mkdir()
-        port_file, log = here / "port", here / "log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [sys.executable, __file__, str(here / "root"), str(port_file), shell, *faults],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-            )
-        wait_for(lambda: port_file.exists() or process.poll() is not None)
-        assert port_file.exists(), log.read_text()
-        daemon = Daemon(here / "root", int(port_file.read_text()), process, log)
-        running.append(daemon)
-        return daemon
+        running.append(start_phone(known_socs()["SM8650"], 0, here, adb_state=state, open_to_all=True))
+        return Daemon(running[-1])
 
     try:
         yield start
     finally:
-        for daemon in running:
-            daemon.stop()
+        for phone in running:
+            stop_phone(phone)
 
 
 @dataclass(frozen=True)
@@ -233,7 +180,7 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
 
 @pytest.fixture(scope="module")
 def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that a module's tests share; its shell is the host's."""
+    """A daemon that a module's tests share."""
     with daemons(tmp_path_factory.mktemp("phone")) as start:
         yield start()
 
@@ -242,8 +189,3 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def adb(any_adb: Adb, phone: Daemon) -> Adb:
     """adb connected to `phone`."""
     return any_adb.connect(phone)
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]))
