@@ -19,7 +19,7 @@ from bundler.engines import ENGINES, Engine
 from bundler.errors import BundleInvalid, HostStorageFailed, NoBundle, QuestionsInvalid, UsageError
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.types import Question, QuestionSet
-from bundler.virtual.net_program import read_input_list
+from bundler.virtual.net_program import open_input_list
 from tests.conftest import QUESTIONS, quiet
 
 
@@ -31,7 +31,7 @@ def test_holds_what_the_phone_needs(bundle: Bundle) -> None:
     assert set(bundle.device_files) == {layout.MODEL, layout.INPUT_LIST, "run_qnn.sh", "run_snpe.sh"}
     files = {path.relative_to(device).as_posix() for path in device.rglob("*") if path.is_file()}
     assert files == {*bundle.device_files, *inputs}
-    listing = read_input_list((device / layout.INPUT_LIST).read_text())
+    listing = open_input_list(str(device / layout.INPUT_LIST))
     assert listing.outputs == tuple(spec.name for spec in bundle.manifest.outputs)
     assert [dict(entries) for entries in listing.inferences] == [dict(window.inputs) for window in windows]
     for window in windows:

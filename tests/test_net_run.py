@@ -15,7 +15,7 @@ from bundler import layout
 from bundler.bundle import Bundle
 from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, context_name, save_context
 from bundler.virtual.net_files import World
-from bundler.virtual.net_program import InputList, read_input_list
+from bundler.virtual.net_program import InputList, open_input_list
 from bundler.virtual.net_run import NAME, run
 from tests.dlcs import HIDDEN, convert, quantized
 from tests.models import model, qa_model, random_feed
@@ -43,7 +43,7 @@ def outputs(folder: Path, line: int) -> dict[str, np.ndarray]:
 
 
 def feed(device: Path, line: int) -> dict[str, np.ndarray]:
-    entries = read_input_list((device / layout.INPUT_LIST).read_text()).inferences[line]
+    entries = open_input_list(str(device / layout.INPUT_LIST)).inferences[line]
     return {name: np.fromfile(device / path, "<f4").astype(np.int32)[None] for name, path in entries}
 
 
@@ -162,7 +162,7 @@ def test_native_files_of_a_float_network(device: Path) -> None:
         np.fromfile(path, "<f4").astype("<i4").tofile(path)
     native = ("--userbuffer_auto", "--use_native_input_files", "--use_native_output_files")
     assert net_run(*BASIC, *native)[0] == 0
-    entries = read_input_list((device / layout.INPUT_LIST).read_text()).inferences[0]
+    entries = open_input_list(str(device / layout.INPUT_LIST)).inferences[0]
     given = {name: np.fromfile(device / path, "<i4")[None] for name, path in entries}
     expected = CpuNetwork(device / "model.dlc").execute(given)
     for name, values in outputs(device / "output", 0).items():
@@ -274,12 +274,14 @@ def test_a_changed_dlc_breaks_or_changes_the_result(device: Path, capfd: pytest.
     assert not same
 
 
-def test_input_list_syntax() -> None:
-    text = "%a b:0\nx:0:=p/1.raw y:=p/2.raw\n\nbare.raw\n"
-    assert read_input_list(text) == InputList(
+def test_input_list_syntax(tmp_path: Path) -> None:
+    listing = tmp_path / "list"
+    listing.write_text("%a b:0\nx:0:=p/1.raw y:=p/2.raw\n\nbare.raw\n")
+    assert open_input_list(str(listing)) == InputList(
         ("a", "b:0"), ((("x:0", "p/1.raw"), ("y", "p/2.raw")), (("", "bare.raw"),))
     )
-    assert read_input_list("#op\n").outputs == ("op",)
+    listing.write_text("#op\n")
+    assert open_input_list(str(listing)).outputs == ("op",)
 
 
 def test_runs_as_a_command_and_keeps_native_noise_off_stdout(device: Path) -> None:

@@ -9,8 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 
-from bundler.virtual.children import Reaper, hold_standard_streams
-from bundler.virtual.connection import ClientStream, Connection
+from bundler.virtual.children import Reaper
+from bundler.virtual.connection import Connection
 from bundler.virtual.faults import Faults, State
 from bundler.virtual.keys import trusted_keys
 from bundler.virtual.life import CUT, RESTART
@@ -18,6 +18,7 @@ from bundler.virtual.link import Link
 from bundler.virtual.machine import Machine
 from bundler.virtual.processes import end_descendants
 from bundler.virtual.sessions import Service, Session, start
+from bundler.virtual.stream import ClientStream
 
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp", "sendrecv_v2")
 AWAY_S = 1.0
@@ -152,7 +153,6 @@ async def serve(
     Raises:
         OSError: the port is taken.
     """
-    hold_standard_streams()
     loop = asyncio.get_running_loop()
     reaper = Reaper(loop)
     daemon = Daemon(machine, reaper, open_to_all=open_to_all)

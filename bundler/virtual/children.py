@@ -9,7 +9,6 @@ import fcntl
 import gc
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
@@ -98,13 +97,6 @@ def fork_child(work: Callable[[], int], reaper: Reaper, *, errors: Errors, termi
     return Child(pid, reaper.watch(pid), *ours, terminal=terminal)
 
 
-def hold_standard_streams() -> None:
-    """Opens file descriptors 0, 1 and 2 where they are closed, so that no pipe or socket gets one of them."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
 def _close(fd: int) -> int:
     if fd >= 0:
         os.close(fd)
@@ -142,9 +134,6 @@ def _widen(pipe: int) -> None:
 
 
 def _fork(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
     # A signal that reached the child before its handlers are reset would be written into the daemon's wake-up socket.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -168,14 +157,7 @@ def _live(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> NoR
             for number, fd in enumerate(fds):
                 os.dup2(fd, number)
         _drop_inherited()
-        sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="surrogateescape", closefd=False, buffering=1)
         code = work()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except SystemExit as leave:
-        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))

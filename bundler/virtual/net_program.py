@@ -1,5 +1,6 @@
 """What the stand-ins for both engines share: the input list, an inference with its faults, the chip, the program."""
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -16,6 +17,11 @@ from bundler.virtual.net_files import NetRunError, Session, World
 from bundler.virtual.net_timed import TimedSession
 from bundler.virtual.run_faults import RunFaults
 
+PERF_PROFILES = (
+    "default balanced high_performance sustained_high_performance burst low_power_saver power_saver high_power_saver "
+    "extreme_power_saver low_balanced system_settings"
+).split()
+
 Entries = Sequence[tuple[str, str]]
 Run = Callable[[Sequence[str], World, IO[str]], int]
 
@@ -28,6 +34,29 @@ class NoSimulator(NetRunError):
     """Nothing here can compute as the chip's DSP does."""
 
 
+class Parser(argparse.ArgumentParser):
+    """The options of both engines' programs; `flags` and `options` are taken, without effect here."""
+
+    def __init__(self, name: str, flags: Sequence[str], options: Sequence[str]) -> None:
+        super().__init__(name, allow_abbrev=False)
+        self.add_argument("--input_list")
+        self.add_argument("--output_dir", default="output")
+        for direction in ("input", "output"):
+            self.add_argument(f"--use_native_{direction}_files", action="store_true")
+        self.add_argument("--perf_profile", choices=PERF_PROFILES)
+        for flag in ("version", *flags):
+            self.add_argument(f"--{flag}", action="store_true")
+        for option in options:
+            self.add_argument(f"--{option}")
+
+    def error(self, message: str) -> NoReturn:
+        raise NetRunError(self.complaint(message))
+
+    def complaint(self, message: str) -> str:
+        """What the program says of options that it does not take."""
+        return f"{self.prog}: {message}"
+
+
 @dataclass(frozen=True)
 class InputList:
     """The outputs that the first line of an input list may name, and for each inference its (name, path) entries."""
@@ -36,8 +65,14 @@ class InputList:
     inferences: tuple[tuple[tuple[str, str], ...], ...]
 
 
-def read_input_list(text: str) -> InputList:
-    """Entries are `name:=path`, split at the first `:=`; a bare path has the name ''."""
+def open_input_list(path: str) -> InputList:
+    """Its entries are `name:=path`, split at the first `:=`; a bare path has the name ''. Raises: NetRunError"""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NetRunError(f"Failed to open input list: {path}") from error
+    if "\0" in text:
+        raise NetRunError(f"Failed to open input list: {path} (a null byte)")
     outputs: tuple[str, ...] = ()
     inferences = []
     for number, line in enumerate(text.splitlines()):
@@ -47,17 +82,6 @@ def read_input_list(text: str) -> InputList:
             parts = (entry.partition(":=") for entry in line.split())
             inferences.append(tuple((name, path) if mark else ("", name) for name, mark, path in parts))
     return InputList(outputs, tuple(inferences))
-
-
-def open_input_list(path: str) -> InputList:
-    """Raises: NetRunError"""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NetRunError(f"Failed to open input list: {path}") from error
-    if "\0" in text:
-        raise NetRunError(f"Failed to open input list: {path} (a null byte)")
-    return read_input_list(text)
 
 
 def infer(session: Session | TimedSession, entries: Entries, result: str, world: World) -> None:

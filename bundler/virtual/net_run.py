@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING
 
 from bundler.virtual.net_files import Files, NetRunError, Session, World
 from bundler.virtual.net_program import (
     InputList,
     NoHtp,
     NoSimulator,
+    Parser,
     chip_with_htp,
     infer,
     main,
@@ -39,10 +40,6 @@ NOT_AVAILABLE = (
     "The selected runtime is not available on this platform. "
     "Continue anyway to observe the failure at network creation time."
 )
-PERF_PROFILES = (
-    "default balanced high_performance sustained_high_performance burst low_power_saver power_saver high_power_saver "
-    "extreme_power_saver low_balanced system_settings"
-).split()
 PROFILING_LEVELS = "off basic moderate detailed linting".split()
 IGNORED_FLAGS = ("enable_cpu_fallback", "enable_cpu_fxp", "enable_init_cache", "set_unconsumed_as_output")
 IGNORED_OPTIONS = ("platform_options", "storage_dir", "priority_hint", "userlogs")
@@ -55,16 +52,9 @@ RUNTIME_ORDER = {
 """The names that --runtime_order takes, of newer and older releases."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise NetRunError(f"{NAME}: {message}")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(NAME, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(NAME, IGNORED_FLAGS, IGNORED_OPTIONS)
     parser.add_argument("--container")
-    parser.add_argument("--input_list")
-    parser.add_argument("--output_dir", default="output")
     for runtime in ("dsp", "gpu"):
         parser.add_argument(f"--use_{runtime}", dest="runtimes", action="append_const", const=runtime, default=[])
     parser.add_argument("--runtime_order", default="")
@@ -73,16 +63,8 @@ def _parser() -> _Parser:
         parser.add_argument(f"--{buffers}", dest="buffers", action="append_const", const=buffers, default=[])
     parser.add_argument("--userbuffer_tfN", choices=("8", "16"))
     parser.add_argument("--userbuffer_floatN", choices=("16", "32"))
-    for direction in ("input", "output"):
-        parser.add_argument(f"--use_native_{direction}_files", action="store_true")
     parser.add_argument("--set_output_tensors", default="")
-    parser.add_argument("--perf_profile", choices=PERF_PROFILES, default="default")
-    parser.add_argument("--profiling_level", choices=PROFILING_LEVELS, default="detailed")
-    parser.add_argument("--version", action="store_true")
-    for flag in IGNORED_FLAGS:
-        parser.add_argument(f"--{flag}", action="store_true", help="taken, without effect here")
-    for option in IGNORED_OPTIONS:
-        parser.add_argument(f"--{option}", help="taken, without effect here")
+    parser.add_argument("--profiling_level", choices=PROFILING_LEVELS)
     return parser
 
 

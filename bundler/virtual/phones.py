@@ -99,18 +99,9 @@ def start_phone(
         )
     state.mkdir(parents=True, exist_ok=True)
     (state / RECORD).unlink(missing_ok=True)
-    command = [
-        "-P",
-        "-m",
-        "bundler.virtual.daemon",
-        str(state.resolve()),
-        soc.name,
-        address,
-        str(port),
-        *(["--open"] if open_to_all else []),
-        *specs,
-    ]
-    pid = _spawn([sys.executable, *command], state / LOG)
+    options = [*(["--open"] if open_to_all else []), *specs]
+    daemon = [sys.executable, "-P", "-m", "bundler.virtual.daemon"]
+    pid = _spawn([*daemon, str(state.resolve()), soc.name, address, str(port), *options], state / LOG)
     deadline = time.monotonic() + START_S
     ended = False
     while not ended and time.monotonic() < deadline:

@@ -11,10 +11,19 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 from bundler.virtual.net_files import Files, NetRunError, Session, World
-from bundler.virtual.net_program import NoHtp, NoSimulator, chip_with_htp, infer, main, open_input_list, reported
+from bundler.virtual.net_program import (
+    NoHtp,
+    NoSimulator,
+    Parser,
+    chip_with_htp,
+    infer,
+    main,
+    open_input_list,
+    reported,
+)
 from bundler.virtual.net_timed import TimedSession
 
 if TYPE_CHECKING:
@@ -25,10 +34,6 @@ VERSION = "v2.51.0.0-mbqa-stand-in"
 FAILED = "Graph Execution failure"
 BACKENDS = {"libQnnCpu.so": "cpu", "libQnnGpu.so": "gpu", "libQnnHtp.so": "dsp"}
 MODEL = "libQnnModelDlc.so"
-PERF_PROFILES = (
-    "default balanced high_performance sustained_high_performance burst low_power_saver power_saver high_power_saver "
-    "extreme_power_saver low_balanced system_settings"
-).split()
 IGNORED_FLAGS = ("synchronous", "asynchronous", "shared_buffer", "use_mmap")
 IGNORED_OPTIONS = ("model_prefix", "profiling_option", "max_input_cache_tensor_sets")
 HTP_KEYS = {
@@ -38,28 +43,19 @@ HTP_KEYS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
+class _Parser(Parser):
+    def complaint(self, message: str) -> str:
         unknown = message.removeprefix("unrecognized arguments: ")
         told = f"Invalid argument passed: {unknown.split()[0]}" if unknown != message else message
-        raise NetRunError(f"ERROR: {told}\nPlease check the Arguments section in the description below.")
+        return f"ERROR: {told}\nPlease check the Arguments section in the description below."
 
 
 def _parser() -> _Parser:
-    parser = _Parser(NAME, allow_abbrev=False)
-    for option in ("backend", "model", "dlc_path", "retrieve_context", "input_list", "config_file"):
+    parser = _Parser(NAME, IGNORED_FLAGS, IGNORED_OPTIONS)
+    for option in ("backend", "model", "dlc_path", "retrieve_context", "config_file"):
         parser.add_argument(f"--{option}", default="")
-    parser.add_argument("--output_dir", default="output")
-    for direction in ("input", "output"):
-        parser.add_argument(f"--use_native_{direction}_files", action="store_true")
-    parser.add_argument("--perf_profile", choices=PERF_PROFILES, default="default")
     parser.add_argument("--profiling_level", choices=("basic", "detailed", "client", "backend"))
     parser.add_argument("--log_level", choices=("error", "warn", "info", "debug", "verbose"), default="error")
-    parser.add_argument("--version", action="store_true")
-    for flag in IGNORED_FLAGS:
-        parser.add_argument(f"--{flag}", action="store_true", help="taken, without effect here")
-    for option in IGNORED_OPTIONS:
-        parser.add_argument(f"--{option}", help="taken, without effect here")
     return parser
 
 

@@ -1,7 +1,7 @@
 """The phone's services that are processes (shell, exec, sync): each a forked child, bridged to a stream of the daemon.
 
-Knows nothing of adb's packets: a `Stream` hands over what the client wrote and takes what the child says. Data is taken
-from either side only when the other side has room, so nothing piles up in between.
+Knows nothing of adb's packets: a `ClientStream` hands over what the client wrote and takes what the child says. Data
+is taken from either side only when the other side has room, so nothing piles up in between.
 """
 
 import asyncio
@@ -13,35 +13,18 @@ import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from bundler.virtual.children import Child, Reaper, fork_child
-from bundler.virtual.link import Data, Link, LinkCut
+from bundler.virtual.link import Link, LinkCut
 from bundler.virtual.machine import Machine
 from bundler.virtual.shell import confine, run
+from bundler.virtual.stream import ClientStream
 from bundler.virtual.sync import serve_sync
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
 MAX_FRAME = 4 * 1024 * 1024
 _FRAME = struct.Struct("<BI")
-
-
-class Stream(Protocol):
-    """A client's stream, as the daemon provides it."""
-
-    max_payload: int
-
-    async def read(self) -> bytearray | None:
-        """What the client wrote next; None once it has closed the stream and all was read."""
-
-    async def acknowledge(self) -> None:
-        """Tells the client that what was read last is dealt with, so that it may write more."""
-
-    async def write(self, *parts: Data) -> None:
-        """Hands `parts` to the client and waits until it has taken them; does nothing on a closed stream."""
-
-    async def wait_closed(self) -> None:
-        """Returns once the client has closed the stream."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +123,7 @@ class FrameReader:
 class Session:
     """Carries data between a client's stream and a child until the child has ended or the client has gone."""
 
-    def __init__(self, service: Service, stream: Stream, child: Child, link: Link) -> None:
+    def __init__(self, service: Service, stream: ClientStream, child: Child, link: Link) -> None:
         self._service = service
         self._stream = stream
         self._child = child
@@ -184,7 +167,7 @@ class Session:
             try:
                 size = os.readv(fd, [room])
             except BlockingIOError:
-                await _readable(fd)
+                await _ready(fd)
                 continue
             except OSError:  # a terminal whose processes have all ended answers EIO
                 return
@@ -234,7 +217,7 @@ class Session:
             try:
                 left = left[os.write(self._child.stdin, left) :]
             except BlockingIOError:
-                await _writable(self._child.stdin)
+                await _ready(self._child.stdin, write=True)
             except OSError:
                 self._child.close_stdin()
         if broken:
@@ -247,21 +230,12 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _readable(fd: int) -> None:
+async def _ready(fd: int, *, write: bool = False) -> None:
     loop = asyncio.get_running_loop()
+    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
     ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
+    add(fd, ready.set)
     try:
         await ready.wait()
     finally:
-        loop.remove_reader(fd)
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_writer(fd, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(fd)
+        remove(fd)

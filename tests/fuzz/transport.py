@@ -16,12 +16,13 @@ import adbutils
 from bundler.device.phone import AdbServer
 from bundler.device.shell_stream import LinkBroken, ShellStream, Stalled
 from bundler.device.sync_stream import Refused, send_file
-from bundler.virtual.connection import ClientStream, Connection
+from bundler.virtual.connection import Connection
 from bundler.virtual.faults import Faults
 from bundler.virtual.keys import TOKEN_BYTES, PublicKey
 from bundler.virtual.link import Link
 from bundler.virtual.sessions import FrameReader, Service
 from bundler.virtual.storage import Storage
+from bundler.virtual.stream import ClientStream
 from bundler.virtual.sync import SyncService
 from tests.fuzz import work
 
