@@ -40,12 +40,12 @@ holder() {
   held=$(readlink "$lock" 2>/dev/null) && owner_lives "$held" && echo "$held"
 }
 
-# end PID: signals the job of that owner. Where there is no setsid it has no group of its own: the script heeds the signal
+# end PID SIGNAL: signals the job of that owner. Where there is no setsid it has no group of its own: the script heeds the signal
 # when the program that it waits for has ended, and so that gets one too
 end() {
-  kill -- "-$1" 2>/dev/null && return
-  kill "$1" 2>/dev/null
-  program=$(cat "$job/work/pid" 2>/dev/null) && runs "$program" "$here/" && kill "$program" 2>/dev/null
+  kill -s "$2" -- "-$1" 2>/dev/null && return
+  kill -s "$2" "$1" 2>/dev/null
+  program=$(cat "$job/work/pid" 2>/dev/null) && runs "$program" "$here/" && kill -s "$2" "$program" 2>/dev/null
 }
 
 # running_here: paths in /proc of the processes that have this bundle's folder in their command lines; where grep ends at
@@ -328,14 +328,16 @@ answer)
   ;;
 forget) rm -f "$job/done/$3.tgz" "$job/done/$3.tar" "$job/done/$3.sums" ;;
 stop)
-  waits=0
+  waits=0 signal=TERM
   while held=$(holder) && [ "${held##*:}" = "$runtime" ] && [ "$waits" -lt 50 ]; do
     : >"$job/stop"
+    [ "$waits" -lt 30 ] || signal=KILL
     # again each half second: a child that is forked just then may lose the signal, and the script waits for its child
-    [ "$((waits % 5))" != 0 ] || end "${held%%:*}"
+    [ "$((waits % 5))" != 0 ] || end "${held%%:*}" "$signal"
     waits=$((waits + 1))
     sleep 0.1
   done
+  [ "$signal" = TERM ] || { cd "$job" && say_state stopped; }
   exit 0
   ;;
 log) cat "$job/log.txt" 2>/dev/null ;;

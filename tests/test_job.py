@@ -133,6 +133,16 @@ def test_a_run_that_loses_the_first_signal_is_stopped(phone: Phone, bundle: Bund
     assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
 
 
+@pytest.mark.slow
+def test_a_run_that_heeds_no_signal_is_killed(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
+    replace_net_run(phone, bundle, "trap '' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done")
+    on_phone.start(SETTINGS, CHUNKS[:1])
+    until(on_phone, lambda status: status.begun == 1)
+    on_phone.stop()
+    status = on_phone.status()
+    assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
+
+
 def test_a_phone_without_setsid_stops_too(bundle: Bundle, tmp_path: Path) -> None:
     """There the job has no process group, and its script would wait for the program."""
     with virtual_phone(tmp_path / "phone", faults=["lacks:setsid"]) as phone, pushed(phone, bundle, tmp_path) as job:
