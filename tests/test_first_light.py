@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,11 @@ def at(phone: Phone) -> tuple[str, ...]:
 
 def left_behind(folder: Path) -> list[str]:
     """Command lines of processes that have to do with `folder`."""
-    lines = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
-    return [line.replace(b"\0", b" ").decode() for line in lines if str(folder).encode() in line]
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ends meanwhile
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if str(folder) in line]
 
 
 @pytest.mark.slow
