@@ -9,7 +9,7 @@ from bundler import layout
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.numbers import whole
-from bundler.engines import ENGINES, Engine, EngineChoice
+from bundler.engines import ENGINES, Engine, EngineName
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
@@ -40,7 +40,7 @@ class Settings:
     platform_options: str = ""
     fallback: Runtime | Literal[""] = ""
     chunk: int = 500
-    engine: EngineChoice = "snpe"  # as records of older releases mean it; of a phone's job never "auto"
+    engine: EngineName = "snpe"  # as records of older releases mean it
 
     def __post_init__(self) -> None:
         for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
@@ -49,8 +49,8 @@ class Settings:
 
     @property
     def by(self) -> Engine:
-        """The engine; SNPE's where none is chosen yet."""
-        return ENGINES["snpe" if self.engine == "auto" else self.engine]
+        """The engine."""
+        return ENGINES[self.engine]
 
 
 @dataclass(frozen=True)

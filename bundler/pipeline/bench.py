@@ -15,11 +15,11 @@ from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.targets import Target, choose_targets
-from bundler.engines import EngineChoice
+from bundler.engines import ENGINES, EngineChoice
 from bundler.errors import UsageError
 from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
-from bundler.scheduler.member import Member, Shared
+from bundler.scheduler.member import Member, Shared, Wish
 from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
@@ -69,7 +69,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
                 limit.pause(request.cool_down_s, "letting the phone cool")
             folder = Path(name) / str(number)
             member, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
-            reader = time_reader(sdk, member.settings.by)
+            reader = time_reader(sdk, ENGINES[member.engine])
             if counts:
                 folders.append(folder)
                 latency = latency_of([folder], request.runtime, reader)
@@ -82,7 +82,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.model.precision,
         "runtime": request.runtime,
-        "engine": member.settings.by.name,
+        "engine": member.engine,
         "perf_profile": request.perf_profile,
         "phone": {"name": targets[0].name, "soc": after.soc_model, "model": after.model},
         "windows": len(chunk),
@@ -99,13 +99,13 @@ def _run_once(
     """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
     and its facts after."""
     folder.mkdir()
-    settings = Settings(
-        secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk), engine=request.engine
-    )
-    member = Member.of(target, bundle, settings, limit)
+    member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
+    run_id, profile = secrets.token_hex(8), request.perf_profile
+    settings = Settings(run_id, request.runtime, profile, chunk=len(chunk), engine=member.engine)
     board = Board([chunk], (), ends_of(bundle.manifest.windows))
-    with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
-        Worker(member, Shared(supply_of(bundle, Path(spool)), folder, board, limit, _quiet, Path(spool))).work()
+    with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as name:
+        spool = Path(name)
+        Worker(member, Shared(supply_of(bundle, spool), settings, folder, board, limit, _quiet, spool)).work()
     return member, probe(target.find(limit))
 
 

@@ -119,6 +119,7 @@ def _shared(work: Work, board: Board) -> Iterator[Shared]:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
             yield Shared(
                 supply_of(work.bundle, Path(spool)),
+                work.run.settings,
                 folder,
                 board,
                 work.limit,

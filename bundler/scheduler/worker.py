@@ -48,14 +48,14 @@ class Worker(Steady):
     def claim(self) -> None:
         with suppress(*TRANSIENT, *AWAY):  # `work` meets it again, and tells it or waits
             status = self._job(self._arrive()).status()
-            if status.settings == self.member.settings:
+            if status.settings == self._settings:
                 self._board.claim(self.name, [*status.done, *([status.current] if status.current else [])])
 
     def launch(self, chunks: Sequence[Chunk]) -> None:
         """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
         phone = self._arrive()
         self._push(phone, chunks, base=True)
-        self._job(phone).start(self.member.settings, chunks)
+        self._job(phone).start(self._settings, chunks)
 
     def stop(self) -> None:
         self._job(self.member.target.find(Limit())).stop()
@@ -64,7 +64,7 @@ class Worker(Steady):
         return self.member.target.find(self._shared.limit)
 
     def _job(self, phone: Phone) -> PhoneJob:
-        return PhoneJob(phone, self._supply.bundle_id, self.member.settings.runtime)
+        return PhoneJob(phone, self._supply.bundle_id, self._settings.runtime)
 
     @property
     def _return_s(self) -> float:
@@ -78,13 +78,13 @@ class Worker(Steady):
     def _attend(self) -> None:
         """Hands the phone chunks, sees to it that its job runs, and collects what is done, until all is."""
         phone = self._arrive()
-        job, board, member = self._job(phone), self._board, self.member
+        job, board = self._job(phone), self._board
         poll_s, pushed, seen, before = SHORTEST_POLL_S, False, "", None
         while True:
             asked = time.monotonic()
             status = job.status(seen)
             seen = status.seen
-            ours = status.settings == member.settings
+            ours = status.settings == self._settings
             if ours:
                 for chunk in status.done:
                     if chunk in board:
@@ -101,7 +101,7 @@ class Worker(Steady):
                     self._look_at_the_end(job, status)
                 self._push(phone, fresh if pushed else todo, base=not pushed)
                 pushed = True
-                seen = job.start(member.settings, todo)
+                seen = job.start(self._settings, todo)
                 self._restart = False
             self._report(status if ours else None)
             changed = (now := (status.seen, status.begun)) != before
@@ -111,7 +111,7 @@ class Worker(Steady):
 
     @property
     def _doing(self) -> str:
-        return f"running on the {self.member.settings.runtime.upper()}"
+        return f"running on the {self._settings.runtime.upper()}"
 
     def _report(self, status: Status | None) -> None:
         current = status.current if status and status.alive else None
@@ -121,7 +121,7 @@ class Worker(Steady):
     def _push(self, phone: Phone, chunks: Sequence[Chunk], *, base: bool) -> None:
         """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
         facts = self.member.facts
-        names = self._supply.base(facts, self.member.settings) if base else {}
+        names = self._supply.base(facts, self._settings) if base else {}
 
         def archives() -> Iterator[Blob]:
             for chunk in chunks:
@@ -155,7 +155,7 @@ class Worker(Steady):
         lines = text.strip().splitlines()
         if status.exit in OWN_FAILURES:
             return PhoneRefused(self.name, OWN_FAILURES[status.exit], lines[-1] if lines else "no message")
-        program, code = self.member.settings.by.program, whole(status.exit)
+        program, code = self._settings.by.program, whole(status.exit)
         exit_status = KILLED if code is None else code
         why = explain(lines, exit_status)
         known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
@@ -182,7 +182,7 @@ class Worker(Steady):
                     announced = job.give(chunk, archive, most_bytes(chunk, specs))
                     archive.seek(0)
                     logits = read_outputs(archive, announced, chunk, specs, where)
-                    keep_diagnostics(archive, announced, self._shared.folder, chunk, self.member.settings.by)
+                    keep_diagnostics(archive, announced, self._shared.folder, chunk, self._settings.by)
             except OutputsInvalid:
                 if attempt + 1 == ATTEMPTS:
                     raise
