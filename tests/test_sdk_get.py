@@ -21,6 +21,7 @@ from bundler import platforms
 from bundler.cli import main
 from bundler.engines import hexagons_in
 from bundler.errors import BundlerError, SdkDamaged, SdkUnreachable, UsageError
+from bundler.files import sha256_of
 from bundler.model.sdk import device_parts, open_sdk
 from bundler.sdk import cache as sdk_cache
 from bundler.sdk import versions
@@ -721,7 +722,7 @@ def test_another_file_than_the_known_one(
     let_know(sha256={"LICENSE.pdf": "0" * 64})
     get_refused(capfd, 3, "LICENSE.pdf: is another file than the one known", server)
     assert not (cache / f".{VERSION}.part").exists()
-    digest = sdk_cache.sha256_of(server.archive)
+    digest = sha256_of(server.archive)
     let_know(bytes=size, sha256_begins=digest[:16], sha256={"no/such/file": "0" * 64})
     assert main(by_hand) == 0
 

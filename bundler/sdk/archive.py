@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bundler.errors import ArchiveInvalid, HostStorageFailed, NotAnSdk
-from bundler.sdk.cache import sha256_of
+from bundler.files import sha256_of
 from bundler.sdk.remote import START, Remote
 from bundler.types import Progress
 

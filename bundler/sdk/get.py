@@ -14,8 +14,9 @@ from bundler.errors import (
     SdkDamaged,
     SdkNotFetched,
 )
+from bundler.files import sha256_of
 from bundler.sdk.archive import Archive, Source, check_pins
-from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched, sha256_of
+from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched
 from bundler.sdk.remote import BY_HAND, NoRanges, Remote
 from bundler.sdk.selection import PURPOSES, Purpose, is_wanted
 from bundler.sdk.versions import Known, address, checked_version, default_version, known
