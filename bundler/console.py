@@ -73,7 +73,7 @@ class Console:
     def warn(self, text: str) -> None:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; cells are shown as they are, never read as markup."""
         if self._as_json:
             return
@@ -81,7 +81,7 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+        table = Table(show_edge=False, header_style="bold")
         for column in columns:
             table.add_column(Text(_visible(column)), overflow="fold")
         for row in rows:

@@ -1,7 +1,7 @@
 """How good a run was, and how fast: evaluate, bench."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,11 +55,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare finished runs' answers with the known ones and with float32's; exit code 8 where a limit is not met."""
-    import json
-
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows, unscored
-    from bundler.files import writing
     from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
     from bundler.report import write_report
     from bundler.sdk.cache import default_sdk
@@ -80,12 +77,7 @@ def evaluate(
         )
         evaluation = evaluate_bundles(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
-    with writing(path) as draft:
-        draft.write_text(
-            json.dumps(evaluation.document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
-            encoding="utf-8",
-            newline="\n",
-        )
+    _write(path, evaluation.document)
     page = report or path.with_name(layout.REPORT)
     write_report(evaluation.document, page)
     for line in evaluation.passed_over:
@@ -121,9 +113,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
-    import json
-
-    from bundler.files import writing
     from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
     from bundler.pipeline.bench import bench as measure
     from bundler.sdk.cache import default_sdk
@@ -144,11 +133,19 @@ def bench(
     with console.progress() as progress:
         document = measure(where, adb_server(adb_host, adb_port), request, progress)
     path = out or layout.bench_file(where, runtime, document["phone"]["name"])
-    with writing(path) as draft:
-        draft.write_text(
-            json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n"
-        )
+    _write(path, document)
     console.say(f"by {document['engine']}-net-run")
     console.table(COLUMNS, rows(document))
     console.say(f"written to {path}")
     console.document(document)
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Raises: HostStorageFailed"""
+    import json
+
+    from bundler.files import writing
+
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    with writing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")

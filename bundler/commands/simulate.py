@@ -4,15 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bundler.commands.options import (
-    BundleName,
-    BundlePath,
-    Insecure,
-    Json,
-    app,
-    bundle_named,
-    chip_named,
-)  # fmt: skip
+from bundler.commands.options import BundleName, BundlePath, Insecure, Json, app, bundle_named, chip_named  # fmt: skip
 from bundler.console import Console
 from bundler.errors import UsageError
 from bundler.types import Runtime

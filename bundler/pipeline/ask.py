@@ -18,15 +18,10 @@ from bundler.bundle import Bundle, read_bundle, read_windows
 from bundler.bundle.inputs import kept_questions, write_windows
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
-from bundler.device.targets import choose_targets
+from bundler.device.targets import choose_target
 from bundler.device.timings import kept_times
 from bundler.engines import EngineChoice
-from bundler.errors import (
-    PhoneTooSlow,
-    QuestionTooLong,
-    TimeUp,
-    UsageError,
-)
+from bundler.errors import PhoneTooSlow, QuestionTooLong, TimeUp
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.qa.questions import check_text
 from bundler.qa.spans import N_BEST, Decoding
@@ -123,10 +118,8 @@ def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit,
     """The phone, or the simulator, that answers. Raises: PhoneError, UsageError, SocUnfit"""
     if request.simulate:
         return OnSimulator(bundle, request.runtime)
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("ask asks one phone", "Give --device once.")
-    member = Member.of(targets[0], bundle, Wish(request.runtime, request.engine), limit)
+    target = choose_target(request.devices, server, "ask asks one phone")
+    member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
     return OnPhone(bundle, member, request.perf_profile, folder)
 
 

@@ -14,9 +14,8 @@ from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts, probe
-from bundler.device.targets import Target, choose_targets
+from bundler.device.targets import Target, choose_target
 from bundler.engines import ENGINES, EngineChoice
-from bundler.errors import UsageError
 from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
 from bundler.scheduler.member import Member, Shared, Wish
@@ -56,9 +55,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
     """
     sdk = open_sdk(request.sdk) if request.sdk else None
     limit, bundle = Limit(request.timeout_s), read_bundle(path)
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("bench measures one phone at a time", "Give --device once.")
+    target = choose_target(request.devices, server, "bench measures one phone at a time")
     chunk = Chunk(0, min(len(bundle.manifest.windows), request.windows or WINDOWS))
     with tempfile.TemporaryDirectory(prefix="mbqa-bench-") as name:
         folders, repeats = [], []
@@ -68,7 +65,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
             if number:
                 limit.pause(request.cool_down_s, "letting the phone cool")
             folder = Path(name) / str(number)
-            member, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
+            member, after = _run_once(bundle, target, request, chunk, folder, limit)
             reader = time_reader(sdk, ENGINES[member.engine])
             if counts:
                 folders.append(folder)
@@ -84,7 +81,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
         "runtime": request.runtime,
         "engine": member.engine,
         "perf_profile": request.perf_profile,
-        "phone": {"name": targets[0].name, "soc": after.soc_model, "model": after.model},
+        "phone": {"name": target.name, "soc": after.soc_model, "model": after.model},
         "windows": len(chunk),
         "warm_up": request.warm_up,
         "cool_down_s": request.cool_down_s,
