@@ -78,6 +78,7 @@ class Status:
     def read(cls, text: str, runtime: Runtime) -> "Status":
         pairs = [(key, value.strip("'")) for key, _, value in (line.partition("=") for line in text.splitlines())]
         values = dict(pairs)
+        seen = values.get("seen", "")
         chunks = {key: [_chunk(value) for k, value in pairs if k == key] for key in ("chunk", "queued", "done")}
         return cls(
             state=values.get("state", "none"),
@@ -89,13 +90,8 @@ class Status:
             done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
             exit=values.get("exit", ""),
             disk_full=(free_kb := whole(values.get("free_kb", ""))) is not None and free_kb < FULL_KB,
-            seen=_seen(values),
+            seen=seen if SEEN.fullmatch(seen) else "",
         )
-
-
-def _seen(values: Mapping[str, str]) -> str:
-    seen = values.get("seen", "")
-    return seen if SEEN.fullmatch(seen) else ""
 
 
 def _chunk(name: str) -> Chunk | None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bundler import layout
 from bundler.bundle import Bundle
@@ -16,41 +16,22 @@ from bundler.device.probe import PhoneFacts, probe
 from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes
 from bundler.engines import ENGINES, EngineChoice, EngineName
-from bundler.errors import (
-    BundlerError,
-    NoAdb,
-    PhoneLost,
-    PhoneNotReady,
-    PhoneTooSlow,
-    TransferDamaged,
-    UnknownPhone,
-)
+from bundler.errors import BundlerError, NoAdb, PhoneLost, PhoneNotReady, PhoneTooSlow, TransferDamaged, UnknownPhone
 from bundler.runs.record import Part
 from bundler.scheduler.compatibility import check_fitness, choose_engine, choose_runtime
 from bundler.scheduler.queue import Board
 from bundler.scheduler.supply import Supply
 from bundler.types import Progress, Runtime
 
+if TYPE_CHECKING:
+    from bundler.scheduler.hosts import RemotePhone
+
 ATTEMPTS = 4  # without any progress in between
 TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 
 
-class Place(Protocol):
-    """Where a phone is."""
-
-    @property
-    def name(self) -> str:
-        """The phone's, in this run."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """The host of a cluster; empty for one that this computer's adb reaches."""
-        ...
-
-
-P = TypeVar("P", bound=Place)
+P = TypeVar("P", Target, "RemotePhone")  # where a phone is: at an adb server, or at a host of a cluster
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ class Member(Generic[P]):
         """
         name = choose_engine(serial, facts, bundle, wish.engine)
         runtime = choose_runtime(serial, facts, bundle, wish.runtime, wish.fallback, ENGINES[name])
-        check_fitness(serial, facts, bundle, runtime, ENGINES[name])
+        check_fitness(serial, facts, bundle, ENGINES[name])
         return Member(target, facts, runtime, name)
 
     def known_limits(self, bundle: Bundle) -> list[KnownLimit]:
@@ -137,8 +118,10 @@ class Shared:
 class Steady(ABC):
     """Does chunks with one phone, in a thread of its own, and comes back to it when it was lost."""
 
-    def __init__(self, member: Member[Any], shared: Shared) -> None:
+    def __init__(self, member: Member[Any], shared: Shared, return_s: float) -> None:
+        """return_s: how long a lost phone may stay away"""
         self.member, self._shared, self._board, self._supply = member, shared, shared.board, shared.supply
+        self._return_s = return_s
         self.name: str = member.target.name
         self._settings = replace(shared.settings, runtime=member.runtime)  # which may be the fallback
         self._found_bytes = 0  # what the phone had when something was last pushed
@@ -164,13 +147,11 @@ class Steady(ABC):
                 self._careful = True
                 self._await_return(error)
 
-    @abstractmethod
-    def claim(self) -> None:
+    def claim(self) -> None:  # noqa: B027
         """Keeps the other phones from what this one has computed or begun, in a run that was left alone."""
 
-    @abstractmethod
-    def stop(self) -> None:
-        """Ends the phone's job. Raises: PhoneError"""
+    def stop(self) -> None:  # noqa: B027
+        """Ends what goes on without us. Raises: PhoneError"""
 
     @abstractmethod
     def _attend(self) -> None:
@@ -192,11 +173,6 @@ class Steady(ABC):
             except AWAY:
                 if patience.left_s <= 0 or self._board.complete:
                     raise error from None
-
-    @property
-    @abstractmethod
-    def _return_s(self) -> float:
-        """How long a lost phone may stay away."""
 
     @abstractmethod
     def _look_again(self) -> None:

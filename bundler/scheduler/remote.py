@@ -18,9 +18,8 @@ from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.outputs import Logits, keep
-from bundler.device.timings import LARGEST_LOG, ChunkTimes, keep_times
+from bundler.device.timings import LARGEST_LOG, ChunkTimes, keep_diagnostics, keep_times
 from bundler.errors import BundlerError, ClusterUnusable, OutputsInvalid, PhoneLost
-from bundler.files import writing
 from bundler.scheduler.host import PhoneTask, Sent
 from bundler.scheduler.hosts import Hosts, RemotePhone
 from bundler.scheduler.member import AWAY, Member, Shared, Steady, Wish
@@ -118,26 +117,17 @@ class Recruits:
 
 
 class RemoteWorker(Steady):
-    """With a phone of a host: a chunk is a task there, which takes the phone for so long."""
+    """With a phone of a host: a chunk is a task there, which takes the phone for so long. Nothing goes on without us:
+    what is under way ends with its chunk, and `_attend` drops the others."""
 
     def __init__(self, hosts: Hosts, member: Member[RemotePhone], shared: Shared) -> None:
-        super().__init__(member, shared)
+        super().__init__(member, shared, RETURN_S)
         self._hosts, self._phone = hosts, member.target
         self._under_way: dict[Chunk, Any] = {}
         self._came = threading.Event()
         self._lacked = 0
         self._base: dict[str, Blob] | None = None
         self._who = f"{getpass.getuser()}@{socket.gethostname()}"
-
-    def claim(self) -> None:
-        """No run is left alone on a cluster."""
-
-    def stop(self) -> None:
-        """What is under way ends with its chunk; `_attend` has dropped the others."""
-
-    @property
-    def _return_s(self) -> float:
-        return RETURN_S
 
     def _look_again(self) -> None:
         self._hosts.where(self._phone)
@@ -204,9 +194,7 @@ class RemoteWorker(Steady):
         del self._under_way[chunk]
         self._lacked = 0
         logits, times, log = read_reply(told, body, chunk, self._supply.outputs, where)
-        if log:
-            with writing(folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
-                draft.write_bytes(log)
+        keep_diagnostics(log, folder, chunk)
         if self._board.wants(chunk):
             keep_times(times, folder, chunk)
             keep(logits, folder, chunk)

@@ -106,12 +106,12 @@ class OnPhone:
     def _run_at_once(self, asked: Bundle, settings: Settings, chunk: Chunk, folder: Path, limit: Limit) -> None:
         """Raises: PhoneError, OutputsInvalid, Unsound, TimeUp"""
         member, specs = self.member, asked.manifest.outputs
-        _, blob = Archiver(asked, folder / "spool", compressed=bool(member.facts.gzip)).archive(chunk)
+        _, blob = Archiver(asked, folder / "spool").archive(chunk, compressed=bool(member.facts.gzip))
         with tempfile.TemporaryFile(dir=folder) as archive:
             announced = self._job(limit).answer(settings, chunk, blob, archive, most_bytes(chunk, specs))
             member.pushed_bytes += blob.size
             archive.seek(0)
-            logits = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
+            logits, _ = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
         keep_times(chunk_times(announced, chunk, member.target.name), folder, chunk)
         keep(logits, folder, chunk)
 

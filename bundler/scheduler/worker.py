@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from bundler import layout
 from bundler.device.blobs import Blob
@@ -19,13 +18,7 @@ from bundler.device.probe import probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
 from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
-from bundler.errors import (
-    BundlerError,
-    OutputsInvalid,
-    PhoneFull,
-    PhoneRefused,
-    RunFailed,
-)
+from bundler.errors import BundlerError, OutputsInvalid, PhoneFull, PhoneRefused, RunFailed
 from bundler.scheduler.member import ATTEMPTS, AWAY, TRANSIENT, Member, Shared, Steady
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
@@ -40,7 +33,7 @@ class Worker(Steady):
     member: Member[Target]
 
     def __init__(self, member: Member[Target], shared: Shared) -> None:
-        super().__init__(member, shared)
+        super().__init__(member, shared, member.target.server.patience.return_s)
         self._restart = shared.restart
         self._vain = 0  # ends of the job without a chunk done in between
         self._unsound: set[Chunk] = set()
@@ -65,10 +58,6 @@ class Worker(Steady):
 
     def _job(self, phone: Phone) -> PhoneJob:
         return PhoneJob(phone, self._supply.bundle_id, self._settings.runtime)
-
-    @property
-    def _return_s(self) -> float:
-        return self.member.target.server.patience.return_s
 
     def _look_again(self) -> None:
         target = self.member.target
@@ -148,7 +137,8 @@ class Worker(Steady):
             raise self._failure(job, status)
 
     def _failure(self, job: PhoneJob, status: Status) -> BundlerError:
-        log = self.save_log(job)
+        log = self._shared.folder / layout.log_of(self.name)
+        log.write_bytes(job.log())
         text = log.read_text(encoding="utf-8", errors="replace")
         if status.disk_full or NO_SPACE.decode() in text:
             return PhoneFull(self.name, most_bytes(status.current or Chunk(0, 1), self._supply.outputs))
@@ -160,12 +150,6 @@ class Worker(Steady):
         why = explain(lines, exit_status)
         known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
         return RunFailed(self.name, exit_status, lines, log, program=program, **known)
-
-    def save_log(self, job: PhoneJob) -> Path:
-        """What the run said on the phone, in the run's folder."""
-        path = self._shared.folder / layout.log_of(self.name)
-        path.write_bytes(job.log())
-        return path
 
     def _collect(self, job: PhoneJob, chunk: Chunk) -> None:
         """Brings a finished chunk's outputs into the run's folder, unless they are there already.
@@ -181,8 +165,7 @@ class Worker(Steady):
                 with tempfile.TemporaryFile(dir=self._shared.spool) as archive:
                     announced = job.give(chunk, archive, most_bytes(chunk, specs))
                     archive.seek(0)
-                    logits = read_outputs(archive, announced, chunk, specs, where)
-                    keep_diagnostics(archive, announced, self._shared.folder, chunk, self._settings.by)
+                    logits, log = read_outputs(archive, announced, chunk, specs, where, self._settings.by.time_log)
             except OutputsInvalid:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -193,6 +176,7 @@ class Worker(Steady):
                 self._unsound.add(chunk)
                 break
             keep_times(chunk_times(announced, chunk, self.name), self._shared.folder, chunk)
+            keep_diagnostics(log, self._shared.folder, chunk)
             keep(logits, self._shared.folder, chunk)
             self._board.finish(chunk)
             self.member.chunks += 1
