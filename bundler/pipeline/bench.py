@@ -22,7 +22,7 @@ from bundler.scheduler.member import Member, Shared, Wish
 from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
-from bundler.types import Progress, Runtime
+from bundler.types import Progress, Runtime, silent
 
 SCHEMA = 1
 WINDOWS = 100
@@ -94,7 +94,7 @@ def _run_once(
     bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
 ) -> tuple[Member[Target], PhoneFacts]:
     """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
-    and its facts after."""
+    and its facts after. The repeats are what is told of the progress."""
     folder.mkdir()
     member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
     run_id, profile = secrets.token_hex(8), request.perf_profile
@@ -102,16 +102,12 @@ def _run_once(
     board = Board([chunk], (), ends_of(bundle.manifest.windows))
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as name:
         spool = Path(name)
-        Worker(member, Shared(supply_of(bundle, spool), settings, folder, board, limit, _quiet, spool)).work()
+        Worker(member, Shared(supply_of(bundle, spool), settings, folder, board, limit, silent, spool)).work()
     return member, probe(target.find(limit))
 
 
 def _heat(facts: PhoneFacts) -> Json:
     return {"hottest_celsius": facts.hottest_celsius, "battery_celsius": facts.battery_celsius}
-
-
-def _quiet(stage: str, done: int, total: int | None, /) -> None:
-    """The repeats are what is told."""
 
 
 COLUMNS = ("repeat", "init ms", "mean ms", "p50", "p90", "p99", "before °C", "after °C")

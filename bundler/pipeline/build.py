@@ -290,6 +290,7 @@ def _make_model(
         _save_encodings(made, request.save_encodings, notes)
     if made.exponents:
         np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
+    asked, scaled = request.calibration, [abs(exponent) for exponent in made.exponents if exponent]
     return ModelRecord(
         name=source.name,
         precision=recipe.precision,
@@ -298,9 +299,11 @@ def _make_model(
         float_bytes=made.float_bytes,
         dlc_bytes=made.dlc_bytes,
         mask_size=made.mask_size,
-        calibration=_calibration_record(request, recipe, made, len(sample)) if recipe.quantized else None,
+        calibration=CalibrationRecord(asked.name, len(sample), asked.seed, recipe.method, made.per_channel, made.wide)
+        if recipe.quantized
+        else None,
         check=check,
-        equalized=_equalization_record(made),
+        equalized=EqualizationRecord(len(scaled), max(scaled)) if scaled else None,
         trials=trials,
         engine=origin.engine,
         graph=origin.graph,
@@ -327,16 +330,6 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
         source.name, source.precision or "", "as it is", request.chip.name, None, size, None, None, None,
         engine=origin.engine, graph=origin.graph,
     )  # fmt: skip
-
-
-def _calibration_record(request: BuildRequest, recipe: Recipe, made: Made, windows: int) -> CalibrationRecord:
-    asked = request.calibration
-    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, made.per_channel, made.wide)
-
-
-def _equalization_record(made: Made) -> EqualizationRecord | None:
-    scaled = [abs(exponent) for exponent in made.exponents if exponent]
-    return EqualizationRecord(len(scaled), max(scaled)) if scaled else None
 
 
 def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> Path:
