@@ -25,6 +25,10 @@ from bundler.console import Console
 from bundler.engines import EngineName
 from bundler.types import Runtime
 
+SdkOfTimes = Annotated[
+    Path | None, typer.Option("--sdk", help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build.")
+]
+
 
 @app.command()
 def evaluate(
@@ -44,10 +48,7 @@ def evaluate(
     max_p90_ms: Annotated[
         float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
     ] = None,
-    sdk: Annotated[
-        Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
-    ] = None,
+    sdk: SdkOfTimes = None,
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
     ] = None,
@@ -101,10 +102,7 @@ def bench(
     cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
     windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
     perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
-    sdk: Annotated[
-        Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
-    ] = None,
+    sdk: SdkOfTimes = None,
     bundle: BundlePath = None,
     out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
     timeout: Timeout = 3600.0,

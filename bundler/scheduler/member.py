@@ -30,7 +30,6 @@ ATTEMPTS = 4  # without any progress in between
 TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 
-
 P = TypeVar("P", Target, "RemotePhone")  # where a phone is: at an adb server, or at a host of a cluster
 
 

@@ -17,7 +17,7 @@ from bundler.errors import (
 from bundler.files import sha256_of
 from bundler.sdk.archive import Archive, check_pins
 from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched
-from bundler.sdk.remote import BY_HAND, NoRanges, Remote
+from bundler.sdk.remote import BY_HAND, CHUNK, START, Remote
 from bundler.sdk.selection import PURPOSES, Purpose, is_wanted
 from bundler.sdk.versions import Known, address, checked_version, default_version, known
 from bundler.soc import Soc, known_socs
@@ -138,18 +138,16 @@ def _bring(request: GetRequest, wish: Fetched, draft: Path, stack: ExitStack, pr
 def _open_remote(
     remote: Remote, request: GetRequest, facts: Known, draft: Path, stack: ExitStack, progress: Progress
 ) -> Archive:
-    try:
-        remote.find()
-    except NoRanges:
+    remote.find()
+    if not remote.gives_parts:
         request.warn(f"{remote.name}: the server gives no parts of the archive, so all of it is fetched")
         path = draft / WHOLE
         stack.callback(path.unlink, missing_ok=True)
         with path.open("wb") as file:
-            for piece, at in remote.whole():
-                file.seek(at)
+            file.write(START)
+            while piece := remote.read(CHUNK):
                 file.write(piece)
-                progress("fetching the whole archive", at + len(piece), remote.size)
-            file.truncate(remote.size)
+                progress("fetching the whole archive", remote.tell(), remote.size)
         return _open_file(path, facts, stack, remote.name)
     _check_size(remote.name, remote.size, facts)
     return stack.enter_context(closing(Archive(remote, remote.name, remote.size)))
