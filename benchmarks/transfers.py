@@ -171,8 +171,8 @@ class Track:
     def push_inputs(self, laps: Laps) -> float:
         with tempfile.TemporaryDirectory() as folder:
             times = [time.perf_counter()]
-            archiver = Archiver(self.bundle, Path(folder), compressed=True)
-            names = dict(archiver.archive(chunk) for chunk in self._chunks)
+            archiver = Archiver(self.bundle, Path(folder))
+            names = dict(archiver.archive(chunk, compressed=True) for chunk in self._chunks)
             times.append(time.perf_counter())
             store = Store(self.phone, quiet)
             store.push(list(names.values()), None)
@@ -213,7 +213,7 @@ class Track:
         with tempfile.TemporaryFile() as archive:
             announced = job.give(chunk, archive, most_bytes(chunk, specs))
             archive.seek(0)
-            keep(read_outputs(archive, announced, chunk, specs, self.phone.serial), folder, chunk)
+            keep(read_outputs(archive, announced, chunk, specs, self.phone.serial)[0], folder, chunk)
 
     def finish(self) -> None:
         """Has a job run whose outputs stay on the phone."""

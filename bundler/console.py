@@ -16,6 +16,7 @@ from bundler.types import Answer, Progress, Question, Seen
 
 PIECE = 1 << 16  # characters
 NO_ANSWER = "(no answer)"
+MOST_SEEN = 20  # answers, while a run goes on
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # JSON escapes the others by itself
 
@@ -56,11 +57,11 @@ class Console:
         except UnicodeDecodeError as error:
             raise QuestionsInvalid("standard input", "is not UTF-8", "Give questions as UTF-8, one a line.") from error
 
-    def seen(self, most: int) -> Seen | None:
+    def seen(self) -> Seen | None:
         """Shows the first answers of a run as they come, where a person looks on; None elsewhere."""
         if self._as_json or not (sys.stdout.isatty() and sys.stderr.isatty()):
             return None
-        left = most
+        left = MOST_SEEN
 
         def show(question: Question, answer: Answer, /) -> None:
             nonlocal left
@@ -73,7 +74,7 @@ class Console:
     def warn(self, text: str) -> None:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; cells are shown as they are, never read as markup."""
         if self._as_json:
             return
@@ -81,7 +82,7 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+        table = Table(show_edge=False, header_style="bold")
         for column in columns:
             table.add_column(Text(_visible(column)), overflow="fold")
         for row in rows:

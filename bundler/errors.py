@@ -1,63 +1,14 @@
 """Every failure that a user can cause or mend. Each takes data, writes its sentence, knows remedy and exit code.
 
-BundlerError                    1  (a defect of ours, where nothing below fits)
-+- UsageError                   2  options that do not go together
-|  +- SocUnfit
-+- InputError                   3  questions, model or bundle refused
-|  +- FileUnreadable
-|  +- QuestionsInvalid
-|  +- QuestionTooLong
-|  +- ModelInvalid
-|  +- OperatorUnsupported
-|  +- BundleInvalid
-|  +- NoRun
-|  +- RunUnfinished
-|  +- RunsDiffer
-|  +- DlcInvalid
-|  +- CalibrationInvalid
-|  +- EncodingsInvalid
-|  +- VendorToolFailed
-|  +- ArchiveInvalid
-+- MissingHere                  4  something is missing on this machine
-|  +- NoConverter
-|  +- SdkIncomplete
-|  +- NotAnSdk
-|  +- SdkTooOld
-|  +- SdkUnreachable
-|  +- SdkNotFetched
-|  +- SdkDamaged
-|  +- SdkInUse
-|  +- FolderOfOthers
-|  +- VendorToolUnusable
-|  +- ExtraMissing
-|  +- HubUnreachable
-|  +- ClusterUnusable
-|  +- NoAdb
-|  +- EngineMissing
-|  +- HostStorageFailed
-+- PhoneError                   5  phone not usable
-|  +- NoPhone
-|  +- SeveralPhones
-|  +- UnknownPhone
-|  +- PhoneNotReady
-|  +- PhoneLost
-|  +- PhoneTooSlow
-|  +- PhoneBusy
-|  +- RunInUse
-|  +- TimeUp
-|  +- PhoneRefused
-|  +- PhoneFull
-|  +- TransferDamaged
-|  +- NoNetRun
-|  +- RuntimeUnsupported
-|  +- VirtualPhoneFailed
-+- RunFailed                    6  the run failed on the phone
-+- OutputsInvalid               7  outputs damaged or incomplete
-+- GateFailed                   8  a gate that the user set was not passed
-|  +- NotVerified
-|  +- AnswersLost
-+- Interrupted                130  by Ctrl-C
-+- FetchInterrupted           130
+BundlerError        1  a defect of ours, where nothing below fits
+UsageError          2  options that do not go together
+InputError          3  questions, model or bundle refused
+MissingHere         4  something is missing on this machine
+PhoneError          5  phone not usable
+RunFailed           6  the run failed on the phone
+OutputsInvalid      7  outputs damaged or incomplete
+GateFailed          8  a gate that the user set was not passed
+Interrupted, FetchInterrupted  130  by Ctrl-C
 """
 
 import inspect
@@ -104,6 +55,13 @@ class InputError(BundlerError):
     hint = "Correct the input and run the command again."
 
 
+class FileRefused(InputError):
+    """`path` is what it is about; `hint`: where there is a better one than the kind's own."""
+
+    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {what}", hint)
+
+
 class FileUnreadable(InputError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: cannot be read: {reason}", "Check the path and its permissions.")
@@ -121,11 +79,10 @@ QUESTION_HINTS = {
 """What a file of questions is to hold, by the end of its name."""
 
 
-class QuestionsInvalid(InputError):
+class QuestionsInvalid(FileRefused):
     def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
-        super().__init__(
-            f"{path}: {what}", hint or QUESTION_HINTS.get(Path(path).suffix.lower(), QUESTION_HINTS[".json"])
-        )
+        usual = QUESTION_HINTS.get(Path(path).suffix.lower(), QUESTION_HINTS[".json"])
+        super().__init__(path, what, hint or usual)
 
 
 class QuestionTooLong(InputError):
@@ -136,13 +93,8 @@ class QuestionTooLong(InputError):
         )
 
 
-class ModelInvalid(InputError):
-    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
-        super().__init__(
-            f"{path}: {what}",
-            hint
-            or "Give an ONNX question-answering model with fixed int32 inputs (1, length) and start and end logits.",
-        )
+class ModelInvalid(FileRefused):
+    hint = "Give an ONNX question-answering model with fixed int32 inputs (1, length) and start and end logits."
 
 
 class OperatorUnsupported(InputError):
@@ -163,9 +115,8 @@ class NoBundle(InputError):
         )
 
 
-class BundleInvalid(InputError):
-    def __init__(self, path: Path | str, what: str) -> None:
-        super().__init__(f"{path}: {what}", "Build the bundle again with `mbqa-bundle build`.")
+class BundleInvalid(FileRefused):
+    hint = "Build the bundle again with `mbqa-bundle build`."
 
 
 class NoRun(InputError):
@@ -194,22 +145,16 @@ class RunsDiffer(InputError):
         )
 
 
-class DlcInvalid(InputError):
-    def __init__(self, path: Path | str, what: str) -> None:
-        super().__init__(f"{path}: {what}", "Make the DLC again; SNPE 1 and SNPE 2 DLCs are not interchangeable.")
+class DlcInvalid(FileRefused):
+    hint = "Make the DLC again; SNPE 1 and SNPE 2 DLCs are not interchangeable."
 
 
-class CalibrationInvalid(InputError):
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path}: {what}", "A calibration list has lines of name:=path, each path a float32 raw file.")
+class CalibrationInvalid(FileRefused):
+    hint = "A calibration list has lines of name:=path, each path a float32 raw file."
 
 
-class EncodingsInvalid(InputError):
-    def __init__(self, path: Path, what: str, hint: str | None = None) -> None:
-        super().__init__(
-            f"{path}: {what}",
-            hint or "Give encodings of this model, as AIMET exports them, or `build --save-encodings` writes them.",
-        )
+class EncodingsInvalid(FileRefused):
+    hint = "Give encodings of this model, as AIMET exports them, or `build --save-encodings` writes them."
 
 
 class VendorToolFailed(InputError):
@@ -220,11 +165,10 @@ class VendorToolFailed(InputError):
         )
 
 
-class ArchiveInvalid(InputError):
+class ArchiveInvalid(FileRefused):
     """`path` is an archive of Qualcomm's SDK, a file or an address."""
 
-    def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
-        super().__init__(f"{path}: {what}", hint or "Take the archive from Qualcomm's own place; this one is refused.")
+    hint = "Take the archive from Qualcomm's own place; this one is refused."
 
 
 class MissingHere(BundlerError):

@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, and what their checksums are."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,3 +25,9 @@ def writing(path: Path) -> Iterator[Path]:
         raise HostStorageFailed(path, error.strerror or str(error)) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Raises: OSError"""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ Linux on x86-64 does everything. Elsewhere there is no converter, no simulator a
 built on Linux is deployed, fetched and evaluated there.
 """
 
+import ipaddress
 import os
 import platform
 import signal
@@ -54,6 +55,14 @@ def told() -> tuple[str, str]:
 
 def this_platform() -> Platform:
     return Platform(*told())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by its name or address, is this computer."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def send_pieces(connection: socket.socket, pieces: Sequence[bytes | memoryview]) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bundler import layout
-from bundler.bundle import drafting, file_entries, json_lines, sha256_of
+from bundler.bundle import drafting, file_entries, json_lines
 from bundler.bundle.json_lines import JsonLines
 from bundler.errors import BundleInvalid, HostStorageFailed, UsageError
-from bundler.files import writing
+from bundler.files import sha256_of, writing
 
 # drafts
 
@@ -147,20 +147,6 @@ def test_lines_are_a_sequence(piece: int, tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(IndexError):
             found[at]
     assert (1, "caf\u00e9") in found
-
-
-def test_lines_are_equal_to_the_same_items(tmp_path: Path) -> None:
-    for name, text in (("one", "1\n2\n"), ("other", "1\n2\n"), ("longer", "1\n2\n3\n"), ("different", "1\n3\n")):
-        (tmp_path / name).write_text(text)
-    one, other, longer, different = (
-        JsonLines(tmp_path / name, numbered) for name in ("one", "other", "longer", "different")
-    )
-    assert one == other == [(0, 1), (1, 2)]
-    assert one != longer
-    assert one != different
-    assert one != {(0, 1), (1, 2)}
-    with pytest.raises(TypeError):
-        hash(one)
 
 
 def test_no_lines(tmp_path: Path) -> None:

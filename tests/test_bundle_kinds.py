@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from bundler.bundle import sha256_of
 from bundler.bundle.arrays import map_array, read_arrays, write_arrays
 from bundler.bundle.parsing import typed
 from bundler.bundle.records import SCHEMA, CalibrationRecord, Check, FileEntry, Manifest, ModelRecord, Window
+from bundler.files import sha256_of
 from bundler.types import TensorSpec
 
 # arrays

@@ -11,7 +11,7 @@ import pytest
 
 from bundler.cli import main
 from bundler.commands.examination import examine
-from bundler.commands.phone_examination import ROWS, PhoneFinding, examine_phones, phone_rows
+from bundler.commands.phone_examination import CELLS, PhoneFinding, examine_phones, phone_rows
 from bundler.device.phone import AdbServer, Phone
 from bundler.device.probe import PhoneFacts
 from bundler.errors import PhoneNotReady
@@ -93,7 +93,7 @@ def test_phones_in_all_states_are_shown_side_by_side() -> None:
         phones = examine_phones(server)
     assert [(phone.serial, phone.state) for phone in phones] == [(f"serial-{state}", state) for state in states]
     rows = phone_rows(phones)
-    assert [row[0] for row in rows] == list(ROWS)
+    assert [row[0] for row in rows] == ["state", "remedy", *CELLS]
     assert rows[0] == ("state", *states)
     assert rows[1] == ("remedy", *(PhoneNotReady.REMEDIES[state] for state in states))
     assert all(set(row[1:]) == {""} for row in rows[2:])

@@ -45,7 +45,7 @@ NO_MEMORY = """\
 @pytest.mark.parametrize("known", KNOWN, ids=[known.name for known in KNOWN])
 def test_each_sample_has_its_own_explanation(known: KnownError) -> None:
     assert [other.name for other in KNOWN if other.pattern.search(known.sample)][:1] == [known.name]
-    found = explain(["SNPE v2.25.0", f"  {known.sample}\r", "and more"])
+    found = explain(["SNPE v2.25.0", f"  {known.sample}\r", "and more"], 1)
     assert found is not None
     assert (found.name, found.line, found.cause, found.remedy) == (known.name, known.sample, known.cause, known.remedy)
 
@@ -72,7 +72,7 @@ def test_the_table_is_whole() -> None:
     ],
 )
 def test_of_many_lines_the_one_counts_that_says_most(log: str, name: str, line: int) -> None:
-    found = explain(log.splitlines())
+    found = explain(log.splitlines(), 1)
     assert found is not None
     assert (found.name, found.line) == (name, log.splitlines()[line])
 
@@ -92,7 +92,7 @@ def test_of_many_lines_the_one_counts_that_says_most(log: str, name: str, line: 
     ],
 )  # fmt: skip
 def test_other_words_for_the_same(line: str, name: str) -> None:
-    found = explain([line])
+    found = explain([line], 1)
     assert found is not None
     assert found.name == name
 
@@ -117,7 +117,7 @@ def test_what_says_nothing_is_not_explained(line: str) -> None:
 
 
 def test_run_failed_shows_the_line_its_cause_and_what_to_do() -> None:
-    found = explain(UNSIGNED_PD.splitlines())
+    found = explain(UNSIGNED_PD.splitlines(), 1)
     assert found is not None
     lines, log = UNSIGNED_PD.splitlines(), Path("runs/dsp/log.txt")
     plain = RunFailed("R5CT", 1, lines, log)

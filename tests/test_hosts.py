@@ -18,7 +18,6 @@ import pytest
 from bundler import cli, layout
 from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
-from bundler.device.job import Settings
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts
 from bundler.device.server import private_adb_server
@@ -32,7 +31,7 @@ from bundler.pipeline.simulate import SimulateRequest, simulate_bundle
 from bundler.runs.owner import owning
 from bundler.runs.record import Run
 from bundler.scheduler.hosts import Hosts, RemotePhone
-from bundler.scheduler.member import Member
+from bundler.scheduler.member import Member, Wish
 from bundler.scheduler.remote import Recruits, read_reply
 from bundler.soc import find_soc
 from bundler.types import TensorSpec
@@ -249,12 +248,12 @@ def test_phones_that_come_while_a_run_goes_on_help(
             if threading.current_thread() in waiting:
                 assert back.wait(2 * WAIT_S)
 
-        def watched(recruits: Recruits, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+        def watched(recruits: Recruits, wish: Wish, at_work: Collection[str]) -> list[Member[RemotePhone]]:
             if waiting and len(cluster.hosts) == 1:
                 cluster.add_host("two", server, [second.serial])
             elif len(joined) == 1 and name in at_work:
                 stop_phone(second)
-            come = more(recruits, settings, at_work)
+            come = more(recruits, wish, at_work)
             if len(joined) == 1 and not again and name not in {*at_work, *recruits._hosts.attached()}:
                 again.append(start_phone(SOC, second.port, second.state, faults=["run-time:30"]))
                 ending.callback(stop_phone, again[0])
@@ -522,13 +521,13 @@ class Told(Hosts):
 
 
 def test_whom_a_run_takes(made: Bundle) -> None:
-    hosts, settings = Told("one/a", "one/b", "two/c"), Settings("1", "cpu")
+    hosts, wish = Told("one/a", "one/b", "two/c"), Wish("cpu", "auto")
     recruits = Recruits(hosts, made, None, None, 2, lambda _: None)
 
     def more(*at_work: str) -> list[str]:
-        return [member.target.name for member in recruits.more(settings, at_work)]
+        return [member.target.name for member in recruits.more(wish, at_work)]
 
-    assert [member.target.name for member in recruits.first(settings)] == ["one/a", "one/b"]
+    assert [member.target.name for member in recruits.first(wish)] == ["one/a", "one/b"]
     assert more("one/a", "one/b") == []
     hosts.names.remove("one/a")
     assert more("one/a", "one/b") == []  # it is waited for

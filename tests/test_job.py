@@ -32,8 +32,9 @@ CHUNKS = chunks_of(4, 2)
 @contextmanager
 def pushed(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
     """The job of a bundle that was pushed, with all its chunks."""
-    archiver = Archiver(bundle, tmp_path / "spool", compressed=True)
-    names = dict(archiver.archive(chunk) for chunk in CHUNKS) | base_files(bundle, probe(phone), SETTINGS, tmp_path)
+    archiver = Archiver(bundle, tmp_path / "spool")
+    archives = dict(archiver.archive(chunk, compressed=True) for chunk in CHUNKS)
+    names = archives | base_files(bundle, probe(phone), SETTINGS, tmp_path)
     store = Store(phone, quiet)
     store.push(list(names.values()), None)
     store.link(bundle.id, names)
@@ -92,7 +93,7 @@ def test_a_job_does_its_chunks_and_gives_them(phone: Phone, bundle: Bundle, on_p
         assert (announced.runtime, archive.tell()) == ("cpu", announced.size_bytes)
         assert 0 < seconds_between(announced.begin, announced.end) < LIMIT_S
         archive.seek(0)
-        logits = read_outputs(archive, announced, chunk, bundle.manifest.outputs, "phone")
+        logits, _ = read_outputs(archive, announced, chunk, bundle.manifest.outputs, "phone")
         assert {name: values.shape for name, values in logits.items()} == {
             "start_logits": (2, 1, 384),
             "end_logits": (2, 1, 384),

@@ -1,7 +1,6 @@
 """How fast a run was: what the phone tells of its files' times, SNPE's own log, and the figures that follow."""
 
 import io
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,9 @@ from bundler.device.phone import Phone
 from bundler.device.timings import (
     ChunkTimes,
     chunk_times,
-    keep_diagnostics,
     keep_times,
-    kept_diagnostics,
     kept_times,
 )
-from bundler.engines import ENGINES
 from bundler.errors import OutputsInvalid, VendorToolFailed
 from bundler.evaluation.latency import MOST_VALUES, latency_of, memory_of, read_diagview
 from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
@@ -190,22 +186,6 @@ def test_its_csv() -> None:
         "load": 0.811, "init": 443.264, "create": 168.956, "de-init": 27.397, "avg_total_inference_time": 13.5675,
     }  # fmt: skip
     assert read_diagview("") == read_diagview("a,b\n\n1,x,us,much\n") == {}
-
-
-def test_snpes_log_is_taken_out_of_the_archive(tmp_path: Path) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.USTAR_FORMAT) as archive:
-        for name, content in (("./Result_0/x.raw", b"1234"), ("./SNPEDiag_0.log", b"log")):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    told = Announced(len(packed.getvalue()), {"SNPEDiag_0.log": "x"}, "cpu", "1", "2")
-    keep_diagnostics(packed, told, tmp_path, Chunk(0, 1), ENGINES["snpe"])
-    (kept,) = kept_diagnostics(tmp_path)
-    assert (kept.name, kept.read_bytes()) == ("0000000-0000001.log", b"log")
-    keep_diagnostics(io.BytesIO(b"nothing"), Announced(7, {}, "cpu", "1", "2"), tmp_path, Chunk(1, 2), ENGINES["snpe"])
-    with pytest.raises(OutputsInvalid):
-        keep_diagnostics(io.BytesIO(packed.getvalue()[:80]), told, tmp_path, Chunk(2, 3), ENGINES["snpe"])
 
 
 @pytest.mark.slow

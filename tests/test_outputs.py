@@ -47,7 +47,8 @@ def announced(files: dict[str, bytes]) -> Announced:
 
 
 def read(files: dict[str, bytes], *special: tarfile.TarInfo, told: dict[str, bytes] | None = None) -> Any:
-    return read_outputs(archive(files, *special), announced(told or files), CHUNK, SPECS, "phone x")
+    logits, _ = read_outputs(archive(files, *special), announced(told or files), CHUNK, SPECS, "phone x")
+    return logits
 
 
 def test_outputs_become_arrays() -> None:
@@ -148,7 +149,7 @@ def test_any_flipped_bit_is_noticed() -> None:
         changed = bytearray(whole)
         changed[position // 8] ^= 1 << position % 8
         try:
-            logits = read_outputs(io.BytesIO(changed), announced(good()), CHUNK, SPECS, "phone x")
+            logits, _ = read_outputs(io.BytesIO(changed), announced(good()), CHUNK, SPECS, "phone x")
         except (OutputsInvalid, Unsound):
             continue
         assert all(np.array_equal(logits[name], expected[name]) for name in expected)  # a header's time, say
@@ -222,3 +223,12 @@ def test_announcements_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatc
     reader.take(b"x" * 100)
     with pytest.raises(OutputsInvalid, match=r"^phone x: announces too many files$"):
         reader.take(b"x")
+
+
+def test_the_engine_s_log_of_times_comes_with_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {**good(), "./SNPEDiag_0.log": b"log"}
+    for name, expected in (("SNPEDiag_0.log", b"log"), ("other", b""), ("", b"")):
+        logits, log = read_outputs(archive(files), announced(files), CHUNK, SPECS, "phone x", name)
+        assert (set(logits), log) == ({spec.name for spec in SPECS}, expected)
+    monkeypatch.setattr("bundler.device.outputs.LARGEST_LOG", 2)
+    assert read_outputs(archive(files), announced(files), CHUNK, SPECS, "phone x", "SNPEDiag_0.log")[1] == b""

@@ -21,6 +21,7 @@ from bundler import platforms
 from bundler.cli import main
 from bundler.engines import hexagons_in
 from bundler.errors import BundlerError, SdkDamaged, SdkUnreachable, UsageError
+from bundler.files import sha256_of
 from bundler.model.sdk import device_parts, open_sdk
 from bundler.sdk import cache as sdk_cache
 from bundler.sdk import versions
@@ -494,7 +495,7 @@ def test_deadlines(slow_s: float, limit_s: float, server: SdkServer, cache: Path
 
 def test_a_server_without_ranges(server: SdkServer, cache: Path, capfd: Capture) -> None:
     server.gives_ranges = False
-    server.cuts = [0, 100_000]
+    server.cuts = [100_000]
     assert get(server) == 0
     assert "gives no parts of the archive, so all of it is fetched" in capfd.readouterr().err
     assert files_in(cache / VERSION).keys() - {"fetched.json"} == {p for p in sdk_files() if is_wanted(p, "run", None)}
@@ -721,7 +722,7 @@ def test_another_file_than_the_known_one(
     let_know(sha256={"LICENSE.pdf": "0" * 64})
     get_refused(capfd, 3, "LICENSE.pdf: is another file than the one known", server)
     assert not (cache / f".{VERSION}.part").exists()
-    digest = sdk_cache.sha256_of(server.archive)
+    digest = sha256_of(server.archive)
     let_know(bytes=size, sha256_begins=digest[:16], sha256={"no/such/file": "0" * 64})
     assert main(by_hand) == 0
 

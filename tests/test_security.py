@@ -151,7 +151,7 @@ def test_names_of_inputs(name: str, bundle: Bundle, tmp_path: Path) -> None:
     put(bundle, listing, (bundle.path / listing).read_bytes().replace(first, name.encode(), 1))
     (chunk,) = chunks_of(len(bundle.manifest.windows), 500)
     with pytest.raises(BundleInvalid, match="other files than its window"):
-        Archiver(read_bundle(bundle.path), tmp_path / "spool", compressed=True).archive(chunk)
+        Archiver(read_bundle(bundle.path), tmp_path / "spool").archive(chunk, compressed=True)
 
 
 @pytest.mark.parametrize("name", ["host/offsets.npy", "host/verify.npz"])

@@ -197,7 +197,7 @@ def test_a_chunks_archive_holds_its_lines_and_inputs(
     compressed: bool, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "PIECE", 2000)
-    name, blob = Archiver(bundle, tmp_path / "spool", compressed=compressed).archive(Chunk(1, 3))
+    name, blob = Archiver(bundle, tmp_path / "spool").archive(Chunk(1, 3), compressed=compressed)
     assert name == f"inputs/0000001-0000003.{'tgz' if compressed else 'tar'}"
     archive = blob.path.read_bytes()
     assert (blob.size, blob.sha256) == (len(archive), hashlib.sha256(archive).hexdigest())
@@ -214,11 +214,11 @@ def test_a_chunks_archive_holds_its_lines_and_inputs(
 
 
 def test_a_chunks_archive_is_made_once_and_the_same_again(bundle: Bundle, tmp_path: Path) -> None:
-    _, one = Archiver(bundle, tmp_path / "one", compressed=True).archive(Chunk(0, 4))
-    _, other = Archiver(bundle, tmp_path / "other", compressed=True).archive(Chunk(0, 4))
+    _, one = Archiver(bundle, tmp_path / "one").archive(Chunk(0, 4), compressed=True)
+    _, other = Archiver(bundle, tmp_path / "other").archive(Chunk(0, 4), compressed=True)
     assert one.sha256 == other.sha256
     one.path.write_bytes(b"as it was left")
-    _, again = Archiver(bundle, tmp_path / "one", compressed=True).archive(Chunk(0, 4))
+    _, again = Archiver(bundle, tmp_path / "one").archive(Chunk(0, 4), compressed=True)
     assert again.path.read_bytes() == b"as it was left"
 
 
@@ -226,21 +226,21 @@ def test_an_input_list_that_is_not_the_windows_is_refused(bundle: Bundle, tmp_pa
     path = bundle.path / layout.DEVICE / layout.INPUT_LIST
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], lines[3].replace("000002", "000001", 1), *lines[4:]]))
-    archiver = Archiver(bundle, tmp_path / "spool", compressed=False)
-    archiver.archive(Chunk(0, 2))
+    archiver = Archiver(bundle, tmp_path / "spool")
+    archiver.archive(Chunk(0, 2), compressed=False)
     with pytest.raises(BundleInvalid, match=rf"^{path}: has in line 4 other files than its window$"):
-        archiver.archive(Chunk(2, 4))
+        archiver.archive(Chunk(2, 4), compressed=False)
     for content, count in (("".join(lines[:-1]), 3), ("", 0)):
         path.write_text(content)
         with pytest.raises(BundleInvalid, match=rf"^{path}: lists {count} inferences, and the bundle has 4 windows$"):
-            Archiver(bundle, tmp_path / "spool", compressed=False)
+            Archiver(bundle, tmp_path / "spool")
 
 
 def test_an_input_without_a_checksum_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     sums = bundle.path / layout.HOST / layout.SUMS
     name = "inputs/input_ids/000001.raw"
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if name not in line))
-    archiver = Archiver(bundle, tmp_path / "spool", compressed=False)
-    archiver.archive(Chunk(2, 4))
+    archiver = Archiver(bundle, tmp_path / "spool")
+    archiver.archive(Chunk(2, 4), compressed=False)
     with pytest.raises(BundleInvalid, match=rf"^{sums}: has no checksum of {name}$"):
-        archiver.archive(Chunk(0, 2))
+        archiver.archive(Chunk(0, 2), compressed=False)

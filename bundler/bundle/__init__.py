@@ -31,13 +31,14 @@ from bundler.bundle.records import (
     Window,
 )
 from bundler.errors import BundleInvalid, FileUnreadable, NoBundle
+from bundler.files import sha256_of
 from bundler.platforms import BINARY
 from bundler.types import Question
 
 __all__ = [
     "SCHEMA", "Bundle", "CalibrationRecord", "Check", "EqualizationRecord", "FileEntry", "Manifest", "ModelRecord",
     "Sample", "Trial", "Window", "drafting", "file_entries", "read_bundle", "read_questions", "read_windows", "seal",
-    "sha256_of", "write_manifest",
+    "write_manifest",
 ]  # fmt: skip
 
 
@@ -115,11 +116,7 @@ class Bundle:
 
 def read_questions(host: Path) -> Sequence[Question]:
     """The questions in a bundle's host folder."""
-    return JsonLines(host / layout.QUESTIONS, _question)
-
-
-def _question(_: int, entry: Any) -> Question:
-    return typed(Question, entry)
+    return JsonLines(host / layout.QUESTIONS, lambda _, entry: typed(Question, entry))
 
 
 def read_windows(host: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[Window]:
@@ -133,11 +130,6 @@ def read_windows(host: Path, inputs: Sequence[str], outputs: Sequence[str]) -> S
         return told
 
     return JsonLines(host / layout.WINDOWS, window)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class JsonLines(Sequence[T], Generic[T]):
-    """What `parse` makes of each line's number and value. Equal to another sequence of the same items.
+    """What `parse` makes of each line's number and value.
 
     To read an item raises BundleInvalid where its line is no JSON, or `parse` raises ValueError.
     """
@@ -41,11 +41,6 @@ class JsonLines(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return self._items(0, len(self))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
-
-    __hash__ = None  # type: ignore[assignment]  # as of a list
 
     def _items(self, start: int, stop: int) -> Iterator[T]:
         if start >= stop:
@@ -88,7 +83,3 @@ class Selection(Sequence[T], Generic[T]):
     def __getitem__(self, place: int | slice) -> T | Sequence[T]:
         chosen = self.places[place]
         return self.items[chosen] if isinstance(chosen, int) else tuple(self.items[each] for each in chosen)
-
-
-def _equal(one: object, other: object) -> bool:
-    return one == other

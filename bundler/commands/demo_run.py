@@ -6,9 +6,8 @@ In 8 bits: every chip with a simulator takes them, and it computes them several 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bundler import layout
 from bundler.device.server import private_adb_server
@@ -40,15 +39,7 @@ class Row:
         return self.dsp.text in truths and self.cpu.text in truths
 
 
-@dataclass(frozen=True)
-class Tour:
-    rows: tuple[Row, ...]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [{**asdict(row), "right": row.right} for row in self.rows]
-
-
-def take_tour(soc: Soc, progress: Progress) -> Tour:
+def take_tour(soc: Soc, progress: Progress) -> list[Row]:
     """Builds the demo's bundle, runs it on a virtual phone's DSP and CPU, and brings both answers to each question."""
     with tempfile.TemporaryDirectory(prefix="mbqa-demo-") as folder, private_adb_server() as server:
         bundle = Path(folder) / layout.DEFAULT_BUNDLE
@@ -69,7 +60,7 @@ def take_tour(soc: Soc, progress: Progress) -> Tour:
                 )
                 fetched = fetch_answers(bundle, server, FetchRequest(runtime=runtime), progress)
                 answers[runtime] = tuple(answer for _, answer in fetched.answered())
-        return Tour(tuple(Row(*row) for row in zip(built.questions, answers["dsp"], answers["cpu"], strict=True)))
+        return [Row(*row) for row in zip(built.questions, answers["dsp"], answers["cpu"], strict=True)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is here and what is missing on this machine; the phones are in doctor_phones.py."""
+"""What is here and what is missing on this machine; the phones are in phone_examination.py."""
 
 import importlib.metadata
 from collections.abc import Iterator

@@ -76,17 +76,13 @@ def remarks(trial: Trial) -> list[str]:
         said.append(f"  next: {trouble.remedy}")
     named = {name for step in trial.steps for name in step.limits}
     said += [f"known: {limit.warning} {limit.remedy}" for limit in known_limits() if limit.name in named]
-    worked, runs = (sum(test(step) for step in trial.steps if step.engine) for test in (_worked, bool))
-    said.append(f"{worked} of {runs} runs worked")
+    runs = [step.outcome for step in trial.steps if step.engine]
+    said.append(f"{runs.count('worked')} of {len(runs)} runs worked")
     left = (
         f"something of it may be left on the phone ({trial.left}): `mbqa-bundle clean --all` removes all bundles there"
     )
     said.append(left if trial.left else "the phone is left as it was")
     return said
-
-
-def _worked(step: Step) -> bool:
-    return step.outcome == "worked"
 
 
 def contents(trial: Trial, told: Mapping[str, Any], redaction: Redaction) -> dict[str, bytes]:

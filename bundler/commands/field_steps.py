@@ -52,11 +52,6 @@ class Step:
         """Also a file's name."""
         return "-".join((self.converter, self.engine or "build", *([self.runtime] if self.runtime else [])))
 
-    @property
-    def as_it_should(self) -> bool:
-        """Whether nothing went wrong that could have gone well."""
-        return self.outcome != "failed"
-
 
 def trouble_of(error: BundlerError) -> Trouble:
     """The same for a report, which has the log beside it."""

@@ -20,17 +20,9 @@ from bundler.device.outputs import kept_chunks, load
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts, probe, probe_told
 from bundler.device.store import Store
-from bundler.device.targets import Target, choose_targets
+from bundler.device.targets import Target, choose_target
 from bundler.engines import ENGINES, EngineName
-from bundler.errors import (
-    BundlerError,
-    Interrupted,
-    NoNetRun,
-    OutputsInvalid,
-    RunFailed,
-    RuntimeUnsupported,
-    UsageError,
-)
+from bundler.errors import BundlerError, Interrupted, NoNetRun, OutputsInvalid, RunFailed, RuntimeUnsupported
 from bundler.model.make import Converter, Precision, Recipe
 from bundler.model.sdk import CONVERTERS, Sdk, open_sdk
 from bundler.pipeline.build import BuildRequest, build_bundle
@@ -43,17 +35,7 @@ from bundler.runs.reference import real_tokens, verify_logits
 from bundler.types import RUNTIMES, Progress, QuestionSet, Runtime
 
 QUESTIONS = 6  # of the demo's: the DSP's simulator takes seconds for each
-STEP_S, CLEAN_S = 300.0, 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRequest:
-    """On the only phone where `devices` names none; `sdk` is where programs and converters come from; no build and no
-    run takes longer than `step_s`."""
-
-    devices: Sequence[str] = ()
-    sdk: Path | None = None
-    step_s: float = STEP_S
+CLEAN_S = 60.0
 
 
 @dataclass
@@ -74,27 +56,29 @@ class Trial:
 
     @property
     def all_well(self) -> bool:
-        return all(step.as_it_should for step in self.steps) and any(step.outcome == "worked" for step in self.steps)
+        outcomes = {step.outcome for step in self.steps}
+        return "worked" in outcomes and "failed" not in outcomes
 
 
-def try_phone(server: AdbServer, request: TrialRequest, progress: Progress) -> Trial:
+def try_phone(
+    server: AdbServer, devices: Sequence[str], sdk_root: Path | None, step_s: float, progress: Progress
+) -> Trial:
     """Builds the demo by each converter that is here, runs it on the phone in every way, compares with float32, and
-    goes on after failures. The phone is left as it was.
+    goes on after failures. The phone, the only one where `devices` names none, is left as it was. No run takes longer
+    than `step_s`.
 
     Raises:
         PhoneError: there is no phone that can be asked; NotAnSdk; UsageError: several phones; KeyboardInterrupt
     """
-    sdk = open_sdk(request.sdk) if request.sdk else None
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("try looks at one phone at a time", "Give --device once.")
-    phone = targets[0].find(Limit(CLEAN_S))
+    sdk = open_sdk(sdk_root) if sdk_root else None
+    target = choose_target(devices, server, "try looks at one phone at a time")
+    phone = target.find(Limit(CLEAN_S))
     there = Store(phone, progress).names()
     facts, told = probe_told(phone)
-    serials = (targets[0].name, phone.serial, *(each.serial for each in phone.server.attached()))
-    trial = Trial(targets[0].name, serials, facts, told, sdk)
+    serials = (target.name, phone.serial, *(each.serial for each in phone.server.attached()))
+    trial = Trial(target.name, serials, facts, told, sdk)
     with tempfile.TemporaryDirectory(prefix="mbqa-try-") as folder:
-        trying = _Trying(trial, targets[0], request, Path(folder), progress)
+        trying = _Trying(trial, target, step_s, Path(folder), progress)
         try:
             for converter in _converters(sdk):
                 trying.by(converter)
@@ -112,8 +96,8 @@ def _converters(sdk: Sdk | None) -> list[Converter]:
 class _Trying:
     """A trial under way."""
 
-    def __init__(self, trial: Trial, target: Target, request: TrialRequest, folder: Path, progress: Progress) -> None:
-        self._trial, self._target, self._request = trial, target, request
+    def __init__(self, trial: Trial, target: Target, step_s: float, folder: Path, progress: Progress) -> None:
+        self._trial, self._target, self._step_s = trial, target, step_s
         self._folder, self._progress = folder, progress
         self._celsius = trial.facts.hottest_celsius
 
@@ -124,7 +108,7 @@ class _Trying:
         try:
             bundle = build_bundle(self._demo(converter), out, self._progress)
         except BundlerError as error:
-            self._end(Step(converter, None, None, "failed", _since(begun), trouble=trouble_of(error)))
+            self._trial.steps.append(Step(converter, None, None, "failed", _since(begun), trouble=trouble_of(error)))
             return
         finally:
             self._keep(f"logs/{converter}-build.txt", layout.convert_log(out))
@@ -134,10 +118,10 @@ class _Trying:
         engines = [engine for engine in ENGINES.values() if engine.path in files or facts.has(engine.name)]
         missing = None if engines else trouble_of(NoNetRun(self._target.serial))
         outcome: Outcome = "worked" if engines else "failed"
-        self._end(Step(converter, None, None, outcome, _since(begun), trouble=missing))
+        self._trial.steps.append(Step(converter, None, None, outcome, _since(begun), trouble=missing))
         for engine in engines:
             for runtime in RUNTIMES:
-                self._end(self._run(bundle, converter, engine.name, runtime))
+                self._trial.steps.append(self._run(bundle, converter, engine.name, runtime))
 
     def clean_up(self, there: Sequence[str]) -> None:
         """Leaves on the phone what was there before."""
@@ -167,7 +151,7 @@ class _Trying:
         )
 
     def _run(self, bundle: Bundle, converter: Converter, engine: EngineName, runtime: Runtime) -> Step:
-        begun, before, limit_s = time.monotonic(), self._celsius, self._request.step_s
+        begun, before, limit_s = time.monotonic(), self._celsius, self._step_s
         server, devices = self._target.server, [self._target.name]
         step = Step(converter, engine, runtime, "failed", 0.0, limits=self._limits(bundle, engine, runtime))
         blamed: Outcome = "known limit" if step.limits else "failed"
@@ -239,9 +223,6 @@ class _Trying:
         path = self._folder / "arrays.npz"
         write_arrays(path, arrays)
         self._keep(f"logits/{name}.npz", path)
-
-    def _end(self, step: Step) -> None:
-        self._trial.steps.append(step)
 
 
 def precision_for(facts: PhoneFacts) -> Precision:

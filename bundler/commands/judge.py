@@ -1,7 +1,7 @@
 """How good a run was, and how fast: evaluate, bench."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ from bundler.console import Console
 from bundler.engines import EngineName
 from bundler.types import Runtime
 
+SdkOfTimes = Annotated[
+    Path | None, typer.Option("--sdk", help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build.")
+]
+
 
 @app.command()
 def evaluate(
@@ -44,10 +48,7 @@ def evaluate(
     max_p90_ms: Annotated[
         float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
     ] = None,
-    sdk: Annotated[
-        Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
-    ] = None,
+    sdk: SdkOfTimes = None,
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
     ] = None,
@@ -55,11 +56,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare finished runs' answers with the known ones and with float32's; exit code 8 where a limit is not met."""
-    import json
-
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows, unscored
-    from bundler.files import writing
     from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
     from bundler.report import write_report
     from bundler.sdk.cache import default_sdk
@@ -80,12 +78,7 @@ def evaluate(
         )
         evaluation = evaluate_bundles(request, progress)
     path = out or paths[0] / layout.RUNS / layout.EVALUATION
-    with writing(path) as draft:
-        draft.write_text(
-            json.dumps(evaluation.document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
-            encoding="utf-8",
-            newline="\n",
-        )
+    _write(path, evaluation.document)
     page = report or path.with_name(layout.REPORT)
     write_report(evaluation.document, page)
     for line in evaluation.passed_over:
@@ -109,10 +102,7 @@ def bench(
     cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
     windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
     perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",
-    sdk: Annotated[
-        Path | None,
-        typer.Option(help="Qualcomm's SDK, which reads SNPE's logs of times. Default: as in build."),
-    ] = None,
+    sdk: SdkOfTimes = None,
     bundle: BundlePath = None,
     out: Annotated[Path | None, typer.Option(help="The JSON document. Default: in the bundle's runs/.")] = None,
     timeout: Timeout = 3600.0,
@@ -121,9 +111,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure latency on a phone: warm-up, repeats with pauses, temperatures before and after each."""
-    import json
-
-    from bundler.files import writing
     from bundler.pipeline.bench import COLUMNS, BenchRequest, rows
     from bundler.pipeline.bench import bench as measure
     from bundler.sdk.cache import default_sdk
@@ -144,11 +131,19 @@ def bench(
     with console.progress() as progress:
         document = measure(where, adb_server(adb_host, adb_port), request, progress)
     path = out or layout.bench_file(where, runtime, document["phone"]["name"])
-    with writing(path) as draft:
-        draft.write_text(
-            json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n"
-        )
+    _write(path, document)
     console.say(f"by {document['engine']}-net-run")
     console.table(COLUMNS, rows(document))
     console.say(f"written to {path}")
     console.document(document)
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Raises: HostStorageFailed"""
+    import json
+
+    from bundler.files import writing
+
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    with writing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")

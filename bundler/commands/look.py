@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundler import soc
-from bundler.commands.options import AdbHost, AdbPort, Devices, Json, SocOption, adb_server, app, chip_named, shown
+from bundler.commands.options import (
+    AdbHost,
+    AdbPort,
+    Devices,
+    Json,
+    SocOption,
+    adb_server,
+    agrees,
+    app,
+    chip_named,
+    shown,
+)
 from bundler.console import Console
 from bundler.errors import UsageError
 
@@ -55,16 +66,18 @@ def _confinement() -> "list[Finding]":
 @app.command()
 def demo(chip: SocOption = soc.DEFAULT, as_json: Json = False) -> None:
     """Build, deploy to a virtual phone, and show the answers of its DSP and its CPU side by side."""
+    from dataclasses import asdict
+
     from bundler.commands.demo_run import take_tour
 
     console = Console(as_json=as_json)
     with console.progress() as progress:
         tour = take_tour(chip_named(chip), progress)
-    rows = [(row.question.text, shown(row.dsp), shown(row.cpu), "yes" if row.right else "no") for row in tour.rows]
+    rows = [(row.question.text, shown(row.dsp), shown(row.cpu), "yes" if row.right else "no") for row in tour]
     console.table(("question", "answer (DSP, 8 bits)", "answer (CPU)", "right"), rows)
-    right = sum(row.right for row in tour.rows)
-    console.say(f"{right} of {len(tour.rows)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
-    console.document(tour.to_json())
+    right = sum(row.right for row in tour)
+    console.say(f"{right} of {len(tour)} right on both, on a virtual {chip}; the DSP is Qualcomm's simulator.")
+    console.document([{**asdict(row), "right": row.right} for row in tour])
 
 
 @app.command("try")
@@ -83,7 +96,7 @@ def try_command(
     """Try the demo on a phone in every way that it has, and tell what works; it is left as it was."""
     from bundler.commands.examination import examine
     from bundler.commands.field_report import COLUMNS, contents, document, remarks, rows, write_report
-    from bundler.commands.field_trial import TrialRequest, try_phone
+    from bundler.commands.field_trial import try_phone
     from bundler.commands.phone_examination import PhoneFinding, phone_rows
     from bundler.commands.redaction import Redaction
     from bundler.sdk.cache import default_sdk
@@ -96,8 +109,7 @@ def try_command(
         if not finding.ok and not finding.what.startswith("package"):
             console.say(f"{finding.what}: {finding.found}. {finding.remedy}")
     with console.progress() as progress:
-        request = TrialRequest(devices=device or (), sdk=sdk or default_sdk(), step_s=timeout)
-        trial = try_phone(server, request, progress)
+        trial = try_phone(server, device or (), sdk or default_sdk(), timeout, progress)
     console.table(("phone", trial.phone), phone_rows([PhoneFinding(trial.phone, "ready", trial.facts)]))
     console.say("")
     console.table(COLUMNS, rows(trial))
@@ -121,7 +133,4 @@ def _agrees(console: Console, report: Path) -> bool:
         console.say(f"no report was written: there is no terminal to ask on, and --yes writes {report} without asking")
         return False
     console.say("Names of people and computers, serials, paths and addresses are replaced in it; nothing is sent.")
-    try:
-        return typer.confirm(f"Write {report}?", err=True)
-    except typer.Abort:
-        return False
+    return agrees(f"Write {report}?")

@@ -86,6 +86,14 @@ def adb_server(host: str | None, port: int | None) -> "AdbServer":
     return AdbServer.at(host, port)
 
 
+def agrees(question: str) -> bool:
+    """Whether a person at the terminal says yes; who leaves does not."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
+
+
 def chip_named(name: str) -> soc.Soc:
     found = soc.find_soc(name)
     if found is None:

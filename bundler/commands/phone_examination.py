@@ -1,6 +1,6 @@
 """The phones that adb knows, as `doctor` shows them: their states and remedies, and what the probe tells of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,26 +11,6 @@ from bundler.errors import BundlerError, PhoneNotReady
 
 PRECISIONS = ("fp16", "w8a16", "w16a16", "w8a8")
 CLOCK_FAR_OFF_S = 60  # nothing depends on it but the times in the phone's logs
-ROWS = (
-    "state",
-    "remedy",
-    "model",
-    "chip",
-    "Hexagon",
-    "runtimes",
-    "Android",
-    "ABI",
-    "free",
-    "runs programs",
-    "snpe-net-run",
-    "qnn-net-run",
-    "tools",
-    "SELinux",
-    "temperature",
-    "battery",
-    "clock",
-)
-LIMITS = "known limits"  # a row only where a phone has some
 
 
 @dataclass(frozen=True)
@@ -76,35 +56,15 @@ def _phone(server: AdbServer, phone: Attached, sdk: str) -> PhoneFinding:
 
 def phone_rows(phones: Sequence[PhoneFinding]) -> list[tuple[str, ...]]:
     """A row a fact, a column a phone; what a phone does not tell is empty."""
-    columns = [_cells(phone) for phone in phones]
-    rows = (*ROWS, LIMITS) if any(phone.limits for phone in phones) else ROWS
-    return [(what, *(column.get(what, "") for column in columns)) for what in rows]
+    rows = [("state", *(phone.state for phone in phones)), ("remedy", *(phone.remedy for phone in phones))]
+    for what, cell in CELLS.items():
+        rows.append((what, *("" if phone.facts is None else cell(phone.facts) for phone in phones)))
+    limits = [" ".join(f"{limit.warning} {limit.remedy}" for limit in phone.limits) for phone in phones]
+    return [*rows, ("known limits", *limits)] if any(limits) else rows
 
 
-def _cells(phone: PhoneFinding) -> dict[str, str]:
-    facts = phone.facts
-    if facts is None:
-        return {"state": phone.state, "remedy": phone.remedy}
-    return {
-        "state": phone.state,
-        "remedy": phone.remedy,
-        "model": facts.model,
-        "chip": f"{facts.soc.name}, {facts.soc.market}" if facts.soc else f"{facts.soc_model} (not known here)",
-        "Hexagon": f"v{facts.soc.hexagon}" if facts.soc else "",
-        "runtimes": _runtimes(facts),
-        "Android": facts.android,
-        "ABI": facts.abi,
-        "free": "" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB",
-        "runs programs": {True: "yes", False: "no", None: ""}[facts.runs_programs],
-        "snpe-net-run": facts.net_run or "none, the bundle must bring it",
-        "qnn-net-run": facts.qnn_net_run or "none, the bundle must bring it",
-        "tools": _lacks(facts),
-        "SELinux": facts.selinux,
-        "temperature": "" if facts.hottest_celsius is None else f"{facts.hottest_celsius:.0f} °C",
-        "battery": _battery(facts),
-        "clock": _clock(facts),
-        LIMITS: " ".join(f"{limit.warning} {limit.remedy}" for limit in phone.limits),
-    }
+def _chip(facts: PhoneFacts) -> str:
+    return f"{facts.soc.name}, {facts.soc.market}" if facts.soc else f"{facts.soc_model} (not known here)"
 
 
 def _runtimes(facts: PhoneFacts) -> str:
@@ -136,3 +96,23 @@ def _clock(facts: PhoneFacts) -> str:
     if skew is None or abs(skew) < CLOCK_FAR_OFF_S:
         return "" if skew is None else "right"
     return f"{abs(skew)} s {'ahead' if skew > 0 else 'behind'}"
+
+
+CELLS: dict[str, Callable[[PhoneFacts], str]] = {
+    "model": lambda facts: facts.model,
+    "chip": _chip,
+    "Hexagon": lambda facts: f"v{facts.soc.hexagon}" if facts.soc else "",
+    "runtimes": _runtimes,
+    "Android": lambda facts: facts.android,
+    "ABI": lambda facts: facts.abi,
+    "free": lambda facts: "" if facts.free_bytes is None else f"{facts.free_bytes / 1e9:.1f} GB",
+    "runs programs": lambda facts: {True: "yes", False: "no", None: ""}[facts.runs_programs],
+    "snpe-net-run": lambda facts: facts.net_run or "none, the bundle must bring it",
+    "qnn-net-run": lambda facts: facts.qnn_net_run or "none, the bundle must bring it",
+    "tools": _lacks,
+    "SELinux": lambda facts: facts.selinux,
+    "temperature": lambda facts: "" if facts.hottest_celsius is None else f"{facts.hottest_celsius:.0f} °C",
+    "battery": _battery,
+    "clock": _clock,
+}
+"""What the table of phones has, and how it is told."""

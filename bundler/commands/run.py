@@ -30,7 +30,6 @@ from bundler.errors import NotVerified, UsageError
 from bundler.types import Runtime
 
 MOST_SHOWN = 100  # answers
-MOST_SEEN = 20  # answers, while a run goes on
 
 
 @app.command()
@@ -122,7 +121,7 @@ def deploy(
         phones=phones,
     )
     with console.progress() as progress:
-        server, seen = adb_server(adb_host, adb_port), console.seen(MOST_SEEN)
+        server, seen = adb_server(adb_host, adb_port), console.seen()
         run = deploy_bundle(path, server, request, progress, seen, console.warn, console.say)
     for line in run_lines(run):
         console.say(line)
@@ -168,7 +167,7 @@ def fetch_answers_command(
         devices=device or (), runtime=runtime, timeout_s=timeout, when_interrupted=on_interrupt, decoding=decoding
     )
     with console.progress() as progress:
-        server, seen = adb_server(adb_host, adb_port), console.seen(MOST_SEEN)
+        server, seen = adb_server(adb_host, adb_port), console.seen()
         fetched = fetch_answers(bundle_named(name, bundle), server, request, progress, seen)
     rows = [(q.text, shown(a), f"{a.confidence:.3f}") for q, a in islice(fetched.answered(), MOST_SHOWN)]
     console.table(("question", "answer", "confidence"), rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bundler import __version__
-from bundler.commands.options import Json, app, chip_named
+from bundler.commands.options import Json, agrees, app, chip_named
 from bundler.console import Console
 from bundler.errors import SdkNotFetched, UsageError
 
@@ -91,11 +91,7 @@ def _ask() -> None:
     hint = "Read LICENSE.pdf in the archive, or on Qualcomm's pages, and accept it with --accept-licence."
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal on which you could accept the licence", hint)
-    try:
-        accepted = typer.confirm("Do you accept it?", err=True)
-    except typer.Abort:
-        accepted = False
-    if not accepted:
+    if not agrees("Do you accept it?"):
         raise UsageError("the licence was not accepted, so nothing was fetched", hint)
 
 

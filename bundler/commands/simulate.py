@@ -4,20 +4,10 @@ from typing import Annotated
 
 import typer
 
-from bundler.commands.options import (
-    BundleName,
-    BundlePath,
-    Insecure,
-    Json,
-    app,
-    bundle_named,
-    chip_named,
-)  # fmt: skip
+from bundler.commands.options import BundleName, BundlePath, Insecure, Json, app, bundle_named, chip_named  # fmt: skip
 from bundler.console import Console
 from bundler.errors import UsageError
 from bundler.types import Runtime
-
-MOST_SEEN = 20  # answers, while it goes on
 
 
 @app.command()
@@ -64,7 +54,7 @@ def simulate(
         restart=restart,
     )
     with console.progress() as progress:
-        run = simulate_bundle(path, request, progress, console.say, console.seen(MOST_SEEN))
+        run = simulate_bundle(path, request, progress, console.say, console.seen())
     for line in run_lines(run):
         console.say(line)
     console.document(asdict(run))

@@ -1,11 +1,11 @@
 """What goes to the phone: blobs named by their SHA-256. Knows where their bytes lie here, not where they go."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.device import tarball
+from bundler.files import sha256_of
 
 PIECE = 1 << 18
 
@@ -21,8 +21,7 @@ class Blob:
 
     @classmethod
     def of(cls, path: Path, mode: str = "644") -> "Blob":
-        with path.open("rb") as file:
-            return cls(path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size, mode)
+        return cls(path, sha256_of(path), path.stat().st_size, mode)
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """Its bytes from `start` on.

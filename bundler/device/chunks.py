@@ -1,6 +1,5 @@
 """Chunks: stretches of the input list that a phone works through one after the other, each an archive of its inputs."""
 
-import copy
 import os
 import re
 import zlib
@@ -51,11 +50,11 @@ def chunks_of(windows: int, size: int) -> tuple[Chunk, ...]:
 
 
 class Archiver:
-    """Makes the archives of a bundle's chunks in a folder: input list and raw inputs as ustar, gzipped where the phone
-    can unpack that. The same chunk gives the same bytes."""
+    """Makes the archives of a bundle's chunks in a folder: input list and raw inputs as ustar. The same chunk gives the
+    same bytes."""
 
-    def __init__(self, bundle: Bundle, folder: Path, *, compressed: bool) -> None:
-        self._bundle, self._folder, self._compressed = bundle, folder, compressed
+    def __init__(self, bundle: Bundle, folder: Path) -> None:
+        self._bundle, self._folder = bundle, folder
         path = bundle.path / layout.DEVICE / layout.INPUT_LIST
         self._outputs_line, *self._lines = path.read_bytes().splitlines(keepends=True) or [b""]
         if len(self._lines) != len(bundle.manifest.windows):
@@ -63,23 +62,18 @@ class Archiver:
             raise BundleInvalid(path, what)
         self._checked = bundle.checked_inputs()
 
-    def gzipped(self) -> "Archiver":
-        """One that makes them gzipped."""
-        other = copy.copy(self)
-        other._compressed = True
-        return other
-
-    def archive(self, chunk: Chunk) -> tuple[str, Blob]:
-        """The chunk's archive, and its name in the bundle's folder on the phone.
+    def archive(self, chunk: Chunk, *, compressed: bool) -> tuple[str, Blob]:
+        """The chunk's archive, gzipped where `compressed`, and its name in the bundle's folder on the phone.
 
         Raises:
             BundleInvalid; OSError
         """
-        name = layout.chunk_file(chunk.name, compressed=self._compressed)
+        name = layout.chunk_file(chunk.name, compressed=compressed)
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            path.write_bytes(b"".join(self._packed(self._entries(chunk))))
+            parts = self._entries(chunk)
+            path.write_bytes(b"".join(_gzipped(parts) if compressed else parts))
         return name, Blob.of(path)
 
     def _entries(self, chunk: Chunk) -> Iterator[bytes]:
@@ -99,15 +93,6 @@ class Archiver:
             yield from _entry(name, _read(f"{folder}/{name}"))
         yield tarball.END
 
-    def _packed(self, parts: Iterable[bytes]) -> Iterator[bytes]:
-        if not self._compressed:
-            yield from parts
-            return
-        packer = zlib.compressobj(COMPRESSION, wbits=GZIP)  # writes no time
-        for piece in _joined(parts):
-            yield packer.compress(piece)
-        yield packer.flush()
-
 
 def _entry(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
     return tarball.header(name, len(content)), content, tarball.padding(len(content))
@@ -120,6 +105,13 @@ def _read(path: str) -> bytes:
         return os.read(descriptor, os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
+
+
+def _gzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(COMPRESSION, wbits=GZIP)  # writes no time
+    for piece in _joined(parts):
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:

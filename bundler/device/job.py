@@ -9,7 +9,7 @@ from bundler import layout
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
 from bundler.device.numbers import whole
-from bundler.engines import ENGINES, Engine, EngineChoice
+from bundler.engines import ENGINES, Engine, EngineName
 from bundler.errors import OutputsInvalid, PhoneBusy, PhoneRefused
 from bundler.types import Runtime
 
@@ -40,7 +40,7 @@ class Settings:
     platform_options: str = ""
     fallback: Runtime | Literal[""] = ""
     chunk: int = 500
-    engine: EngineChoice = "snpe"  # as records of older releases mean it; of a phone's job never "auto"
+    engine: EngineName = "snpe"  # as records of older releases mean it
 
     def __post_init__(self) -> None:
         for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
@@ -49,8 +49,8 @@ class Settings:
 
     @property
     def by(self) -> Engine:
-        """The engine; SNPE's where none is chosen yet."""
-        return ENGINES["snpe" if self.engine == "auto" else self.engine]
+        """The engine."""
+        return ENGINES[self.engine]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Status:
     def read(cls, text: str, runtime: Runtime) -> "Status":
         pairs = [(key, value.strip("'")) for key, _, value in (line.partition("=") for line in text.splitlines())]
         values = dict(pairs)
+        seen = values.get("seen", "")
         chunks = {key: [_chunk(value) for k, value in pairs if k == key] for key in ("chunk", "queued", "done")}
         return cls(
             state=values.get("state", "none"),
@@ -89,13 +90,8 @@ class Status:
             done=tuple(sorted(chunk for chunk in chunks["done"] if chunk)),
             exit=values.get("exit", ""),
             disk_full=(free_kb := whole(values.get("free_kb", ""))) is not None and free_kb < FULL_KB,
-            seen=_seen(values),
+            seen=seen if SEEN.fullmatch(seen) else "",
         )
-
-
-def _seen(values: Mapping[str, str]) -> str:
-    seen = values.get("seen", "")
-    return seen if SEEN.fullmatch(seen) else ""
 
 
 def _chunk(name: str) -> Chunk | None:

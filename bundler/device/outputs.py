@@ -13,6 +13,7 @@ from bundler.bundle.arrays import read_arrays, write_arrays
 from bundler.device.chunks import CHUNK_NAME, Chunk
 from bundler.device.job import Announced
 from bundler.device.tarball import BrokenTar, Entry, Reader, TooLarge
+from bundler.device.timings import LARGEST_LOG
 from bundler.errors import OutputsInvalid
 from bundler.files import writing
 from bundler.types import TensorSpec
@@ -33,9 +34,10 @@ def most_bytes(chunk: Chunk, specs: Sequence[TensorSpec]) -> int:
 
 
 def read_outputs(
-    archive: BinaryIO, announced: Announced, chunk: Chunk, specs: Sequence[TensorSpec], where: str
-) -> Logits:
-    """The outputs in an archive: tensor name -> float32 (lines of the chunk, *shape).
+    archive: BinaryIO, announced: Announced, chunk: Chunk, specs: Sequence[TensorSpec], where: str, time_log: str = ""
+) -> tuple[Logits, bytes]:
+    """The outputs in an archive: tensor name -> float32 (lines of the chunk, *shape); and the content of the engine's
+    log of times, the file `time_log`, or nothing.
 
     Nothing is written by a name from the archive.
 
@@ -45,11 +47,13 @@ def read_outputs(
     """
     logits = {spec.name: np.empty((len(chunk), *spec.shape), np.float32) for spec in specs}
     places, sizes = _places(chunk, specs), {spec.name: _bytes_of(spec) for spec in specs}
-    missing, reader = set(places.values()), Reader(archive, most_bytes(chunk, specs))
+    missing, reader, log = set(places.values()), Reader(archive, most_bytes(chunk, specs)), b""
     try:
         for entry in reader:
             name = _checked_name(entry, where)
             place = places.get(name)
+            if name == time_log and name in announced.sums and entry.is_file and entry.size <= LARGEST_LOG:
+                log = reader.read(entry)
             if place is None or place not in missing or not entry.is_file:
                 continue
             line, tensor = place
@@ -69,7 +73,7 @@ def read_outputs(
         raise Unsound(f"{_named(chunk, *min(missing))} is missing")
     for tensor, values in logits.items():
         _check_finite(values.reshape(len(chunk), -1), chunk, tensor)
-    return logits
+    return logits, log
 
 
 def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, str]]:

@@ -220,11 +220,6 @@ class AdbServer:
         if ":" in serial:
             self._connect(serial, stale=True)
 
-    def stop(self) -> None:
-        """Ends the server."""
-        with self._reaching():
-            self._client.server_kill()
-
     def open(self, serial: str, service: str) -> socket.socket:
         """A connection to a service of the phone's daemon.
 

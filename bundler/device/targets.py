@@ -60,6 +60,18 @@ def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: boo
     return targets if devices else tuple(replace(target, variable=SERIAL_VARIABLE) for target in targets)
 
 
+def choose_target(devices: Sequence[str], server: AdbServer, refusal: str) -> Target:
+    """The phone that is meant, the only one.
+
+    Raises:
+        As `choose_targets`; UsageError: several, with what is said to `refusal`
+    """
+    targets = choose_targets(devices, server)
+    if len(targets) != 1:
+        raise UsageError(refusal, "Give --device once.")
+    return targets[0]
+
+
 def target_of(name: str, server: AdbServer) -> Target:
     """The phone of that name; `server` is where it is, unless the name says another.
 

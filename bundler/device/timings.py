@@ -9,22 +9,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import BinaryIO
 
 from bundler import layout
 from bundler.bundle.parsing import typed
 from bundler.device.chunks import Chunk
 from bundler.device.job import Announced
 from bundler.device.numbers import whole
-from bundler.device.tarball import BrokenTar, Reader, TooLarge
-from bundler.engines import Engine
 from bundler.errors import OutputsInvalid
 from bundler.files import writing
 
 NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
 COARSE = 20_000_000  # nanoseconds by which the time of a file may be behind the clock
 RESULT = re.compile(r"Result_(\d{1,9})/")
-LARGEST_LOG = 16 << 20
+LARGEST_LOG = 16 << 20  # bytes of an engine's own log of times
 
 
 @dataclass(frozen=True)
@@ -80,24 +77,15 @@ def kept_times(run_folder: Path) -> list[ChunkTimes]:
     return found
 
 
-def keep_diagnostics(archive: BinaryIO, announced: Announced, run_folder: Path, chunk: Chunk, engine: Engine) -> None:
-    """Takes the engine's own log of times, which a program of the SDK reads, out of a chunk's archive, if there is one.
+def keep_diagnostics(log: bytes, run_folder: Path, chunk: Chunk) -> None:
+    """Keeps the engine's own log of times, which a program of the SDK reads; where it is empty, nothing.
 
     Raises:
-        OutputsInvalid: the archive is broken; HostStorageFailed
+        HostStorageFailed
     """
-    if engine.time_log not in announced.sums:
-        return
-    archive.seek(0)
-    try:
-        reader = Reader(archive, announced.size_bytes * 1100)  # deflate's limit is 1032 to 1
-        for entry in reader:
-            if entry.name.removeprefix("./") == engine.time_log and entry.is_file and entry.size <= LARGEST_LOG:
-                with writing(run_folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
-                    draft.write_bytes(reader.read(entry))
-                return
-    except (BrokenTar, TooLarge, OSError) as error:
-        raise OutputsInvalid(f"chunk {chunk.name}: the archive is broken: {error}") from error
+    if log:
+        with writing(run_folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
+            draft.write_bytes(log)
 
 
 def kept_diagnostics(run_folder: Path) -> list[Path]:

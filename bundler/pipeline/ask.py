@@ -5,31 +5,23 @@ end. Each question is one command on the phone, which takes the inputs and gives
 """
 
 import re
-import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from math import exp
 from pathlib import Path
 
 from bundler import layout
 from bundler.bundle import Bundle, read_bundle, read_windows
 from bundler.bundle.inputs import kept_questions, write_windows
-from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
-from bundler.device.targets import choose_targets
+from bundler.device.targets import choose_target
 from bundler.device.timings import kept_times
 from bundler.engines import EngineChoice
-from bundler.errors import (
-    PhoneTooSlow,
-    QuestionTooLong,
-    TimeUp,
-    UsageError,
-)
+from bundler.errors import PhoneTooSlow, QuestionTooLong, TimeUp
 from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.qa.questions import check_text
 from bundler.qa.spans import N_BEST, Decoding
@@ -39,7 +31,7 @@ from bundler.qa.words import tells_words
 from bundler.resources import templates
 from bundler.runs.answers import answered
 from bundler.scheduler.ahead import ahead
-from bundler.scheduler.member import Member
+from bundler.scheduler.member import Member, Wish
 from bundler.scheduler.single_question import CHUNK, OnPhone, OnSimulator
 from bundler.types import Answer, Candidate, Progress, Question, Runtime, silent
 
@@ -107,7 +99,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
     with tempfile.TemporaryDirectory(prefix="mbqa-ask-") as folder:
         if not request.simulate:
             progress("looking at the phone", 0, None)
-        found = ahead(partial(_asked, bundle, server, request, limit, Path(folder)))
+        found = ahead(_asked, bundle, server, request, limit, Path(folder))
         reader = Reader(bundle)  # while the phone is looked at
         where = found.result()
         try:
@@ -126,12 +118,9 @@ def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit,
     """The phone, or the simulator, that answers. Raises: PhoneError, UsageError, SocUnfit"""
     if request.simulate:
         return OnSimulator(bundle, request.runtime)
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("ask asks one phone", "Give --device once.")
-    profile, engine = request.perf_profile, request.engine
-    settings = Settings(secrets.token_hex(8), request.runtime, profile, chunk=CHUNK, engine=engine)
-    return OnPhone(bundle, Member.of(targets[0], bundle, settings, limit), folder)
+    target = choose_target(request.devices, server, "ask asks one phone")
+    member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
+    return OnPhone(bundle, member, request.perf_profile, folder)
 
 
 class Reader:

@@ -14,16 +14,15 @@ from bundler.device.job import Settings
 from bundler.device.limits import Limit
 from bundler.device.phone import AdbServer
 from bundler.device.probe import PhoneFacts, probe
-from bundler.device.targets import Target, choose_targets
-from bundler.engines import EngineChoice
-from bundler.errors import UsageError
+from bundler.device.targets import Target, choose_target
+from bundler.engines import ENGINES, EngineChoice
 from bundler.evaluation.latency import latency_of, time_reader
 from bundler.model.sdk import open_sdk
-from bundler.scheduler.member import Member, Shared
+from bundler.scheduler.member import Member, Shared, Wish
 from bundler.scheduler.queue import Board, ends_of
 from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
-from bundler.types import Progress, Runtime
+from bundler.types import Progress, Runtime, silent
 
 SCHEMA = 1
 WINDOWS = 100
@@ -56,9 +55,7 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
     """
     sdk = open_sdk(request.sdk) if request.sdk else None
     limit, bundle = Limit(request.timeout_s), read_bundle(path)
-    targets = choose_targets(request.devices, server)
-    if len(targets) != 1:
-        raise UsageError("bench measures one phone at a time", "Give --device once.")
+    target = choose_target(request.devices, server, "bench measures one phone at a time")
     chunk = Chunk(0, min(len(bundle.manifest.windows), request.windows or WINDOWS))
     with tempfile.TemporaryDirectory(prefix="mbqa-bench-") as name:
         folders, repeats = [], []
@@ -68,8 +65,8 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
             if number:
                 limit.pause(request.cool_down_s, "letting the phone cool")
             folder = Path(name) / str(number)
-            member, after = _run_once(bundle, targets[0], request, chunk, folder, limit)
-            reader = time_reader(sdk, member.settings.by)
+            member, after = _run_once(bundle, target, request, chunk, folder, limit)
+            reader = time_reader(sdk, ENGINES[member.engine])
             if counts:
                 folders.append(folder)
                 latency = latency_of([folder], request.runtime, reader)
@@ -82,9 +79,9 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.model.precision,
         "runtime": request.runtime,
-        "engine": member.settings.by.name,
+        "engine": member.engine,
         "perf_profile": request.perf_profile,
-        "phone": {"name": targets[0].name, "soc": after.soc_model, "model": after.model},
+        "phone": {"name": target.name, "soc": after.soc_model, "model": after.model},
         "windows": len(chunk),
         "warm_up": request.warm_up,
         "cool_down_s": request.cool_down_s,
@@ -97,24 +94,20 @@ def _run_once(
     bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
 ) -> tuple[Member[Target], PhoneFacts]:
     """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
-    and its facts after."""
+    and its facts after. The repeats are what is told of the progress."""
     folder.mkdir()
-    settings = Settings(
-        secrets.token_hex(8), request.runtime, request.perf_profile, chunk=len(chunk), engine=request.engine
-    )
-    member = Member.of(target, bundle, settings, limit)
+    member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
+    run_id, profile = secrets.token_hex(8), request.perf_profile
+    settings = Settings(run_id, request.runtime, profile, chunk=len(chunk), engine=member.engine)
     board = Board([chunk], (), ends_of(bundle.manifest.windows))
-    with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
-        Worker(member, Shared(supply_of(bundle, Path(spool)), folder, board, limit, _quiet, Path(spool))).work()
+    with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as name:
+        spool = Path(name)
+        Worker(member, Shared(supply_of(bundle, spool), settings, folder, board, limit, silent, spool)).work()
     return member, probe(target.find(limit))
 
 
 def _heat(facts: PhoneFacts) -> Json:
     return {"hottest_celsius": facts.hottest_celsius, "battery_celsius": facts.battery_celsius}
-
-
-def _quiet(stage: str, done: int, total: int | None, /) -> None:
-    """The repeats are what is told."""
 
 
 COLUMNS = ("repeat", "init ms", "mean ms", "p50", "p90", "p99", "before °C", "after °C")

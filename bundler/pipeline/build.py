@@ -16,7 +16,6 @@ from bundler.bundle import (
     Bundle,
     CalibrationRecord,
     EqualizationRecord,
-    FileEntry,
     Manifest,
     ModelRecord,
     Trial,
@@ -156,12 +155,24 @@ def build_bundle(
         progress("computing the float32 reference", 0, None)
         if keep_reference(source, draft, windows):
             notes.remark("the model gives the same logit to every token of the questions: its answers mean nothing")
-        _copy_parts(device, parts)
+        for name, part in parts.items():
+            (device / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, device / name)
         _write_scripts(device, source, windows)
         progress("checking the bundle", 0, None)
-        files = file_entries(draft, besides=device / layout.INPUTS)
-        release = sdk.version if sdk is not None and sdk.version else ""
-        manifest = _manifest(request, source, record, windows, files, release)
+        manifest = Manifest(
+            schema=SCHEMA,
+            made_by=f"mbqa-bundle {__version__}",
+            model=record,
+            inputs=source.inputs,
+            outputs=source.outputs,
+            max_answer_tokens=request.max_answer_tokens,
+            may_be_unanswerable=request.questions.may_be_unanswerable,
+            windows=windows,
+            files=file_entries(draft, besides=device / layout.INPUTS),
+            sdk=(sdk.version if sdk is not None else None) or "",
+            doc_stride=request.overlap,
+        )
         write_manifest(draft, manifest)
     return read_bundle(out)
 
@@ -222,9 +233,10 @@ def _divided(request: BuildRequest, sample: list[Feature], windower: Windower) -
     """The sample of the bundle's windows by their use: what a model is calibrated on says little of how good it is."""
     count = request.calibration.windows
     if request.calibration.questions is not None:
-        return Windows(
-            _sample_of(request.calibration.questions, windower, request.calibration).features, sample[:count], 0
-        )
+        theirs = Sample(count, request.calibration.seed)
+        for _ in theirs.watch(windower.windows(request.calibration.questions)):
+            pass
+        return Windows(theirs.features, sample[:count], 0)
     if not request.judged or not (request.recipe.quantized or request.keep is not None):
         return Windows(sample[:count], sample[:count], 0)
     if len(sample) == 1:
@@ -278,6 +290,7 @@ def _make_model(
         _save_encodings(made, request.save_encodings, notes)
     if made.exponents:
         np.save(draft / layout.HOST / layout.EXPONENTS, np.array(made.exponents, np.int8))
+    asked, scaled = request.calibration, [abs(exponent) for exponent in made.exponents if exponent]
     return ModelRecord(
         name=source.name,
         precision=recipe.precision,
@@ -286,9 +299,11 @@ def _make_model(
         float_bytes=made.float_bytes,
         dlc_bytes=made.dlc_bytes,
         mask_size=made.mask_size,
-        calibration=_calibration_record(request, recipe, made, len(sample)) if recipe.quantized else None,
+        calibration=CalibrationRecord(asked.name, len(sample), asked.seed, recipe.method, made.per_channel, made.wide)
+        if recipe.quantized
+        else None,
         check=check,
-        equalized=_equalization_record(made),
+        equalized=EqualizationRecord(len(scaled), max(scaled)) if scaled else None,
         trials=trials,
         engine=origin.engine,
         graph=origin.graph,
@@ -317,24 +332,6 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
     )  # fmt: skip
 
 
-def _calibration_record(request: BuildRequest, recipe: Recipe, made: Made, windows: int) -> CalibrationRecord:
-    asked = request.calibration
-    return CalibrationRecord(asked.name, windows, asked.seed, recipe.method, made.per_channel, made.wide)
-
-
-def _equalization_record(made: Made) -> EqualizationRecord | None:
-    scaled = [abs(exponent) for exponent in made.exponents if exponent]
-    return EqualizationRecord(len(scaled), max(scaled)) if scaled else None
-
-
-def _sample_of(questions: Questions, windower: Windower, request: CalibrationRequest) -> Sample:
-    """A sample of the windows of questions that are not the bundle's."""
-    sample = Sample(request.windows, request.seed)
-    for _ in sample.watch(windower.windows(questions)):
-        pass
-    return sample
-
-
 def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> Path:
     """The sample as float32 raw files, and the list of them that the SDK's quantizers read."""
     lines = []
@@ -347,12 +344,6 @@ def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> P
     listing = work / "calibration.txt"
     listing.write_text("".join(lines), encoding="utf-8", newline="\n")
     return listing
-
-
-def _copy_parts(device: Path, parts: Mapping[str, Path]) -> None:
-    for name, source in parts.items():
-        (device / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, device / name)
 
 
 def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window]) -> None:
@@ -369,26 +360,3 @@ def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window])
         stream = environment.get_template(f"{name}.j2").stream(values)
         stream.enable_buffering()
         stream.dump(str(device / name), encoding="utf-8")
-
-
-def _manifest(
-    request: BuildRequest,
-    source: ModelSource,
-    record: ModelRecord,
-    windows: Sequence[Window],
-    files: dict[str, FileEntry],
-    release: str,
-) -> Manifest:
-    return Manifest(
-        schema=SCHEMA,
-        made_by=f"mbqa-bundle {__version__}",
-        model=record,
-        inputs=source.inputs,
-        outputs=source.outputs,
-        max_answer_tokens=request.max_answer_tokens,
-        may_be_unanswerable=request.questions.may_be_unanswerable,
-        windows=windows,
-        files=files,
-        sdk=release,
-        doc_stride=request.overlap,
-    )

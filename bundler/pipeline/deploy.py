@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bundler import layout
 from bundler.bundle import Bundle, read_bundle
@@ -21,10 +22,13 @@ from bundler.runs.owner import owning
 from bundler.runs.record import Run, begin, newest_run
 from bundler.runs.verify import verify_run
 from bundler.scheduler.ahead import ahead
-from bundler.scheduler.member import Member
+from bundler.scheduler.member import Member, Wish
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on, launch
 from bundler.soc import Soc
 from bundler.types import Progress, Runtime, Seen, silent
+
+if TYPE_CHECKING:
+    from bundler.scheduler.remote import Recruits
 
 LARGEST_CHUNK = 500  # windows: each chunk costs one start of the engine, which loads the model
 CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
@@ -81,25 +85,40 @@ def deploy_bundle(
     """
     if request.verify and request.detach:
         raise UsageError("--verify does not go with --detach", "Wait for the end of the run: leave --detach out.")
+    if request.cluster is not None and request.detach:
+        raise UsageError("--detach is for phones here", "A run on a cluster ends with its command: leave it out.")
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     asked = partial(_look_at, server, request, limit)
     looked = ahead(asked).result if request.devices else asked  # phones that are named do not wait for the bundle
     bundle = read_bundle(path)
     progress("looking at the phones", 0, None)
-    if request.cluster is not None:
-        return _deploy_on_cluster(bundle, request.cluster, request, limit, progress, seen, warn, tell)
-    phones = looked()
-    wanted = _settings(bundle, request, len(phones))
-    names = [target.name for target, _ in phones]
-    with owning(layout.run_folder(path, request.runtime, names), "deploy"):
-        left = None if request.restart else _unfinished(bundle, names, wanted)
-        settings = left.settings if left else wanted
-        members = [Member.fitting(target, target.serial, facts, bundle, settings) for target, facts in phones]
+    phones = looked() if request.cluster is None else []
+    names = [target.name for target, _ in phones] or [layout.CLUSTER]  # of a cluster's phones, others may go on
+    chunk = request.chunk or (_fitting_chunk(bundle, len(phones)) if phones else None)
+    with owning(layout.run_folder(path, request.runtime, names), "deploy"), ExitStack() as stack:
+        left = _unfinished(bundle, names, request, chunk)
+        wish = _wish(request, left)
+        recruits = _recruits(bundle, request, tell, stack) if request.cluster is not None else None
+        members: Sequence[Member[Any]] = (
+            recruits.first(wish)
+            if recruits is not None
+            else [Member.fitting(target, target.serial, facts, bundle, wish) for target, facts in phones]
+        )
         _warn_of_limits(bundle, members, warn)
-        run = left or begin(bundle, names, replace(settings, engine=_one_engine(members)))
+        chunk = chunk or _fitting_chunk(bundle, max(2, len(members)))
+        chosen = _settings(request, secrets.token_hex(8), _one_engine(members), chunk)
+        run = left or begin(bundle, names, chosen, cluster=recruits is not None)
         look = looking(bundle, run.folder(path), run.settings.chunk, seen)
         work = Work(bundle, run, members, limit, progress, when_interrupted=request.when_interrupted, look=look)
+        if recruits is not None:
+
+            def more(at_work: Collection[str]) -> Sequence[Member[Any]]:
+                come = recruits.more(_wish(request, run), at_work)
+                _warn_of_limits(bundle, come, warn)
+                return come
+
+            work = replace(work, when_interrupted="stop", worker=recruits.worker, more=more)
         if request.detach:
             launch(work)
             return run
@@ -108,63 +127,25 @@ def deploy_bundle(
         return verify_run(bundle, done, request.verify_threshold) if request.verify else done
 
 
+def _recruits(bundle: Bundle, request: DeployRequest, tell: Callable[[str], None], stack: ExitStack) -> "Recruits":
+    """The phones of the cluster's hosts. Raises: ExtraMissing, ClusterUnusable"""
+    from bundler.scheduler.hosts import Hosts
+    from bundler.scheduler.remote import Recruits
+
+    assert request.cluster is not None
+    hosts = stack.enter_context(closing(Hosts(request.cluster, tell, insecure=request.insecure)))
+    return Recruits(hosts, bundle, request.soc, request.hexagon, request.phones, tell)
+
+
 def _look_at(server: AdbServer, request: DeployRequest, limit: Limit) -> list[tuple[Target, PhoneFacts]]:
     """The phones that are meant, and what each says of itself. Raises: PhoneError, NoAdb, UsageError"""
     targets = choose_targets(request.devices, server, everything=request.everywhere)
-    facts = [ahead(partial(_facts, target, limit)) for target in targets]
+    facts = [ahead(_facts, target, limit) for target in targets]
     return [(target, told.result()) for target, told in zip(targets, facts, strict=True)]
 
 
 def _facts(target: Target, limit: Limit) -> PhoneFacts:
     return probe(target.find(limit))
-
-
-def _deploy_on_cluster(
-    bundle: Bundle,
-    address: str,
-    request: DeployRequest,
-    limit: Limit,
-    progress: Progress,
-    seen: Seen | None,
-    warn: Callable[[str], None],
-    tell: Callable[[str], None],
-) -> Run:
-    """The same with phones of a cluster's hosts. Its run is named after none of them, because others may go on."""
-    from bundler.scheduler.hosts import Hosts
-    from bundler.scheduler.remote import Recruits, RemoteWorker
-
-    if request.detach:
-        raise UsageError("--detach is for phones here", "A run on a cluster ends with its command: leave it out.")
-    path, names = bundle.path, [layout.CLUSTER]
-    with owning(layout.run_folder(path, request.runtime, names), "deploy"):
-        left = None if request.restart else newest_run(bundle, request.runtime, names)
-        hosts = Hosts(address, tell, insecure=request.insecure)
-        try:
-            wanted = _settings(bundle, request, 1)
-            left = _same(left, wanted if request.chunk or left is None else replace(wanted, chunk=left.settings.chunk))
-            recruits = Recruits(hosts, bundle, request.soc, request.hexagon, request.phones, tell)
-            members = recruits.first(left.settings if left else wanted)
-            _warn_of_limits(bundle, members, warn)
-            chosen = replace(_settings(bundle, request, max(2, len(members))), engine=_one_engine(members))
-            run = left or begin(bundle, names, chosen, cluster=True)
-            look = looking(bundle, run.folder(path), run.settings.chunk, seen)
-            for member in members:
-                member.settings = replace(member.settings, id=run.settings.id, chunk=run.settings.chunk)
-
-            def more(at_work: Collection[str]) -> Sequence[Member[Any]]:
-                come = recruits.more(run.settings, at_work)
-                _warn_of_limits(bundle, come, warn)
-                return come
-
-            work = Work(
-                bundle, run, members, limit, progress, when_interrupted="stop", look=look,
-                worker=partial(RemoteWorker, hosts), more=more,
-            )  # fmt: skip
-            done = carry_on(work)
-        finally:
-            hosts.close()
-        look()
-        return verify_run(bundle, done, request.verify_threshold) if request.verify else done
 
 
 def _warn_of_limits(bundle: Bundle, members: Sequence[Member[Any]], warn: Callable[[str], None]) -> None:
@@ -173,30 +154,38 @@ def _warn_of_limits(bundle: Bundle, members: Sequence[Member[Any]], warn: Callab
             warn(f"phone {member.target.name}: {known.warning} {known.remedy}")
 
 
-def _settings(bundle: Bundle, request: DeployRequest, phones: int) -> Settings:
-    windows = len(bundle.manifest.windows)
-    fitting = LARGEST_CHUNK if phones == 1 else -(-windows // (phones * CHUNKS_A_PHONE))
+def _fitting_chunk(bundle: Bundle, phones: int) -> int:
+    """How many windows a chunk has, for so many phones."""
+    if phones == 1:
+        return LARGEST_CHUNK
+    return max(1, min(LARGEST_CHUNK, -(-len(bundle.manifest.windows) // (phones * CHUNKS_A_PHONE))))
+
+
+def _settings(request: DeployRequest, run_id: str, engine: EngineName, chunk: int) -> Settings:
     return Settings(
-        id=secrets.token_hex(8),
+        id=run_id,
         runtime=request.runtime,
         perf_profile=request.perf_profile,
         platform_options=request.platform_options,
         fallback=request.fallback or "",
-        engine=request.engine,
-        chunk=request.chunk or max(1, min(LARGEST_CHUNK, fitting)),
+        chunk=chunk,
+        engine=engine,
     )
 
 
-def _unfinished(bundle: Bundle, names: Sequence[str], wanted: Settings) -> Run | None:
-    """The last run on these phones, where it is not finished and is done as wanted."""
-    return _same(newest_run(bundle, wanted.runtime, names), wanted)
-
-
-def _same(last: Run | None, wanted: Settings) -> Run | None:
+def _unfinished(bundle: Bundle, names: Sequence[str], request: DeployRequest, chunk: int | None) -> Run | None:
+    """The last run on these phones, where it is not finished and is done as wanted. `chunk` None: of any size."""
+    last = None if request.restart else newest_run(bundle, request.runtime, names)
     if last is None or last.finished:
         return None
-    engine = last.settings.engine if wanted.engine == "auto" else wanted.engine
-    return last if replace(last.settings, id=wanted.id) == replace(wanted, engine=engine) else None
+    engine = last.settings.engine if request.engine == "auto" else request.engine
+    wanted = _settings(request, last.settings.id, engine, chunk or last.settings.chunk)
+    return last if last.settings == wanted else None
+
+
+def _wish(request: DeployRequest, run: Run | None) -> Wish:
+    """What is asked of phones: the engine of a run that has begun."""
+    return Wish(request.runtime, run.settings.engine if run else request.engine, request.fallback)
 
 
 def _one_engine(members: Sequence[Member[Any]]) -> EngineName:
@@ -205,7 +194,7 @@ def _one_engine(members: Sequence[Member[Any]]) -> EngineName:
     Raises:
         UsageError: they would not take the same one.
     """
-    first, *others = sorted({member.settings.by.name for member in members}, reverse=True)
+    first, *others = sorted({member.engine for member in members}, reverse=True)
     if others:
         raise UsageError("not every phone has the same programs", "Name one of them for all: --engine snpe or qnn.")
     return first

@@ -17,7 +17,7 @@ from bundler.runs.owner import owning
 from bundler.runs.plausibility import doubts
 from bundler.runs.predictions import write_answers
 from bundler.runs.record import Run, begin, newest_run
-from bundler.scheduler.member import Member
+from bundler.scheduler.member import Member, Wish
 from bundler.scheduler.phones import WhenInterrupted, Work, carry_on
 from bundler.types import RUNTIMES, Answer, Progress, Question, Runtime, Seen, silent
 
@@ -82,7 +82,8 @@ def fetch_answers(
             raise RunUnfinished(folder, command, run.settings.runtime)
         bundle = bundle.of(run.sample)
         if not run.finished:
-            members = [Member.of(target_of(name, server), bundle, run.settings, limit) for name in run.phones]
+            wish = Wish(run.settings.runtime, run.settings.engine, run.settings.fallback or None)
+            members = [Member.of(target_of(name, server), bundle, wish, limit) for name in run.phones]
             look = looking(bundle, folder, run.settings.chunk, seen, request.decoding)
             run = carry_on(Work(bundle, run, members, limit, progress, False, request.when_interrupted, look))
         fetched = Fetched(bundle, run, request.decoding, doubts(bundle, folder, run.settings.chunk))

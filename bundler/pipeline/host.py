@@ -5,7 +5,7 @@ import logging
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from bundler.device.phone import AdbServer
@@ -38,7 +38,7 @@ def serve_phones(
     check_address(address, insecure=insecure)
     try:
         import dask
-        import distributed
+        import distributed  # noqa: F401
     except ImportError as error:
         raise ExtraMissing("host", "Dask is not installed", "cluster") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
@@ -46,23 +46,21 @@ def serve_phones(
     host = Host(name, server, devices)
     open_house(host)
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
-
-        def join() -> Any:
-            return distributed.Worker(
-                address, name=HOST + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
-                death_timeout=CONNECT_S, dashboard=False,
-            )  # fmt: skip
-
-        asyncio.run(_serve(address, host, tell, join))
+        asyncio.run(_serve(address, host, tell, folder))
 
 
-async def _serve(address: str, host: Host, tell: Callable[[str], None], join: Callable[[], Any]) -> None:
+async def _serve(address: str, host: Host, tell: Callable[[str], None], folder: str) -> None:
+    from distributed import Worker
+
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
     try:
-        worker = await join()
+        worker = await Worker(
+            address, name=HOST + host.name, nthreads=THREADS, memory_limit=0, local_directory=folder,
+            death_timeout=CONNECT_S, dashboard=False,
+        )  # fmt: skip
     except Exception as error:  # Dask's errors have no common base
         hint = "Start a scheduler, or give this host another --name; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be joined: {error.__cause__ or error}", hint) from error
@@ -102,11 +100,8 @@ def list_phones(address: str, tell: Callable[[str], None], *, insecure: bool = F
     Raises:
         ExtraMissing, ClusterUnusable
     """
-    hosts = Hosts(address, tell, insecure=insecure)
-    try:
+    with closing(Hosts(address, tell, insecure=insecure)) as hosts:
         return [_shown(phone) for phone in hosts.phones()]
-    finally:
-        hosts.close()
 
 
 def _shown(phone: RemotePhone) -> dict[str, Any]:

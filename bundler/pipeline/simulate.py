@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +59,10 @@ def simulate_bundle(
     bundle, name = whole.of(request.sample), f"simulator-{soc.name}" if request.runtime == "dsp" else "simulator"
     with owning(layout.run_folder(path, request.runtime, [name]), "simulate"):
         run = None if request.restart else _unfinished(whole, name, request)
-        workers = _workers(bundle, request, task, tell)
-        try:
+        with closing(_workers(bundle, request, task, tell)) as workers:
             run = run or begin(bundle, [name], _settings(bundle, request, workers.width), simulated=True)
             look = looking(bundle, run.folder(path), run.settings.chunk, seen)
             return simulate(bundle, run, workers, Part(name, soc.name, SIMULATES[request.runtime]), progress, look)
-        finally:
-            workers.close()
 
 
 def _settings(bundle: Bundle, request: SimulateRequest, width: int) -> Settings:

@@ -3,18 +3,19 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def ahead(work: Callable[[], T]) -> "Future[T]":
+def ahead(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> "Future[T]":
     """Begins the work in a thread that does not keep the process from ending, unlike an executor's."""
     result: Future[T] = Future()
 
     def do() -> None:
         try:
-            result.set_result(work())
+            result.set_result(work(*arguments, **named))
         except BaseException as error:
             result.set_exception(error)
 

@@ -5,16 +5,14 @@ A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that co
 """
 
 import hashlib
-import ipaddress
 import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +25,8 @@ from bundler.dlc.cache import cached, keep_content
 from bundler.dlc.child import Child, Logits, Networks, Task
 from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
+from bundler.files import sha256_of
+from bundler.platforms import is_loopback
 from bundler.scheduler.ahead import ahead
 from bundler.scheduler.simulators import compute
 from bundler.soc import Soc
@@ -85,7 +85,7 @@ class Cluster:
 
     def submit(self, raw: bytes) -> "Future[bytes]":
         """Raises in its future: DlcInvalid, NoConverter: a worker says so; ClusterUnusable; OutputsInvalid"""
-        return ahead(partial(self._computed, raw))
+        return ahead(self._computed, raw)
 
     def close(self) -> None:
         self._closed = True
@@ -178,17 +178,14 @@ def run_on_cluster(
     """
     report = inspect_dlc(dlc)
     inputs, outputs = ([tensor.spec for tensor in side] for side in (report.inputs, report.outputs))
-    sha256 = hashlib.sha256(dlc.read_bytes()).hexdigest()
-    cluster = Cluster(address, Task(str(dlc), "dsp", soc.qnn_id), sha256, inputs, outputs, insecure, tell)
     found: list[Logits] = []
-    try:
+    task = Task(str(dlc), "dsp", soc.qnn_id)
+    with closing(Cluster(address, task, sha256_of(dlc), inputs, outputs, insecure, tell)) as cluster:
         raws = [b"".join(feed[spec.name].astype("<f4").tobytes() for spec in inputs) for feed in feeds]
         for future in [cluster.submit(raw) for raw in raws]:
             progress("running the DLC on the cluster's simulators", len(found), len(feeds))
             rows = np.frombuffer(future.result(), "<f4").reshape(len(outputs), *outputs[0].shape)
             found.append({spec.name: row for spec, row in zip(outputs, rows, strict=True)})
-    finally:
-        cluster.close()
     return found
 
 
@@ -201,16 +198,9 @@ def check_address(address: str, *, insecure: bool) -> None:
         host = port = None
     if parts.scheme not in ("tcp", "tls") or not host or not port:
         raise ClusterUnusable(address, "is no address of a scheduler", "Give tls://HOST:8786, or tcp://127.0.0.1:8786.")
-    if parts.scheme == "tcp" and not insecure and not _is_loopback(host):
+    if parts.scheme == "tcp" and not insecure and not is_loopback(host):
         hint = "Use tls:// (docs/many-machines.md), or --insecure in a network where you trust everybody."
         raise ClusterUnusable(address, "is on another computer, and without TLS", hint)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def connect(address: str, limit_s: float) -> Any:

@@ -48,11 +48,11 @@ def choose_runtime(
     return fallback
 
 
-def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine) -> None:
-    """Refuses what cannot work.
+def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, engine: Engine) -> None:
+    """Refuses what cannot work on any runtime.
 
     Raises:
-        PhoneRefused: the phone runs no program of ours; NoNetRun, RuntimeUnsupported
+        PhoneRefused: the phone runs no program of ours; NoNetRun
     """
     brings_programs = engine.path in bundle.device_files
     if facts.runs_programs is False:
@@ -78,9 +78,6 @@ def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime:
             f"they are for {ABI}, and the phone's Android is {facts.abi}",
             f"Take a phone with a 64-bit Android ({ABI}): Qualcomm's SDK has nothing for others since 2.11.",
         )
-    refusal = why_not(phone_serial, facts, bundle, runtime, engine)
-    if refusal:
-        raise refusal
 
 
 def why_not(

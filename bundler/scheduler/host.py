@@ -270,8 +270,9 @@ def _computed_on(held: Held, task: PhoneTask, archive: bytes, folder: Path) -> b
     limit = Limit(task.timeout_s)
     board = Board([chunk], (), range(chunk.stop + 1))
     (folder / "spool").mkdir()
-    shared = Shared(supply, folder, board, limit, silent, folder / "spool", depth=1)
-    member = Member(Target(held.target.server, held.target.serial, task.name), task.facts, task.settings)
+    shared = Shared(supply, task.settings, folder, board, limit, silent, folder / "spool", depth=1)
+    target = Target(held.target.server, held.target.serial, task.name)
+    member = Member(target, task.facts, task.settings.runtime, task.settings.engine)
     lease = cache_folder().with_name("phones") / layout.file_safe(task.serial)
     with owning(lease, "host", limit):  # another host here, of this cluster or of another one, may have the phone too
         held.doing = f"{task.who}, windows {chunk.start + 1} to {chunk.stop} on the {task.settings.runtime}"

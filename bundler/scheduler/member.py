@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bundler import layout
 from bundler.bundle import Bundle
@@ -15,83 +15,72 @@ from bundler.device.limits import Limit
 from bundler.device.probe import PhoneFacts, probe
 from bundler.device.targets import Target
 from bundler.device.timings import ChunkTimes
-from bundler.engines import ENGINES
-from bundler.errors import (
-    BundlerError,
-    NoAdb,
-    PhoneLost,
-    PhoneNotReady,
-    PhoneTooSlow,
-    TransferDamaged,
-    UnknownPhone,
-)
+from bundler.engines import ENGINES, EngineChoice, EngineName
+from bundler.errors import BundlerError, NoAdb, PhoneLost, PhoneNotReady, PhoneTooSlow, TransferDamaged, UnknownPhone
 from bundler.runs.record import Part
 from bundler.scheduler.compatibility import check_fitness, choose_engine, choose_runtime
 from bundler.scheduler.queue import Board
 from bundler.scheduler.supply import Supply
-from bundler.types import Progress
+from bundler.types import Progress, Runtime
+
+if TYPE_CHECKING:
+    from bundler.scheduler.hosts import RemotePhone
 
 ATTEMPTS = 4  # without any progress in between
 TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 
-
-class Place(Protocol):
-    """Where a phone is."""
-
-    @property
-    def name(self) -> str:
-        """The phone's, in this run."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """The host of a cluster; empty for one that this computer's adb reaches."""
-        ...
+P = TypeVar("P", Target, "RemotePhone")  # where a phone is: at an adb server, or at a host of a cluster
 
 
-P = TypeVar("P", bound=Place)
+@dataclass(frozen=True)
+class Wish:
+    """What a run asks of its phones."""
+
+    runtime: Runtime
+    engine: EngineChoice
+    fallback: Runtime | None = None
 
 
 @dataclass
 class Member(Generic[P]):
-    """A phone of the run, with the settings that hold for it (its runtime may be the fallback, its engine is one), and
-    how far it is."""
+    """A phone of the run, with the runtime and the engine by which it can do it, and how far it is."""
 
     target: P
     facts: PhoneFacts
-    settings: Settings
+    runtime: Runtime
+    engine: EngineName
     chunks: int = 0
     pushed_bytes: int = 0
     trouble: Exception | None = None
 
     @staticmethod
-    def of(target: Target, bundle: Bundle, settings: Settings, limit: Limit) -> "Member[Target]":
+    def of(target: Target, bundle: Bundle, wish: Wish, limit: Limit) -> "Member[Target]":
         """A phone that can do the run, as `fitting`.
 
         Raises:
             EngineMissing, PhoneError: it cannot; nothing has been pushed.
         """
         phone = target.find(limit)
-        return Member.fitting(target, phone.serial, probe(phone), bundle, settings)
+        return Member.fitting(target, phone.serial, probe(phone), bundle, wish)
 
     @staticmethod
-    def fitting(target: P, serial: str, facts: PhoneFacts, bundle: Bundle, settings: Settings) -> "Member[P]":
-        """With the engine and the runtime that it can do it by.
+    def fitting(target: P, serial: str, facts: PhoneFacts, bundle: Bundle, wish: Wish) -> "Member[P]":
+        """A phone of which this is known.
 
         Raises:
             EngineMissing, PhoneError: it cannot
         """
-        name = choose_engine(serial, facts, bundle, settings.engine)
-        runtime = choose_runtime(serial, facts, bundle, settings.runtime, settings.fallback or None, ENGINES[name])
-        check_fitness(serial, facts, bundle, runtime, ENGINES[name])
-        return Member(target, facts, replace(settings, runtime=runtime, engine=name))
+        name = choose_engine(serial, facts, bundle, wish.engine)
+        runtime = choose_runtime(serial, facts, bundle, wish.runtime, wish.fallback, ENGINES[name])
+        check_fitness(serial, facts, bundle, ENGINES[name])
+        return Member(target, facts, runtime, name)
 
     def known_limits(self, bundle: Bundle) -> list[KnownLimit]:
         """What is known not to work of this run on this phone."""
-        soc, engine = self.facts.soc, self.settings.by
+        soc = self.facts.soc
         prepared = soc is not None and soc.name in map(layout.prepared_for, bundle.device_files)
-        use = Use(self.settings.runtime, engine.name, bundle.manifest.model.precision, prepared, bundle.manifest.sdk)
+        use = Use(self.runtime, self.engine, bundle.manifest.model.precision, prepared, bundle.manifest.sdk)
         return limits_of(self.facts, use)
 
     def part(self, times: Sequence[ChunkTimes]) -> Part:
@@ -111,10 +100,11 @@ class Member(Generic[P]):
 
 @dataclass(frozen=True)
 class Shared:
-    """What all phones of a run share. `depth`: chunks that a phone takes ahead (None: all); `restart`: whether a job
-    that failed before is to be tried again."""
+    """What all phones of a run share. `settings` are those of its record; `depth`: chunks that a phone takes ahead
+    (None: all); `restart`: whether a job that failed before is to be tried again."""
 
     supply: Supply
+    settings: Settings
     folder: Path
     board: Board
     limit: Limit
@@ -127,9 +117,12 @@ class Shared:
 class Steady(ABC):
     """Does chunks with one phone, in a thread of its own, and comes back to it when it was lost."""
 
-    def __init__(self, member: Member[Any], shared: Shared) -> None:
+    def __init__(self, member: Member[Any], shared: Shared, return_s: float) -> None:
+        """return_s: how long a lost phone may stay away"""
         self.member, self._shared, self._board, self._supply = member, shared, shared.board, shared.supply
+        self._return_s = return_s
         self.name: str = member.target.name
+        self._settings = replace(shared.settings, runtime=member.runtime)  # which may be the fallback
         self._found_bytes = 0  # what the phone had when something was last pushed
         self._careful = False  # a connection was lost
 
@@ -153,13 +146,11 @@ class Steady(ABC):
                 self._careful = True
                 self._await_return(error)
 
-    @abstractmethod
-    def claim(self) -> None:
+    def claim(self) -> None:  # noqa: B027
         """Keeps the other phones from what this one has computed or begun, in a run that was left alone."""
 
-    @abstractmethod
-    def stop(self) -> None:
-        """Ends the phone's job. Raises: PhoneError"""
+    def stop(self) -> None:  # noqa: B027
+        """Ends what goes on without us. Raises: PhoneError"""
 
     @abstractmethod
     def _attend(self) -> None:
@@ -181,11 +172,6 @@ class Steady(ABC):
             except AWAY:
                 if patience.left_s <= 0 or self._board.complete:
                     raise error from None
-
-    @property
-    @abstractmethod
-    def _return_s(self) -> float:
-        """How long a lost phone may stay away."""
 
     @abstractmethod
     def _look_again(self) -> None:

@@ -55,11 +55,10 @@ def carry_on(work: Work) -> Run:
         HostStorageFailed
     """
     begun = time.monotonic()
-    chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
-    board = Board(chunks, kept_chunks(work.run.folder(work.bundle.path)), ends_of(work.bundle.manifest.windows))
     members = {member.target.name: member for member in work.members}
     threads: dict[threading.Thread, Steady] = {}
-    with _shared(work, board) as shared:
+    with _shared(work) as shared:
+        board = shared.board
 
         def start(come: Iterable[Member[Any]]) -> None:
             workers = [work.worker(member, shared) for member in come]
@@ -89,7 +88,8 @@ def carry_on(work: Work) -> Run:
             _halt(work, threads)
             raise
     if not board.complete:
-        raise _worst([member.trouble for member in members.values() if member.trouble])
+        troubles = [member.trouble for member in members.values() if member.trouble]
+        raise next((trouble for trouble in troubles if isinstance(trouble, TimeUp)), troubles[-1])
     times = kept_times(work.run.folder(work.bundle.path))
     parts = [member.part(times) for member in members.values()]
     done = work.run.ended(parts, work.run.seconds + time.monotonic() - begun)
@@ -103,22 +103,21 @@ def launch(work: Work) -> None:
     Raises:
         PhoneError, HostStorageFailed
     """
-    chunks = chunks_of(len(work.bundle.manifest.windows), work.run.settings.chunk)
-    kept = kept_chunks(work.run.folder(work.bundle.path))
-    left = [chunk for chunk in chunks if chunk not in kept]
-    board = Board(chunks, kept, ends_of(work.bundle.manifest.windows))
-    with _shared(work, board) as shared:
+    with _shared(work) as shared:
+        left = shared.board.free
         for number, member in enumerate(work.members):
             Worker(member, shared).launch(left[number :: len(work.members)])
 
 
 @contextmanager
-def _shared(work: Work, board: Board) -> Iterator[Shared]:
-    folder = work.run.folder(work.bundle.path)
+def _shared(work: Work) -> Iterator[Shared]:
+    folder, windows = work.run.folder(work.bundle.path), work.bundle.manifest.windows
+    board = Board(chunks_of(len(windows), work.run.settings.chunk), kept_chunks(folder), ends_of(windows))
     try:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=folder) as spool:
             yield Shared(
                 supply_of(work.bundle, Path(spool)),
+                work.run.settings,
                 folder,
                 board,
                 work.limit,
@@ -147,11 +146,6 @@ def _work(worker: Steady, board: Board, claimed: threading.Barrier) -> None:
         worker.member.trouble = error
     finally:
         board.put_back(worker.name)
-
-
-def _worst(troubles: Sequence[Exception]) -> Exception:
-    """What to tell where several phones are in trouble: that time is up, or the last trouble."""
-    return next((trouble for trouble in troubles if isinstance(trouble, TimeUp)), troubles[-1])
 
 
 def _halt(work: Work, threads: Iterable[threading.Thread]) -> None:

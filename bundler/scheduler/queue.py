@@ -37,6 +37,12 @@ class Board:
         with self._lock:
             return len(self._done) == len(self._all)
 
+    @property
+    def free(self) -> list[Chunk]:
+        """What nobody has taken, in order."""
+        with self._lock:
+            return [*self._free]
+
     def take(self, who: str, most: int | None) -> list[Chunk]:
         """Gives free chunks to a phone until it holds `most` (None: all that there are); returns those given."""
         with self._lock:

@@ -17,14 +17,12 @@ from bundler.bundle import Bundle
 from bundler.bundle.parsing import typed
 from bundler.device.blobs import Blob
 from bundler.device.chunks import Chunk
-from bundler.device.job import Settings
 from bundler.device.outputs import Logits, keep
-from bundler.device.timings import LARGEST_LOG, ChunkTimes, keep_times
+from bundler.device.timings import LARGEST_LOG, ChunkTimes, keep_diagnostics, keep_times
 from bundler.errors import BundlerError, ClusterUnusable, OutputsInvalid, PhoneLost
-from bundler.files import writing
 from bundler.scheduler.host import PhoneTask, Sent
 from bundler.scheduler.hosts import Hosts, RemotePhone
-from bundler.scheduler.member import AWAY, Member, Shared, Steady
+from bundler.scheduler.member import AWAY, Member, Shared, Steady, Wish
 from bundler.soc import Soc
 from bundler.types import TensorSpec
 
@@ -55,21 +53,21 @@ class Recruits:
         self._tell = tell
         self._known: set[str] = set()  # those that were taken or left out, and have been there since
 
-    def first(self, settings: Settings) -> list[Member[RemotePhone]]:
+    def first(self, wish: Wish) -> list[Member[RemotePhone]]:
         """Those that can do the run now, idle ones first.
 
         Raises:
             ClusterUnusable: there is none
         """
         found = sorted(self._hosts.phones(), key=lambda phone: (bool(phone.doing), phone.name))
-        fit, reasons = self._fitting(found, settings)
+        fit, reasons = self._fitting(found, wish)
         if not fit:
             what = f"has no phone for this run: {'; '.join(reasons) or 'no host offers any'}"
             hint = "`mbqa-bundle phones --cluster` lists them; `mbqa-bundle host` offers a host's phones."
             raise ClusterUnusable(self._hosts.address, what, hint)
         return fit
 
-    def more(self, settings: Settings, at_work: Collection[str]) -> list[Member[RemotePhone]]:
+    def more(self, wish: Wish, at_work: Collection[str]) -> list[Member[RemotePhone]]:
         """Those that have come since, and may help those at work."""
         fresh: set[str] = set()
         try:
@@ -85,10 +83,14 @@ class Recruits:
             self._known |= fresh
             self._tell(f"left out: {error}")
             return []
-        return self._fitting(found, settings, len(at_work))[0]
+        return self._fitting(found, wish, len(at_work))[0]
+
+    def worker(self, member: Member[RemotePhone], shared: Shared) -> "RemoteWorker":
+        """Who works with one of them."""
+        return RemoteWorker(self._hosts, member, shared)
 
     def _fitting(
-        self, phones: Sequence[RemotePhone], settings: Settings, at_work: int = 0
+        self, phones: Sequence[RemotePhone], wish: Wish, at_work: int = 0
     ) -> tuple[list[Member[RemotePhone]], list[str]]:
         """As many as may be at work, and why others are not."""
         fit: list[Member[RemotePhone]] = []
@@ -98,43 +100,34 @@ class Recruits:
                 break
             self._known.add(phone.name)
             try:
-                fit.append(self._member(phone, settings))
+                fit.append(self._member(phone, wish))
             except BundlerError as error:
                 reasons.append(str(error))
                 self._tell(f"left out: {error}")
         return fit, reasons
 
-    def _member(self, phone: RemotePhone, settings: Settings) -> Member[RemotePhone]:
+    def _member(self, phone: RemotePhone, wish: Wish) -> Member[RemotePhone]:
         """Raises: BundlerError: it is not for this run"""
         if phone.facts is None or phone.trouble:
             raise BundlerError(phone.trouble or f"phone {phone.name}: it cannot be asked")
         its = phone.facts.soc
         if (self._soc and its != self._soc) or (self._hexagon and (its is None or its.hexagon != self._hexagon)):
             raise BundlerError(f"phone {phone.name} is another one: {phone.facts.soc_model}")
-        return Member.fitting(phone, phone.name, phone.facts, self._bundle, settings)
+        return Member.fitting(phone, phone.name, phone.facts, self._bundle, wish)
 
 
 class RemoteWorker(Steady):
-    """With a phone of a host: a chunk is a task there, which takes the phone for so long."""
+    """With a phone of a host: a chunk is a task there, which takes the phone for so long. Nothing goes on without us:
+    what is under way ends with its chunk, and `_attend` drops the others."""
 
     def __init__(self, hosts: Hosts, member: Member[RemotePhone], shared: Shared) -> None:
-        super().__init__(member, shared)
+        super().__init__(member, shared, RETURN_S)
         self._hosts, self._phone = hosts, member.target
         self._under_way: dict[Chunk, Any] = {}
         self._came = threading.Event()
         self._lacked = 0
         self._base: dict[str, Blob] | None = None
         self._who = f"{getpass.getuser()}@{socket.gethostname()}"
-
-    def claim(self) -> None:
-        """No run is left alone on a cluster."""
-
-    def stop(self) -> None:
-        """What is under way ends with its chunk; `_attend` has dropped the others."""
-
-    @property
-    def _return_s(self) -> float:
-        return RETURN_S
 
     def _look_again(self) -> None:
         self._hosts.where(self._phone)
@@ -163,7 +156,7 @@ class RemoteWorker(Steady):
     def _start(self, chunk: Chunk) -> Any:
         member = self.member
         if self._base is None:
-            self._base = self._supply.base(member.facts, member.settings)
+            self._base = self._supply.base(member.facts, self._settings)
         name, archive = self._supply.chunk(chunk, member.facts)
         task = PhoneTask(
             version=__version__,
@@ -172,7 +165,7 @@ class RemoteWorker(Steady):
             who=self._who,
             bundle_id=self._supply.bundle_id,
             outputs=self._supply.outputs,
-            settings=member.settings,
+            settings=self._settings,
             facts=member.facts,
             base=tuple(Sent(name, each.sha256, each.size, each.mode) for name, each in self._base.items()),
             archive=Sent(name, archive.sha256, archive.size),
@@ -201,9 +194,7 @@ class RemoteWorker(Steady):
         del self._under_way[chunk]
         self._lacked = 0
         logits, times, log = read_reply(told, body, chunk, self._supply.outputs, where)
-        if log:
-            with writing(folder / layout.DIAGNOSTICS / f"{chunk.name}.log") as draft:
-                draft.write_bytes(log)
+        keep_diagnostics(log, folder, chunk)
         if self._board.wants(chunk):
             keep_times(times, folder, chunk)
             keep(logits, folder, chunk)

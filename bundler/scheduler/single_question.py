@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from bundler.bundle import Bundle
 from bundler.device.chunks import Archiver, Chunk, chunks_of
-from bundler.device.job import PhoneJob
+from bundler.device.job import PhoneJob, Settings
 from bundler.device.limits import Limit
 from bundler.device.outputs import Unsound, keep, most_bytes, read_outputs
 from bundler.device.phone import Phone
@@ -40,11 +39,11 @@ LEAVE_S = 10.0
 class OnPhone:
     """A phone; `brought_bytes` is what it lacked of the bundle, `pushed_bytes` all that went to it."""
 
-    def __init__(self, bundle: Bundle, member: Member[Target], folder: Path) -> None:
-        self.bundle, self.member, self._folder = bundle, member, folder
+    def __init__(self, bundle: Bundle, member: Member[Target], perf_profile: str, folder: Path) -> None:
+        self.bundle, self.member, self._perf_profile, self._folder = bundle, member, perf_profile, folder
         self.id, self.brought_bytes = f"ask-{secrets.token_hex(8)}", 0
         self.name, self.soc, self.model = member.target.name, member.facts.soc_model, member.facts.model
-        self.engine = member.settings.by.name
+        self.engine = member.engine
 
     @property
     def pushed_bytes(self) -> int:
@@ -56,7 +55,7 @@ class OnPhone:
         Raises:
             PhoneError
         """
-        files = base_files(self.bundle, self.member.facts, self.member.settings, self._folder)
+        files = base_files(self.bundle, self.member.facts, self._settings(), self._folder)
         store = Store(self._phone(limit), progress)
         store.push(list(files.values()), self.member.facts.free_bytes)
         self.brought_bytes = store.pushed_bytes
@@ -75,23 +74,27 @@ class OnPhone:
     def _phone(self, limit: Limit) -> Phone:
         return Phone(self.member.target.server, self.member.target.serial, limit)
 
+    def _settings(self) -> Settings:
+        """Of one question."""
+        run_id, profile, member = secrets.token_hex(8), self._perf_profile, self.member
+        return Settings(run_id, member.runtime, profile, chunk=CHUNK, engine=member.engine)
+
     def _job(self, limit: Limit) -> PhoneJob:
-        return PhoneJob(self._phone(limit), self.id, self.member.settings.runtime)
+        return PhoneJob(self._phone(limit), self.id, self.member.runtime)
 
     def run(self, asked: Bundle, folder: Path, limit: Limit, progress: Progress) -> None:
         """Computes all windows; their outputs and times come into the folder. What one command cannot do, a worker
         does, which comes back after a lost connection and says why a run failed."""
-        self.member.settings = replace(self.member.settings, id=secrets.token_hex(8))
-        windows, spool = asked.manifest.windows, folder / "spool"
+        settings, windows, spool = self._settings(), asked.manifest.windows, folder / "spool"
         spool.mkdir()
         if len(windows) <= AT_ONCE:
-            progress(f"running on the {self.member.settings.runtime.upper()}", 0, None)
+            progress(f"running on the {self.member.runtime.upper()}", 0, None)
             with suppress(*TRANSIENT, OutputsInvalid, Unsound):
-                self._run_at_once(asked, Chunk(0, len(windows)), folder, limit)
+                self._run_at_once(asked, settings, Chunk(0, len(windows)), folder, limit)
                 return
         board = Board(chunks_of(len(windows), CHUNK), (), ends_of(windows))
         supply = supply_of(asked, spool, self.bundle)
-        shared = Shared(supply, folder, board, limit, progress, spool, restart=False)
+        shared = Shared(supply, settings, folder, board, limit, progress, spool, restart=False)
         try:
             Worker(self.member, shared).work()
         except RunFailed as error:
@@ -100,15 +103,15 @@ class OnPhone:
             shutil.copyfile(error.data["log"], kept)
             raise RunFailed(**{**error.data, "log": Path(kept)}) from error
 
-    def _run_at_once(self, asked: Bundle, chunk: Chunk, folder: Path, limit: Limit) -> None:
+    def _run_at_once(self, asked: Bundle, settings: Settings, chunk: Chunk, folder: Path, limit: Limit) -> None:
         """Raises: PhoneError, OutputsInvalid, Unsound, TimeUp"""
         member, specs = self.member, asked.manifest.outputs
-        _, blob = Archiver(asked, folder / "spool", compressed=bool(member.facts.gzip)).archive(chunk)
+        _, blob = Archiver(asked, folder / "spool").archive(chunk, compressed=bool(member.facts.gzip))
         with tempfile.TemporaryFile(dir=folder) as archive:
-            announced = self._job(limit).answer(member.settings, chunk, blob, archive, most_bytes(chunk, specs))
+            announced = self._job(limit).answer(settings, chunk, blob, archive, most_bytes(chunk, specs))
             member.pushed_bytes += blob.size
             archive.seek(0)
-            logits = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
+            logits, _ = read_outputs(archive, announced, chunk, specs, f"phone {member.target.name}")
         keep_times(chunk_times(announced, chunk, member.target.name), folder, chunk)
         keep(logits, folder, chunk)
 

@@ -39,12 +39,11 @@ def supply_of(bundle: Bundle, spool: Path, base: Bundle | None = None) -> Supply
     Raises:
         BundleInvalid; OSError: also when they are asked for
     """
-    plain = Archiver(bundle, spool, compressed=False)
-    gzipped = plain.gzipped()
+    archiver = Archiver(bundle, spool)
     return Supply(
         bundle.id,
         bundle.manifest.outputs,
-        lambda chunk, facts: (gzipped if facts.gzip else plain).archive(chunk),
+        lambda chunk, facts: archiver.archive(chunk, compressed=bool(facts.gzip)),
         lambda facts, settings: base_files(base or bundle, facts, settings, spool),
     )
 

@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from bundler import layout
 from bundler.device.blobs import Blob
@@ -19,13 +18,7 @@ from bundler.device.probe import probe
 from bundler.device.store import NO_SPACE, Store
 from bundler.device.targets import Target
 from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
-from bundler.errors import (
-    BundlerError,
-    OutputsInvalid,
-    PhoneFull,
-    PhoneRefused,
-    RunFailed,
-)
+from bundler.errors import BundlerError, OutputsInvalid, PhoneFull, PhoneRefused, RunFailed
 from bundler.scheduler.member import ATTEMPTS, AWAY, TRANSIENT, Member, Shared, Steady
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
@@ -40,7 +33,7 @@ class Worker(Steady):
     member: Member[Target]
 
     def __init__(self, member: Member[Target], shared: Shared) -> None:
-        super().__init__(member, shared)
+        super().__init__(member, shared, member.target.server.patience.return_s)
         self._restart = shared.restart
         self._vain = 0  # ends of the job without a chunk done in between
         self._unsound: set[Chunk] = set()
@@ -48,14 +41,14 @@ class Worker(Steady):
     def claim(self) -> None:
         with suppress(*TRANSIENT, *AWAY):  # `work` meets it again, and tells it or waits
             status = self._job(self._arrive()).status()
-            if status.settings == self.member.settings:
+            if status.settings == self._settings:
                 self._board.claim(self.name, [*status.done, *([status.current] if status.current else [])])
 
     def launch(self, chunks: Sequence[Chunk]) -> None:
         """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
         phone = self._arrive()
         self._push(phone, chunks, base=True)
-        self._job(phone).start(self.member.settings, chunks)
+        self._job(phone).start(self._settings, chunks)
 
     def stop(self) -> None:
         self._job(self.member.target.find(Limit())).stop()
@@ -64,11 +57,7 @@ class Worker(Steady):
         return self.member.target.find(self._shared.limit)
 
     def _job(self, phone: Phone) -> PhoneJob:
-        return PhoneJob(phone, self._supply.bundle_id, self.member.settings.runtime)
-
-    @property
-    def _return_s(self) -> float:
-        return self.member.target.server.patience.return_s
+        return PhoneJob(phone, self._supply.bundle_id, self._settings.runtime)
 
     def _look_again(self) -> None:
         target = self.member.target
@@ -78,13 +67,13 @@ class Worker(Steady):
     def _attend(self) -> None:
         """Hands the phone chunks, sees to it that its job runs, and collects what is done, until all is."""
         phone = self._arrive()
-        job, board, member = self._job(phone), self._board, self.member
+        job, board = self._job(phone), self._board
         poll_s, pushed, seen, before = SHORTEST_POLL_S, False, "", None
         while True:
             asked = time.monotonic()
             status = job.status(seen)
             seen = status.seen
-            ours = status.settings == member.settings
+            ours = status.settings == self._settings
             if ours:
                 for chunk in status.done:
                     if chunk in board:
@@ -101,7 +90,7 @@ class Worker(Steady):
                     self._look_at_the_end(job, status)
                 self._push(phone, fresh if pushed else todo, base=not pushed)
                 pushed = True
-                seen = job.start(member.settings, todo)
+                seen = job.start(self._settings, todo)
                 self._restart = False
             self._report(status if ours else None)
             changed = (now := (status.seen, status.begun)) != before
@@ -111,7 +100,7 @@ class Worker(Steady):
 
     @property
     def _doing(self) -> str:
-        return f"running on the {self.member.settings.runtime.upper()}"
+        return f"running on the {self._settings.runtime.upper()}"
 
     def _report(self, status: Status | None) -> None:
         current = status.current if status and status.alive else None
@@ -121,7 +110,7 @@ class Worker(Steady):
     def _push(self, phone: Phone, chunks: Sequence[Chunk], *, base: bool) -> None:
         """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
         facts = self.member.facts
-        names = self._supply.base(facts, self.member.settings) if base else {}
+        names = self._supply.base(facts, self._settings) if base else {}
 
         def archives() -> Iterator[Blob]:
             for chunk in chunks:
@@ -148,24 +137,19 @@ class Worker(Steady):
             raise self._failure(job, status)
 
     def _failure(self, job: PhoneJob, status: Status) -> BundlerError:
-        log = self.save_log(job)
+        log = self._shared.folder / layout.log_of(self.name)
+        log.write_bytes(job.log())
         text = log.read_text(encoding="utf-8", errors="replace")
         if status.disk_full or NO_SPACE.decode() in text:
             return PhoneFull(self.name, most_bytes(status.current or Chunk(0, 1), self._supply.outputs))
         lines = text.strip().splitlines()
         if status.exit in OWN_FAILURES:
             return PhoneRefused(self.name, OWN_FAILURES[status.exit], lines[-1] if lines else "no message")
-        program, code = self.member.settings.by.program, whole(status.exit)
+        program, code = self._settings.by.program, whole(status.exit)
         exit_status = KILLED if code is None else code
         why = explain(lines, exit_status)
         known = {"line": why.line, "cause": why.cause, "remedy": why.remedy} if why else {}
         return RunFailed(self.name, exit_status, lines, log, program=program, **known)
-
-    def save_log(self, job: PhoneJob) -> Path:
-        """What the run said on the phone, in the run's folder."""
-        path = self._shared.folder / layout.log_of(self.name)
-        path.write_bytes(job.log())
-        return path
 
     def _collect(self, job: PhoneJob, chunk: Chunk) -> None:
         """Brings a finished chunk's outputs into the run's folder, unless they are there already.
@@ -181,8 +165,7 @@ class Worker(Steady):
                 with tempfile.TemporaryFile(dir=self._shared.spool) as archive:
                     announced = job.give(chunk, archive, most_bytes(chunk, specs))
                     archive.seek(0)
-                    logits = read_outputs(archive, announced, chunk, specs, where)
-                    keep_diagnostics(archive, announced, self._shared.folder, chunk, self.member.settings.by)
+                    logits, log = read_outputs(archive, announced, chunk, specs, where, self._settings.by.time_log)
             except OutputsInvalid:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -193,6 +176,7 @@ class Worker(Steady):
                 self._unsound.add(chunk)
                 break
             keep_times(chunk_times(announced, chunk, self.name), self._shared.folder, chunk)
+            keep_diagnostics(log, self._shared.folder, chunk)
             keep(logits, self._shared.folder, chunk)
             self._board.finish(chunk)
             self.member.chunks += 1

@@ -7,13 +7,13 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bundler.errors import ArchiveInvalid, HostStorageFailed, NotAnSdk
-from bundler.sdk.cache import sha256_of
+from bundler.files import sha256_of
 from bundler.sdk.remote import START, Remote
 from bundler.types import Progress
 
@@ -119,9 +119,16 @@ class Archive:
             raise HostStorageFailed(draft, f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB are free", hint)
         if isinstance(self._source, Remote):
             self._source.plan((wanted[path].start, wanted[path].end) for path in missing)
-        count = _Count(progress, sum(wanted[path].info.compress_size for path in missing))
+        through, total = 0, sum(wanted[path].info.compress_size for path in missing)
+
+        def tell(packed_bytes: int) -> None:
+            progress("fetching and unpacking", through + packed_bytes, total)
+
         for path in missing:
-            done[path] = (wanted[path].info.file_size, self._write(path, wanted[path].info, draft / path, count))
+            info = wanted[path].info
+            done[path] = (info.file_size, self._write(path, info, draft / path, tell))
+            through += info.compress_size
+            tell(0)
         return done
 
     def _check(self, path: str, info: zipfile.ZipInfo) -> None:
@@ -133,8 +140,11 @@ class Archive:
         if info.file_size > MOST_TIMES * info.compress_size + CHUNK or info.file_size > MOST_BYTES:
             raise ArchiveInvalid(self.name, f"{path}: grows to {info.file_size / 1e6:.0f} MB, so it says")
 
-    def _write(self, path: str, info: zipfile.ZipInfo, target: Path, count: "_Count") -> str:
-        """Unpacks a file, never more of it than the directory says; returns its SHA-256."""
+    def _write(self, path: str, info: zipfile.ZipInfo, target: Path, tell: Callable[[int], None]) -> str:
+        """Unpacks a file, never more of it than the directory says; returns its SHA-256.
+
+        tell: takes how many of its packed bytes are through.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, written = hashlib.sha256(), 0
         try:
@@ -143,29 +153,14 @@ class Archive:
                     digest.update(piece)
                     file.write(piece)
                     written += len(piece)
-                    count.of_file(info.compress_size * written // max(1, info.file_size))
+                    tell(info.compress_size * written // max(1, info.file_size))
         except BROKEN as error:
             raise ArchiveInvalid(self.name, f"{path}: is damaged: {error}", "Run the command again.") from error
         if written != info.file_size:
             raise ArchiveInvalid(self.name, f"{path}: is damaged: {written} bytes, not {info.file_size}")
-        count.file_ends(info.compress_size)
         if path.startswith("bin/") or (info.external_attr >> 16) & 0o111:
             target.chmod(0o755)
         return digest.hexdigest()
-
-
-class _Count:
-    """Tells how many packed bytes are through."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._before = progress, total, 0
-
-    def of_file(self, packed_bytes: int) -> None:
-        self._progress("fetching and unpacking", self._before + packed_bytes, self._total)
-
-    def file_ends(self, packed_bytes: int) -> None:
-        self._before += packed_bytes
-        self._progress("fetching and unpacking", self._before, self._total)
 
 
 def check_pins(pins: Mapping[str, str], files: Mapping[str, tuple[int, str]], name: str) -> None:

@@ -1,6 +1,5 @@
 """The folder of fetched SDKs: one folder a version, whole, with a record of what is in it; checked when it is used."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 import filelock
 
 from bundler.errors import FolderOfOthers, SdkDamaged, SdkInUse, SdkNotFetched
+from bundler.files import sha256_of
 from bundler.model.sdk import sdk_from_environment
 from bundler.platforms import is_of_others
 from bundler.sdk.selection import PURPOSES, RUN, Purpose
@@ -173,8 +173,3 @@ def remove(cache: Path, version: str) -> bool:
             (path / RECORD).unlink(missing_ok=True)  # first: what is half removed is not believed
             shutil.rmtree(path)
     return bool(there)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from bundler.errors import (
     SdkDamaged,
     SdkNotFetched,
 )
-from bundler.sdk.archive import Archive, Source, check_pins
-from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched, sha256_of
-from bundler.sdk.remote import BY_HAND, NoRanges, Remote
+from bundler.files import sha256_of
+from bundler.sdk.archive import Archive, check_pins
+from bundler.sdk.cache import Fetched, check, keep, locked, read_fetched
+from bundler.sdk.remote import BY_HAND, CHUNK, START, Remote
 from bundler.sdk.selection import PURPOSES, Purpose, is_wanted
 from bundler.sdk.versions import Known, address, checked_version, default_version, known
 from bundler.soc import Soc, known_socs
@@ -137,21 +138,19 @@ def _bring(request: GetRequest, wish: Fetched, draft: Path, stack: ExitStack, pr
 def _open_remote(
     remote: Remote, request: GetRequest, facts: Known, draft: Path, stack: ExitStack, progress: Progress
 ) -> Archive:
-    try:
-        remote.find()
-    except NoRanges:
+    remote.find()
+    if not remote.gives_parts:
         request.warn(f"{remote.name}: the server gives no parts of the archive, so all of it is fetched")
         path = draft / WHOLE
         stack.callback(path.unlink, missing_ok=True)
         with path.open("wb") as file:
-            for piece, at in remote.whole():
-                file.seek(at)
+            file.write(START)
+            while piece := remote.read(CHUNK):
                 file.write(piece)
-                progress("fetching the whole archive", at + len(piece), remote.size)
-            file.truncate(remote.size)
+                progress("fetching the whole archive", remote.tell(), remote.size)
         return _open_file(path, facts, stack, remote.name)
     _check_size(remote.name, remote.size, facts)
-    return _archive(remote, remote.name, remote.size, stack)
+    return stack.enter_context(closing(Archive(remote, remote.name, remote.size)))
 
 
 def _open_file(path: Path, facts: Known, stack: ExitStack, name: str = "") -> Archive:
@@ -164,13 +163,7 @@ def _open_file(path: Path, facts: Known, stack: ExitStack, name: str = "") -> Ar
     if facts.sha256_begins and not sha256_of(path).startswith(facts.sha256_begins):
         what = f"is another file than the one known, whose SHA-256 begins {facts.sha256_begins}"
         raise ArchiveInvalid(name or path, what, BY_HAND)
-    return _archive(file, name or str(path), size, stack)
-
-
-def _archive(source: Source, name: str, size: int, stack: ExitStack) -> Archive:
-    archive = Archive(source, name, size)
-    stack.callback(archive.close)
-    return archive
+    return stack.enter_context(closing(Archive(file, name or str(path), size)))
 
 
 def _check_size(name: str, size: int, facts: Known) -> None:

@@ -7,7 +7,7 @@ asks for every entry by itself, does not go on in the middle of one, and knows n
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import urljoin
 
 import requests
@@ -27,6 +27,7 @@ FEW_BYTES = 1 << 14
 DIRECTORY_BYTES = 1 << 26  # no honest one is longer
 START = b"PK\x03\x04"
 REDIRECTS, PASSING = (301, 302, 303, 307, 308), (408, 425, 429, 500, 502, 503, 504)
+LENGTH = re.compile(r"[1-9]\d{0,14}", re.ASCII)
 SPAN = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 BY_HAND = "Or download it by browser, and give it with --zip FILE."
 HINTS = {
@@ -36,10 +37,6 @@ HINTS = {
 }
 NO_NETWORK = f"Check the network (HTTPS_PROXY, REQUESTS_CA_BUNDLE), or name a copy with --mirror. {BY_HAND}"
 GO_ON = "The same command goes on from there."
-
-
-class NoRanges(Exception):
-    """The server sends the whole archive or nothing."""
 
 
 class PassingError(Exception):
@@ -59,7 +56,8 @@ class _Session(requests.Session):
 
 
 class Remote:
-    """The archive: `size` bytes long; `received` bytes have come, in `requests` requests.
+    """The archive: `size` bytes long; `received` bytes have come, in `requests` requests; `gives_parts` is whether the
+    server sends less than all of it, known once something was read.
 
     Raises (from everything):
         SdkUnreachable: the server gives no answer, refuses, or the time is over; ArchiveInvalid: it has no archive.
@@ -68,6 +66,7 @@ class Remote:
     def __init__(self, url: str, *, user_agent: str, timeout_s: float, insecure: bool = False) -> None:
         self.name = shown(checked_address(url, insecure=insecure))
         self.size = self.received = self.requests = 0
+        self.gives_parts = True
         self._given = self._url = url
         self._insecure, self._timeout_s = insecure, timeout_s
         self._deadline = time.monotonic() + timeout_s
@@ -84,14 +83,13 @@ class Remote:
         self._session.close()
 
     def find(self) -> None:
-        """Learns the size with the first bytes, and brings the end.
-
-        Raises:
-            NoRanges
-        """
+        """Learns the size with the first bytes, and brings the end, where the server gives parts; else what follows the
+        first bytes is to be read in order, to the end."""
         self._planned = [(0, len(START))]
         if self.read(len(START)) != START:
             raise ArchiveInvalid(self.name, "is no zip archive", BY_HAND)
+        if not self.gives_parts:
+            return
         start = max(0, self.size - TAIL_BYTES)
         self._planned = [(start, self.size)]
         self.seek(start)
@@ -128,24 +126,6 @@ class Remote:
             self._at += len(piece)
         return bytes(pieces)
 
-    def whole(self) -> Iterator[tuple[bytes, int]]:
-        """All of the archive, piece by piece, each with where it belongs: after a cut all comes again."""
-        while True:
-            try:
-                self._leave()
-                self._answer = self._ask(None)
-                length = self._answer.headers.get("Content-Length", "")
-                if not length.isdecimal():
-                    raise SdkUnreachable(self.name, "it does not say how long the archive is", BY_HAND)
-                self._from, self._to = 0, int(length)
-                self.size = self._to
-                while self._from < self._to:
-                    piece = self._next(CHUNK)
-                    yield piece, self._from - len(piece)
-                return
-            except PassingError as error:
-                self._again(error)
-
     def _piece(self, end: int) -> bytes:
         """Some of the bytes from the reader's place on; a connection that is cut is made again from there."""
         while True:
@@ -166,15 +146,28 @@ class Remote:
         end = next((last for first, last in self._planned if first <= self._at < last), end)
         answer = self._answer = self._ask(f"bytes={self._at}-{end - 1}")
         if answer.status_code != 206:
-            if not self.size:
-                raise NoRanges
-            raise PassingError("it gives no parts any more")
+            self._take_whole(answer)
+            return
         found = SPAN.fullmatch(answer.headers.get("Content-Range", ""))
         if not found or int(found[1]) != self._at or not self._at <= int(found[2]) < min(end, int(found[3])):
             raise PassingError(f"it answers with another part: {answer.headers.get('Content-Range', '')[:60]!r}")
-        if self.size not in (0, int(found[3])):
+        self._from, self._to = int(found[1]), int(found[2]) + 1
+        self._set_size(int(found[3]))
+
+    def _take_whole(self, answer: requests.Response) -> None:
+        """An answer that begins with the first byte, whatever was asked for; `_piece` passes over what came before."""
+        if self.size and self.gives_parts:
+            raise PassingError("it gives no parts any more")
+        length = answer.headers.get("Content-Length", "")
+        if not LENGTH.fullmatch(length):
+            raise SdkUnreachable(self.name, "it does not say how long the archive is", BY_HAND)
+        self.gives_parts, self._from, self._to = False, 0, int(length)
+        self._set_size(int(length))
+
+    def _set_size(self, size: int) -> None:
+        if self.size not in (0, size):
             raise ArchiveInvalid(self.name, "was replaced while it was fetched", "Run the command again.")
-        self._from, self._to, self.size = int(found[1]), int(found[2]) + 1, int(found[3])
+        self.size = size
 
     def _next(self, most: int) -> bytes:
         """What has come of the answer."""
@@ -191,14 +184,13 @@ class Remote:
         self._failures = 0
         return piece
 
-    def _ask(self, span: str | None) -> requests.Response:
+    def _ask(self, span: str) -> requests.Response:
         """The answer, after one redirect at most; its address is asked the next time."""
         url = self._url
         for _ in range(2):
             limits = (min(CONNECT_S, self._left_s()), min(STALL_S, self._left_s()))
-            headers = {"Range": span} if span else {}
             try:
-                answer = self._session.get(url, headers=headers, stream=True, timeout=limits)
+                answer = self._session.get(url, headers={"Range": span}, stream=True, timeout=limits)
             except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
                 if not self.requests:
                     raise SdkUnreachable(self.name, _reason(error), NO_NETWORK) from error

@@ -1,6 +1,5 @@
 """Which SDKs are known, and where an archive lies; the table is versions.toml."""
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bundler.errors import UsageError
+from bundler.platforms import is_loopback
 from bundler.resources import SDK_VERSIONS
 
 VERSION = re.compile(r"\d{1,4}(\.\d{1,8}){2,3}")
@@ -78,7 +78,7 @@ def checked_address(url: str, *, insecure: bool) -> str:
         host = ""
     if not host or parts.scheme not in ("http", "https"):
         raise UsageError(f"{url}: not an address on the web", "Give one that begins with https://.")
-    if parts.scheme == "http" and not insecure and not _is_loopback(host):
+    if parts.scheme == "http" and not insecure and not is_loopback(host):
         hint = "Use https; --insecure takes http, and then anybody on the way may change what comes."
         raise UsageError(f"{shown(url)}: http, on another computer", hint)
     return url
@@ -88,10 +88,3 @@ def shown(url: str) -> str:
     """An address without what may be secret in it: the name and password, the signature of a redirect."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

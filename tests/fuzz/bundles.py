@@ -169,7 +169,7 @@ def _use(bundle: Bundle) -> None:
     base_files(bundle, read_facts("", 0), Settings("0123", "dsp", engine="qnn"), work.folder("files"))
     spool = work.folder("spool")
     chunk = Chunk(0, max(1, len(bundle.manifest.windows)))
-    name, _ = Archiver(bundle, spool, compressed=True).archive(chunk)
+    name, _ = Archiver(bundle, spool).archive(chunk, compressed=True)
     (spool / name).unlink()
     for window in bundle.manifest.windows:
         window_inputs(bundle, window)

@@ -17,7 +17,6 @@ from bundler.device.phone import AdbServer, Completed, Phone
 from bundler.device.probe import probe as ask_phone
 from bundler.device.store import Store
 from bundler.device.timings import chunk_times, keep_diagnostics, keep_times
-from bundler.engines import ENGINES
 from bundler.errors import OutputsInvalid, PhoneRefused
 from bundler.evaluation.latency import read_diagview
 from bundler.scheduler.queue import Board, ends_of
@@ -97,11 +96,11 @@ def outputs(data: bytes) -> None:
     told = Announced(len(data), {**_sums(archive), "SNPEDiag_0.log": ""}, "dsp", "", "")
     archive.seek(0)
     try:
-        logits = read_outputs(archive, told, CHUNK, SPECS, "PHONE")
+        logits, log = read_outputs(archive, told, CHUNK, SPECS, "PHONE", "SNPEDiag_0.log")
         assert all(values.shape == (2, 1, 4) for values in logits.values())
+        keep_diagnostics(log, work.folder("diagnostics"), CHUNK)
     except (Unsound, OutputsInvalid):
         pass
-    keep_diagnostics(archive, told, work.folder("diagnostics"), CHUNK, ENGINES["snpe"])
 
 
 def sealed(data: bytes) -> bytes:

@@ -20,7 +20,7 @@ def _take(path: Path, *, context: Path | None = None, columns: str = "") -> None
     assert questions
     assert isinstance(source.may_be_unanswerable, bool)
     assert all(line.encode(errors="surrogatepass") for line in notes.lines)
-    assert read_questions(host) == questions
+    assert [*read_questions(host)] == [*questions]
 
 
 def _written(name: str, data: bytes) -> Path:

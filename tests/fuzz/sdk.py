@@ -60,10 +60,8 @@ def sdk_answer(data: bytes) -> None:
     with contextlib.closing(source):
         try:
             source.find()
-            source.seek(0)
+            if source.gives_parts:
+                source.seek(0)
             source.read()
-        except remote.NoRanges:
-            for _, _ in zip(source.whole(), range(100), strict=False):
-                pass
         finally:
             remote.LONGEST_PAUSE_S = limits

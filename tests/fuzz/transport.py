@@ -239,4 +239,4 @@ def adb_server(data: bytes) -> None:
     server = _Server(data)
     for phone in server.attached():
         server.open(phone.serial, "shell,v2,raw:true").close()
-    server.find().server.stop()
+    server.find()
