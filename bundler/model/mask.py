@@ -156,8 +156,3 @@ def _drop_nan_guards(net: Net) -> None:
         for reader in list(net.readers(each.output[0])):
             if reader.op_type == "Where" and reader.input[2] == each.input[0]:
                 net.bypass(reader, each.input[0])
-
-
-def mask_size(scores: list[tuple[float, float]]) -> float:
-    """The size that makes padding weigh nothing, from each layer's (largest score, least of the rows' largest)."""
-    return float(max(most - least for most, least in scores) + MARGIN) if scores else LARGEST_SIZE
