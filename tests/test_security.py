@@ -22,9 +22,11 @@ from bundler.device.chunks import Archiver, chunks_of
 from bundler.errors import BundleInvalid, InputError, PhoneRefused, VendorToolFailed
 from bundler.evaluation.latency import latency_of
 from bundler.model.sdk import open_sdk
-from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.model.vendor import convert_with_sdk
+from bundler.model.vendor_plan import VendorJob
 from bundler.runs.record import Run
 from bundler.runs.reference import OnnxNetwork, reference_logits, verify_logits
+from bundler.soc import known_socs
 from bundler.types import TensorSpec
 from tests.deploying import quiet
 from tests.fake_sdk import make_sdk
@@ -233,7 +235,7 @@ def test_folders_of_an_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = tmp_path / odd / "model $(touch canary).onnx"
     model.write_bytes(b"")
     specs = [TensorSpec(name, "int32", (1, 4)) for name in ("input_ids", "start_logits")]
-    job = VendorJob(model, specs[:1], specs[1:])  # type: ignore[arg-type]
+    job = VendorJob(model, tuple(specs[:1]), tuple(specs[1:]), known_socs()["SM8550"], model)
     monkeypatch.chdir(tmp_path)
     commands = convert_with_sdk(open_sdk(sdk), job, tmp_path / odd / "model.dlc", tmp_path / odd / "log")
     told = (tools / "told").read_text().split("\0")

@@ -33,7 +33,8 @@ from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, load_onnx
 from bundler.model.split import splitting_pays
-from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.model.vendor import convert_with_sdk
+from bundler.model.vendor_plan import BITS, VendorJob
 from bundler.platforms import this_platform
 from bundler.soc import Soc, judge_for
 from bundler.types import Progress
@@ -41,7 +42,6 @@ from bundler.types import Progress
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
-BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
 RANGED_WINDOWS = 8  # whose values are compared with what float16 holds
 
 
