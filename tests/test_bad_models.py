@@ -304,7 +304,7 @@ def test_a_tokenizer_s_configuration_prevails(lowercase: bool, here: Path) -> No
     write(here / "tokenizer_config.json", json.dumps({"do_lower_case": lowercase}))
     normalizer = load_tokenizer(here / "tokenizer.json").normalizer
     assert normalizer.normalize_str("Built") == ("built" if lowercase else "Built")
-    kept = tokenizer_of(here, here / "out", quiet)
+    kept = tokenizer_of(here, here / "out")
     assert json.loads(kept.read_text(encoding="utf-8"))["normalizer"]["lowercase"] is lowercase
 
 

@@ -191,7 +191,7 @@ def test_each_family_runs_in_fixed_point(
 
 
 def test_a_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
-    path = tokenizer_of(folders["bert"], tmp_path / "new", quiet)
+    path = tokenizer_of(folders["bert"], tmp_path / "new")
     assert path == tmp_path / "new" / "tokenizer.json"
     assert path.read_bytes() == resources.DEMO_TOKENIZER.read_bytes()
 
@@ -199,10 +199,10 @@ def test_a_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path)
 def test_a_tokenizer_too_large_for_its_model_is_refused(folder: Path, tmp_path: Path) -> None:
     change_config(folder, vocab_size=WORDS - 1)
     with pytest.raises(ModelInvalid, match=f"has {WORDS} pieces, and its model knows {WORDS - 1}"):
-        tokenizer_of(folder, tmp_path, quiet)
+        tokenizer_of(folder, tmp_path)
 
 
 def test_a_folder_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelInvalid, match="has no tokenizer"):
-        tokenizer_of(folder, tmp_path, quiet)
+        tokenizer_of(folder, tmp_path)

@@ -21,7 +21,6 @@ from bundler.qa.features import LEAST_CONTEXT, Windower, load_tokenizer
 from bundler.qa.special_tokens import Frame
 from bundler.qa.warnings import Notes
 from bundler.types import Feature, Question
-from tests.conftest import quiet
 from tests.models import VOCABULARY, write_vocabulary
 
 LENGTH = 48
@@ -379,7 +378,7 @@ def test_a_vocabulary_with_line_separators_and_windows_line_ends(tmp_path: Path)
 def test_the_tokenizer_of_a_folder_keeps_its_settings(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(CASED), encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    tokenizer = load_tokenizer(tokenizer_of(tmp_path, tmp_path / "out", quiet))
+    tokenizer = load_tokenizer(tokenizer_of(tmp_path, tmp_path / "out"))
     assert tokenizer.encode("Tower", add_special_tokens=False).tokens == ["Tower"]
 
 
@@ -425,7 +424,7 @@ def albert(tmp_path: Path) -> Path:
 
 def test_the_tokenizer_of_an_albert(albert: Path) -> None:
     """No offset has white space in it: neither the space that belongs to a piece nor a tabulator."""
-    tokenizer = load_tokenizer(tokenizer_of(albert, albert / "out", quiet))
+    tokenizer = load_tokenizer(tokenizer_of(albert, albert / "out"))
     (feature,) = Windower(tokenizer, 32, 4).windows([Question("q", "in the tower?", ALBERT_CONTEXT)])
     ids = [PIECES[i] for i in feature.inputs["input_ids"]]
     context = ["\u2581the", "\u2581tower", "\u2581in", "\u2581", "18", "08", "\u2581", "."]
@@ -470,7 +469,7 @@ def test_a_damaged_sentencepiece_model_is_refused(size: int, albert: Path) -> No
     content = (albert / "spiece.model").read_bytes()
     (albert / "spiece.model").write_bytes(content[:size])
     with pytest.raises(ModelInvalid, match=r"spiece\.model: is no SentencePiece model"):
-        tokenizer_of(albert, albert / "out", quiet)
+        tokenizer_of(albert, albert / "out")
     assert not (albert / "out").exists()
 
 
@@ -480,4 +479,4 @@ def test_any_bytes_are_no_sentencepiece_model(content: bytes, tmp_path_factory: 
     folder = tmp_path_factory.mktemp("any")
     (folder / "spiece.model").write_bytes(content)
     with pytest.raises(ModelInvalid):
-        tokenizer_of(folder, folder / "out", quiet)
+        tokenizer_of(folder, folder / "out")

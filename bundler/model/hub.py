@@ -48,6 +48,7 @@ def make_quiet() -> None:
     """Keeps the libraries of the hub from printing, and from telling others what is done here."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import logging
 
     from huggingface_hub import constants

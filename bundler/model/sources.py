@@ -202,7 +202,7 @@ def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progr
     check_config(folder, read_config(folder), length)
     if is_here:
         check_weights(folder)
-    words = tokenizer or tokenizer_of(folder, work, progress)
+    words = tokenizer or tokenizer_of(folder, work)
     path = work / "exported.onnx"
     export_model(model, path, length, progress)
     inputs, outputs = read_onnx(path, length)

@@ -16,7 +16,6 @@ from bundler.qa.features import Windower
 from bundler.types import Question
 from bundler.virtual.net_files import World
 from bundler.virtual.net_run import NAME, run
-from tests.deploying import quiet
 from tests.fuzz import work
 from tests.fuzz.transport import phone_storage
 
@@ -38,7 +37,7 @@ def tokenizer(data: bytes) -> None:
     if name.decode(errors="replace") not in known:
         return
     (folder / name.decode()).write_bytes(content)
-    made = load_tokenizer(tokenizer_of(folder, work.folder("made"), quiet))
+    made = load_tokenizer(tokenizer_of(folder, work.folder("made")))
     for feature in Windower(made, 48, 8).windows([QUESTION]):
         text = "".join(QUESTION.context[start:end] for start, end in feature.offsets.tolist() if end > start >= 0)
         assert set(text) <= set(QUESTION.context)
