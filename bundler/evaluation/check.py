@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler.bundle import Check
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph, logits_of
 from bundler.model.simulate import run_on_simulator
 from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
 from bundler.runs.comparison import MOST_DB, known
@@ -36,8 +36,7 @@ class Judge:
         calibrated: int,
         simulate: Simulator = run_on_simulator,
     ) -> None:
-        session, names = runner(graph.model), [spec.name for spec in graph.outputs]
-        self._exact = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        self._exact = logits_of(graph.model, feeds)
         sampled = {feature.question_id for feature in sample}
         self._asked = {question.id: question for question in questions if question.id in sampled}
         self._unanswerable = questions.may_be_unanswerable

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from bundler.errors import ModelInvalid
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph, runner, tokens_of
 from bundler.model.mask import LARGEST_SIZE, MARGIN, MASK
 from bundler.model.onnx_graph import Array, Net, shaped
 
@@ -57,7 +57,8 @@ def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") 
     ranges = full = _min_max(fit, feeds)
     if method != "min-max":
         cut = _percentile if method == "percentile" else _entropy
-        ranges = {name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds), full).items()}
+        counted = _histograms(watched(fit, feeds, list(full)), full)
+        ranges = {name: cut(counts, *full[name]) for name, counts in counted.items()}
         ranges |= {name: (full[name][0], ranges[name][1]) for name in fit.masked_scores}
     return Calibration(full, ranges)
 
@@ -116,11 +117,6 @@ def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tup
     return ()
 
 
-def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
-    """(length,): True at the positions of a window that hold tokens, False at padding."""
-    return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
-
-
 def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """The values where each of these axes is at a token."""
     count = int(real.sum())
@@ -143,9 +139,11 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for each in Net(model).ordered() for name in each.output if name in floats]
 
 
-def _watched(fit: FitGraph, feeds: Iterable[Feed]) -> Iterator[dict[str, Array]]:
-    """Every float tensor's values at tokens, window by window."""
-    names, axes = float_tensors(fit.model), token_axes(fit)
+def watched(
+    fit: FitGraph, feeds: Iterable[Feed], names: Sequence[str], axes: Mapping[str, Sequence[int]] | None = None
+) -> Iterator[dict[str, Array]]:
+    """The tensors' values at tokens, window by window; `axes`: along which tokens lie, where not all `token_axes`."""
+    axes = token_axes(fit) if axes is None else axes
     session = runner(fit.model, names)
     for feed in feeds:
         real = tokens_of(feed, fit.length)
@@ -162,7 +160,7 @@ def _min_max(fit: FitGraph, feeds: Iterable[Feed]) -> dict[str, tuple[float, flo
     """Each float tensor's range; that of masked scores as `calibrate` says."""
     ranges: dict[str, tuple[float, float]] = {}
     best = dict.fromkeys(fit.masked_scores, np.inf)
-    for values in _watched(fit, feeds):
+    for values in watched(fit, feeds, float_tensors(fit.model)):
         for name, value in values.items():
             low, high = float(value.min()), float(value.max())
             if not np.isfinite([low, high]).all():

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from bundler.model.calibrate import Calibration, at_tokens, token_axes, tokens_of
+from bundler.model.calibrate import Calibration, watched
 from bundler.model.fixed_point import FixedWeight, FixedWeights, weight_axis
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph
 from bundler.model.mixed import Measure
 from bundler.model.onnx_graph import Array, Net, attribute
 from bundler.model.quantize import Scheme
@@ -118,16 +118,13 @@ def _bias_of(net: Net, each: onnx.NodeProto) -> str | None:
 
 def _measured(fit: FitGraph, found: Sequence[Matrix], feeds: Sequence[Feed]) -> Iterator[tuple[Matrix, Moments]]:
     """The matrices and what they are multiplied with at tokens, as many at a time as ROOM holds."""
-    net, axes = Net(fit.model), token_axes(fit)
+    net = Net(fit.model)
     for batch in _batches(net, found):
         names = list(dict.fromkeys(node.input[0] for each in batch for node in each.nodes))
-        session = runner(fit.model, names)
         counts: defaultdict[str, int] = defaultdict(int)
         sums: dict[str, tuple[Array, Array]] = {}
-        for feed in feeds:
-            real = tokens_of(feed, fit.length)
-            for name, whole in zip(names, session.run(names, dict(feed)), strict=True):
-                value = at_tokens(whole, axes.get(name, ()), real)
+        for values in watched(fit, feeds, names):
+            for name, value in values.items():
                 rows = np.ascontiguousarray(value.reshape(-1, value.shape[-1]))
                 total, products = sums.get(name, (0.0, 0.0))
                 sums[name] = total + rows.sum(0, np.float64), products + rows.T @ rows

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
-from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
+from bundler.model.mask import MASK, NoAdditiveMeaning, rewrite_mask
 from bundler.model.onnx_graph import Array, Net, attribute, opset_of
 from bundler.model.sources import NEEDED, first_line, sizes
 from bundler.types import OUTPUTS, TensorSpec
@@ -103,6 +104,17 @@ def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
     return cpu_session(probed.SerializeToString(), optimize="nothing")
 
 
+def logits_of(model: onnx.ModelProto, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+    """The outputs (1, length) by name, as the model has them, for each feed."""
+    session, names = runner(model), [value.name for value in model.graph.output]
+    return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+
+
+def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
+    """(length,): True at the positions of a window that hold tokens, False at padding."""
+    return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
+
+
 def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:
     """The largest |difference| of any logit of a real token, and the largest |logit|; feeds are int32 (1, length).
 
@@ -113,7 +125,7 @@ def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable
     dtypes = {value.name: value.type.tensor_type.elem_type for value in original.graph.input}
     differences, sizes = [0.0], [0.0]
     for feed in feeds:
-        real = feed["attention_mask"][0] == 1 if "attention_mask" in feed else slice(None)
+        real = tokens_of(feed, fit.length)
         taken = {name: kind for name, kind in dtypes.items() if name in feed}
         given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in taken.items()}
         for a, b in zip(first.run(names, given), second.run(names, dict(feed)), strict=True):

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,13 +20,13 @@ from bundler.model.convert import onnx_to_dlc
 from bundler.model.encodings import Given, encodings_for, encodings_text
 from bundler.model.equalize import Equalized, equalize
 from bundler.model.fitting import fitted, fitted_before, model_key, releases
-from bundler.model.fixed_point import Encoding, Encodings, FixedWeights, reals
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.fixed_point import Encodings, FixedWeights
+from bundler.model.graph import Feed, FitGraph
 from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE
 from bundler.model.mixed import choose_wide
-from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import Scheme, quantize
+from bundler.model.onnx_graph import Net
+from bundler.model.quantize import QuantizedModel, Scheme, quantize
 from bundler.model.rescale import rescaled
 from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
@@ -185,26 +185,13 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: its operators at 16 bits;
-    `outputs`: how its logits are read where they are fixed point; `per_channel`: whether weights have a scale for each
-    channel; `encodings`: of its tensors, and `fixed`: the weights that are not rounded to the nearest."""
+    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: how many of its operators have 16
+    bits; `fixed`: the weights that are not rounded to the nearest."""
 
     scaled: Equalized
-    model: onnx.ModelProto
+    made: QuantizedModel
     wide: int = 0
-    outputs: Mapping[str, Encoding] = field(default_factory=dict)
-    per_channel: bool = False
-    encodings: Encodings | None = None
     fixed: FixedWeights = field(default_factory=FixedWeights)
-
-    def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
-        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
-        session, names = runner(self.model), [spec.name for spec in self.scaled.fit.outputs]
-        found = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
-        return [
-            {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
-            for each in found
-        ]
 
 
 def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
@@ -216,7 +203,8 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     scaled = _equalized(job, fit, progress)
     recipe, scheme = job.recipe, job.recipe.scheme
     if scheme is None:
-        return Rounded(scaled, in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model)
+        model = in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model
+        return Rounded(scaled, QuantizedModel(model))
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(scaled.fit, job.feeds, recipe.method)
     if job.given is not None:
@@ -224,17 +212,7 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     else:
         scheme = _measured_scheme(job, scaled.fit, calibration, scheme, progress)
     fixed = compensated(scaled.fit, calibration, scheme, job.feeds, progress)
-    quantized = quantize(scaled.fit, calibration, scheme, fixed)
-    encodings = quantized.encodings
-    return Rounded(
-        scaled,
-        quantized.model,
-        len(scheme.wide),
-        quantized.outputs,
-        any(each.scale.ndim for each in encodings.weights.values()),
-        encodings,
-        fixed,
-    )
+    return Rounded(scaled, quantize(scaled.fit, calibration, scheme, fixed), len(scheme.wide), fixed)
 
 
 def _measured_scheme(job: Job, fit: FitGraph, calibration: Calibration, scheme: Scheme, progress: Progress) -> Scheme:
@@ -256,7 +234,7 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
         ModelInvalid, OperatorUnsupported, NoConverter
     """
     progress("converting the model to a DLC", 0, None)
-    _convert(job, rounded.model, dlc, job.recipe.precision)
+    _convert(job, rounded.made.model, dlc, job.recipe.precision)
     if job.recipe.prepare:
         progress(f"preparing the DLC for {job.soc.name}", 0, None)
         prepare_context(dlc, job.soc)
@@ -265,20 +243,19 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
 
 
 def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Made:
-    scaled = rounded.scaled
+    scaled, encodings = rounded.scaled, rounded.made.encodings
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
-    size = dlc.stat().st_size
     return Made(
         fit,
         tool,
         weight_bytes(fit.model),
-        size,
+        dlc.stat().st_size,
         _mask_size(fit),
         rounded.wide,
         scaled.exponents,
-        rounded.per_channel,
+        encodings is not None and any(each.scale.ndim for each in encodings.weights.values()),
         remark,
-        rounded.encodings,
+        encodings,
     )
 
 
@@ -345,9 +322,10 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     rounded = round_graph(job, fit, progress)
-    scaled, encodings = rounded.scaled, job.work / "encodings.json"
-    if rounded.encodings is not None:
-        encodings.write_text(encodings_text(rounded.encodings), encoding="utf-8", newline="\n")
+    scaled, encodings = rounded.scaled, None
+    if rounded.made.encodings is not None:
+        encodings = job.work / "encodings.json"
+        encodings.write_text(encodings_text(rounded.made.encodings), encoding="utf-8", newline="\n")
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
     path.write_bytes(_with_weights(scaled.fit.model, rounded.fixed).SerializeToString())
@@ -361,7 +339,7 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
         per_channel=bool(job.recipe.per_channel),
         soc=job.soc,
         prepare=job.recipe.prepare,
-        encodings=encodings if rounded.encodings is not None else None,
+        encodings=encodings,
     )
     convert_with_sdk(job.sdk, wish, dlc, job.log)
     return _made(job, fit, rounded, job.sdk.name, dlc)

@@ -4,7 +4,7 @@ Activations are asymmetric uint8 or uint16, weights symmetric int8 or int16. Ten
 (Reshape, Slice, Gather, ...) share one encoding. Outputs stay fixed point, as SNPE's own quantizer leaves them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,12 +17,13 @@ from bundler.model.fixed_point import (
     Encodings,
     FixedWeights,
     asymmetric,
+    reals,
     squared_error,
     stored,
     symmetric,
     weight_axis,
 )
-from bundler.model.graph import FitGraph
+from bundler.model.graph import Feed, FitGraph, logits_of
 from bundler.model.onnx_graph import Array, Net
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
@@ -58,11 +59,18 @@ class Scheme:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to."""
+    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to (None: it is float)."""
 
     model: onnx.ModelProto
-    outputs: Mapping[str, Encoding]
-    encodings: Encodings
+    outputs: Mapping[str, Encoding] = field(default_factory=dict)
+    encodings: Encodings | None = None
+
+    def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
+        return [
+            {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
+            for each in logits_of(self.model, feeds)
+        ]
 
 
 def quantize(
