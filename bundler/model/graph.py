@@ -17,8 +17,8 @@ from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
 from bundler.model.mask import MASK, NoAdditiveMeaning, rewrite_mask
-from bundler.model.onnx_graph import Array, Net, attribute, opset_of
-from bundler.model.sources import NEEDED, first_line, sizes
+from bundler.model.onnx_graph import Array, Net, attribute, opset_of, sizes
+from bundler.model.sources import NEEDED, first_line
 from bundler.types import OUTPUTS, TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits

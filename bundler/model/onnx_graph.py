@@ -149,6 +149,11 @@ def shaped(model: onnx.ModelProto) -> onnx.GraphProto:
     return onnx.shape_inference.infer_shapes(model).graph
 
 
+def sizes(value: onnx.ValueInfoProto) -> list[int | None]:
+    """The sizes of a tensor's axes; None where the model leaves one open."""
+    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators; 0 where the model names none."""
     return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))

@@ -13,6 +13,7 @@ import onnx
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
 from bundler.model.adapt import KNOWN_INPUTS, adapt, option_for
 from bundler.model.file_kinds import check_kind
+from bundler.model.onnx_graph import sizes
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 DEFAULT_LENGTH = 384
@@ -301,11 +302,6 @@ def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
     fits = len(found) == 2 and all(size in (None, wanted) for size, wanted in zip(found, shape, strict=True))
     if tensor.HasField("shape") and not fits:
         raise ModelInvalid(path, f"output {value.name} has shape {_shown(value)}, not {list(shape)}", NEEDED)
-
-
-def sizes(value: Any) -> list[int | None]:
-    """The sizes of a ValueInfoProto's axes; None where the model leaves one open."""
-    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
 
 
 def _shown(value: Any) -> list[int | str]:

@@ -27,17 +27,6 @@ def interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, centre - width), min(1.0, centre + width)
 
 
-def quantiles(ordered: Sequence[float], steps: int) -> list[float]:
-    """`steps` + 1 values, from the smallest to the largest, between neighbours on a straight line."""
-    made = []
-    for step in range(steps + 1):
-        place = step / steps * (len(ordered) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(ordered) - 1)
-        made.append(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
-    return made
-
-
 def reliability(answers: Sequence[tuple[float, bool]]) -> list[Bin]:
     """Answers (confidence, exactly right) in ten bins of equal width; empty bins are left out."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]

@@ -1,4 +1,4 @@
-"""Questions from files, streamed: of those that are not at hand, only a hash of the id is in memory."""
+"""Questions from files, streamed: of those that are not at hand, only the id is in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -8,7 +8,6 @@ from pathlib import Path
 from bundler.errors import FileUnreadable, QuestionsInvalid
 from bundler.qa.questions.entry import Reading
 from bundler.qa.questions.formats import read_json_lines, read_plain, read_squad_json, says_version_2
-from bundler.qa.questions.ids import Seen
 from bundler.qa.questions.table import read_table
 from bundler.qa.questions.text import check_text
 from bundler.qa.warnings import Notes
@@ -35,23 +34,19 @@ class QuestionSource:
 
     def __iter__(self) -> Iterator[Question]:
         reading, self._notes = Reading(self._notes), Notes()
-        seen, count, impossible = Seen(), 0, False
+        seen, impossible = set[str](), False
         for question in islice(self._read(reading), self._limit):
-            if seen.add(question.id) and self._holds(question.id, count):
+            if question.id in seen:
                 hint = "Give each question an id of its own."
                 raise QuestionsInvalid(self._path, f"question id {question.id!r} occurs twice", hint)
-            count += 1
+            seen.add(question.id)
             impossible = impossible or question.impossible is True
             yield question
-        if not count:
+        if not seen:
             raise QuestionsInvalid(self._path, "holds no questions")
         if self._unanswerable is None:
-            ends_early = count == self._limit and self._path.suffix.lower() == ".json"
+            ends_early = len(seen) == self._limit and self._path.suffix.lower() == ".json"
             self._unanswerable = impossible or reading.is_version_2 or (ends_early and says_version_2(self._path))
-
-    def _holds(self, key: str, count: int) -> bool:
-        """Whether one of the first `count` questions has this id."""
-        return any(question.id == key for question in islice(self._read(Reading(Notes())), count))
 
     @property
     def may_be_unanswerable(self) -> bool:
