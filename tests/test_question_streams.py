@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.questions import QuestionSource, json_stream, open_questions, read_squad, text
-from bundler.qa.questions.entry import Reading
+from bundler.qa.questions import json_stream, open_questions, read_squad, text
 from bundler.qa.questions.json_stream import JsonStream
-from bundler.types import Question
 from tests.question_files import LINE, QA, file_of, json_lines, refused, squad, written
 
 JSON = st.recursive(
@@ -107,18 +104,6 @@ def test_a_stream_goes_into_what_is_there(tmp_path: Path) -> None:
     with refused(path, r"is not JSON: \[ is missing at line 2, column 2"):
         list(JsonStream(path).items())
     assert list(JsonStream(path).members()) == []
-
-
-def test_a_file_is_read_once_where_its_ids_differ(tmp_path: Path) -> None:
-    readings = []
-
-    def read(reading: Reading) -> Iterator[Question]:
-        readings.append(reading)
-        yield from (Question(key, "When?", "Then.") for key in "abc")
-
-    source = QuestionSource(tmp_path, read, limit=None, notes=None, may_be_unanswerable=None)
-    assert [question.id for question in source] == ["a", "b", "c"]
-    assert len(readings) == 1
 
 
 @pytest.mark.slow

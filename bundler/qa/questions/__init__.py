@@ -1,7 +1,6 @@
 """Questions from files, streamed: of those that are not at hand, only the id is in memory."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -26,10 +25,10 @@ class QuestionSource:
     """
 
     def __init__(
-        self, path: Path, read: Callable[[Reading], Iterator[Question]], *, limit: int | None, notes: Notes | None,
-        may_be_unanswerable: bool | None,
+        self, path: Path, *, limit: int | None, notes: Notes | None, may_be_unanswerable: bool | None,
+        columns: Mapping[str, str], context: Path | None,
     ) -> None:  # fmt: skip
-        self._path, self._read, self._limit = path, read, limit
+        self._path, self._limit, self._columns, self._context = path, limit, columns, context
         self._notes, self._unanswerable = notes or Notes(), may_be_unanswerable
 
     def __iter__(self) -> Iterator[Question]:
@@ -47,6 +46,16 @@ class QuestionSource:
         if self._unanswerable is None:
             ends_early = len(seen) == self._limit and self._path.suffix.lower() == ".json"
             self._unanswerable = impossible or reading.is_version_2 or (ends_early and says_version_2(self._path))
+
+    def _read(self, reading: Reading) -> Iterator[Question]:
+        if self._context is not None:
+            return read_plain(self._path, self._context)
+        kind = KINDS[self._path.suffix.lower()]
+        if kind == "SQuAD JSON":
+            return read_squad_json(self._path, reading)
+        if kind == "JSON lines":
+            return read_json_lines(self._path, reading)
+        return read_table(self._path, reading, self._columns)
 
     @property
     def may_be_unanswerable(self) -> bool:
@@ -77,17 +86,7 @@ def open_questions(
             each.open("rb").close()
         except OSError as error:
             raise FileUnreadable(each, error.strerror or str(error)) from error
-    kind = KINDS.get(path.suffix.lower())
-    read: Callable[[Reading], Iterator[Question]]
-    if context is not None:
-        read = partial(_plain, path, context)
-    elif kind == "SQuAD JSON":
-        read = partial(read_squad_json, path)
-    elif kind == "JSON lines":
-        read = partial(read_json_lines, path)
-    elif kind == "a table":
-        read = partial(read_table, path, columns=columns or {})
-    else:
+    if context is None and path.suffix.lower() not in KINDS:
         known = ", ".join(f"{end} ({each})" for end, each in KINDS.items())
         hint = "One question a line about one text: --context-file TEXT --questions-file FILE."
         if reader := WITH_PANDAS.get(path.suffix.lower()):
@@ -95,11 +94,9 @@ def open_questions(
             write_as = f"to_json('{path.stem}.jsonl', orient='records', lines=True)"
             hint = f'Convert it: python -c "import pandas; {read_as}.{write_as}"'
         raise QuestionsInvalid(path, f"is of no known kind: files of questions end in {known}", hint)
-    return QuestionSource(path, read, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable)
-
-
-def _plain(path: Path, context: Path, _: Reading) -> Iterator[Question]:
-    return read_plain(path, context)
+    return QuestionSource(
+        path, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable, columns=columns or {}, context=context
+    )
 
 
 def read_squad(path: Path, limit: int | None = None) -> QuestionSet:
