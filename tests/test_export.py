@@ -191,8 +191,8 @@ def test_each_family_runs_in_fixed_point(
 
 
 def test_a_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
-    path = tokenizer_of(folders["bert"], tmp_path / "new")
-    assert path == tmp_path / "new" / "tokenizer.json"
+    path = tokenizer_of(folders["bert"], tmp_path)
+    assert path == folders["bert"] / "tokenizer.json"
     assert path.read_bytes() == resources.DEMO_TOKENIZER.read_bytes()
 
 

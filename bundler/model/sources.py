@@ -13,6 +13,7 @@ import onnx
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
 from bundler.model.adapt import KNOWN_INPUTS, adapt, option_for
 from bundler.model.file_kinds import check_kind
+from bundler.model.hub import is_model_name, local_folder, tokenizer_in
 from bundler.model.onnx_graph import sizes
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
@@ -68,14 +69,12 @@ def open_model(
         ModelInvalid, DlcInvalid, FileUnreadable: refused; UsageError: it has another length, or no tokenizer.
         ExtraMissing, HubUnreachable, NoConverter: something is missing here.
     """
-    from bundler.model.hub import is_model_name
-
     model = HUB_ADDRESS.sub("", str(model)).rstrip("/") or model
     path = Path(model)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise ModelInvalid(path, "is an adapter, not a whole model", "Merge it into its base model (merge_and_unload).")
     if path.is_dir() and not _has_weights(path) and (path / "onnx" / "model.onnx").is_file():
-        tokenizer = tokenizer or next((path / n for n in ("tokenizer.json", "vocab.txt") if (path / n).is_file()), None)
+        tokenizer = tokenizer or tokenizer_in(path)
         path = path / "onnx" / "model.onnx"  # as Xenova lays it out
     if path.is_dir() and (path / "model.onnx").is_file() and not (_has_weights(path) and find_spec("torch")):
         path = path / "model.onnx"  # what optimum writes; without torch its weights beside it are of no use
@@ -103,7 +102,7 @@ def tokenizer_beside(model: Path) -> Path:
     """
     if not model.exists():
         raise FileUnreadable(model, "there is no such file, folder or model on the hub")
-    found = next((path for name in ("tokenizer.json", "vocab.txt") if (path := model.parent / name).is_file()), None)
+    found = tokenizer_in(model.parent)
     if found is None:
         raise UsageError(f"{model}: there is no tokenizer.json or vocab.txt beside it", "Give one with --tokenizer.")
     return found
@@ -193,12 +192,10 @@ def read_onnx(
 def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progress: Progress) -> ModelSource:
     """A transformers model as an ONNX file; what is wrong with it is told before torch is loaded or weights come."""
     from bundler.model.export import export_model
-    from bundler.model.hub import local_folder
     from bundler.model.pretrained import check_config, check_weights, read_config
     from bundler.model.tokenizers import tokenizer_of
 
-    if not 0 < length <= LARGEST_LENGTH:
-        raise UsageError(f"--seq-len {length}: not from 1 to {LARGEST_LENGTH}")
+    _check_length(Path(model), None, length)
     folder, is_here = local_folder(model, progress, weights=False), Path(model).is_dir()
     check_config(folder, read_config(folder), length)
     if is_here:

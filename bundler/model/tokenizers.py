@@ -1,34 +1,30 @@
-"""Brings the tokenizer of a transformers model into a tokenizer.json; needs no torch."""
+"""Finds the tokenizer of a transformers model, and makes a tokenizer.json of ALBERT's; needs no torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid
-from bundler.model.hub import make_quiet
-from bundler.qa.features import HINT, load_tokenizer, read_settings, tokenizer_text
-
-TOKENIZER = "tokenizer.json"
+from bundler.model.hub import make_quiet, tokenizer_in
+from bundler.qa.features import HINT, load_tokenizer, read_settings
 
 
 def tokenizer_of(folder: Path, out: Path) -> Path:
-    """Writes the tokenizer of the model in a folder to `out`/tokenizer.json, and says where.
-
-    Taken are, in this order: tokenizer.json as it is; vocab.txt, or ALBERT's spiece.model, with tokenizer_config.json.
+    """The tokenizer of the model in a folder: its tokenizer.json or its vocab.txt, or else a tokenizer.json in `out`
+    that is made of ALBERT's spiece.model with tokenizer_config.json.
 
     Raises:
         ModelInvalid, FileUnreadable: there is none, or it does not go with its model; HostStorageFailed.
     """
-    known = next((folder / name for name in (TOKENIZER, "vocab.txt") if (folder / name).is_file()), None)
+    known = tokenizer_in(folder)
     tokenizer = load_tokenizer(known) if known else _albert_tokenizer(folder)
     _check_size(folder, tokenizer)
-    whole = tokenizer_text(known) if known and known.name == TOKENIZER else tokenizer.to_str(pretty=True)
-    path = out / TOKENIZER
+    if known is not None:
+        return known
+    path = out / "tokenizer.json"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(whole, encoding="utf-8", newline="\n")
+        path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     except OSError as error:
         raise HostStorageFailed(path, error.strerror or str(error)) from error
     return path
@@ -85,13 +81,7 @@ def _read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:
 
 def _check_size(folder: Path, tokenizer: tokenizers.Tokenizer) -> None:
     """A tokenizer of another model would give numbers that this one has no embedding for."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return
-    try:
-        words = json.loads(config.read_text(encoding="utf-8")).get("vocab_size")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return  # whoever needs the configuration will say so
+    words = read_settings(folder / "config.json").get("vocab_size")
     pieces = tokenizer.get_vocab_size(with_added_tokens=False)
     if isinstance(words, int) and pieces > words:
         raise ModelInvalid(folder, f"its tokenizer has {pieces} pieces, and its model knows {words}", HINT)
