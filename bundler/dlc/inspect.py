@@ -3,7 +3,6 @@
 The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a file: libraries print as they please.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.dlc.archive import Step, read_archive
+from bundler.dlc.cache import sha256_of
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Tensor, read_graph
 from bundler.dlc.htp import FOLDER, context_name
@@ -217,12 +217,10 @@ def _embedding_rows(graph: Graph) -> int | None:
 
 def _contexts_beside(path: Path) -> list[str]:
     """Contexts that `build --prepare` made of the DLC, by chip: their names hold its checksum."""
-    found = sorted(path.parent.glob(context_name("*", "*")))
-    if not found:
+    if not (path.parent / FOLDER).is_dir():
         return []
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return [f"{FOLDER}/{each.name}" for each in found if each.match(context_name("*", digest))]
+    found = sorted(path.parent.glob(context_name("*", sha256_of(path))))
+    return [f"{FOLDER}/{each.name}" for each in found]
 
 
 def _size(weight: Tensor) -> int:

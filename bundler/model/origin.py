@@ -1,11 +1,10 @@
 """What a DLC tells of its making: whose tools wrote it, and how its graph is called."""
 
-import hashlib
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.dlc.cache import note, noted
+from bundler.dlc.cache import note, noted, sha256_of
 from bundler.dlc.inspect import inspect_dlc
 from bundler.engines import ENGINES, EngineName
 from bundler.errors import DlcInvalid, NoConverter
@@ -26,7 +25,7 @@ def origin_of(dlc: Path, *, cache: bool = False) -> Origin:
     if not cache:
         return _look(dlc)
     release = importlib.metadata.version("mbqa-bundle")
-    key = f"origin-{release}-{hashlib.sha256(dlc.read_bytes()).hexdigest()}"
+    key = f"origin-{release}-{sha256_of(dlc)}"
     told = noted(key)
     if isinstance(told, dict) and told.get("engine") in ENGINES and isinstance(told.get("graph"), str):
         return Origin(told["engine"], told["graph"])
