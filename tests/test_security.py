@@ -19,6 +19,7 @@ from bundler.bundle import Bundle, read_bundle, seal
 from bundler.cli import main
 from bundler.console import Console, PlainProgress, show_error
 from bundler.device.chunks import Archiver, chunks_of
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import BundleInvalid, InputError, PhoneRefused, VendorToolFailed
 from bundler.evaluation.latency import latency_of
 from bundler.model.sdk import open_sdk
@@ -200,7 +201,7 @@ def test_a_reference_model_reads_no_other_files(location: str, bundle: Bundle, t
         weights.external_data.add(key=key, value=value)
     put(bundle, "host/reference.onnx", model.SerializeToString())
     with pytest.raises(Exception, match=r"[Ee]xternal data path"):
-        OnnxNetwork(bundle.path / "host/reference.onnx")
+        OnnxNetwork(cpu_session(bundle.path / "host/reference.onnx"))
     with pytest.raises(BundleInvalid, match=r"reference\.onnx"):
         reference_logits(read_bundle(bundle.path), quiet)
 
