@@ -205,13 +205,10 @@ def _needed(graph: onnx.GraphProto) -> set[str]:
         if name not in needed:
             needed.add(name)
             stack.extend(makers[name].input if name in makers else ())
-    for field, kept in (
-        (graph.node, [each for each in graph.node if needed.intersection(each.output)]),
-        (graph.output, [value for value in graph.output if value.name in OUTPUTS]),
-    ):
-        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
-        del field[:]
-        field.extend(copies)
+    for each in [each for each in graph.node if not needed.intersection(each.output)]:
+        graph.node.remove(each)
+    for value in [value for value in graph.output if value.name not in OUTPUTS]:
+        graph.output.remove(value)
     return needed
 
 

@@ -70,7 +70,7 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
     net, fixed, biases = Net(fit.model), dict[str, FixedWeight](), dict[str, Array]()
     for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
         progress("rounding the model's weights", number, None)
-        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits
+        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name]).bits
         if bits > 8 or moments.count < len(moments.mean):  # so few do not tell how inputs go together
             continue
         try:
@@ -161,12 +161,12 @@ def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tu
     matrix = np.moveaxis(value, axis, 1).astype(np.float64)  # (inputs, outputs)
     bias = net.constants[each.bias] if each.bias is not None else None
     spread = moments.products - (np.outer(moments.mean, moments.mean) if bias is not None else 0.0)
-    encoding, split = scheme.weight_encoding(each.nodes[0], value)
+    encoding = scheme.weight_encoding(each.nodes[0], value)
     scale = encoding.scale.astype(np.float64)
     whole = rounded(matrix, spread, scale, encoding.bits)
     if bias is not None:
         bias = (bias + moments.mean @ (matrix - whole * scale)).astype(np.float32)
-    return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding, split), bias
+    return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding), bias
 
 
 def rounded(matrix: Array, spread: Array, scale: Array, bits: int) -> Array:

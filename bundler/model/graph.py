@@ -5,6 +5,7 @@ What the graph computes in float32 stays the same; `largest_difference` measures
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,20 @@ class FitGraph:
 
     name: str
     model: onnx.ModelProto
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     masked_scores: tuple[str, ...]
 
-    @classmethod
-    def of(cls, name: str, model: onnx.ModelProto, length: int, masked_scores: Iterable[str]) -> "FitGraph":
-        """Of a graph that is fit."""
-        inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in model.graph.input)
-        outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in model.graph.output)
-        return cls(name, model, inputs, outputs, tuple(masked_scores))
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(value.name, "int32", (1, self.length)) for value in self.model.graph.input)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(value.name, "float32", (1, self.length)) for value in self.model.graph.output)
 
     @property
     def length(self) -> int:
-        return self.inputs[0].shape[1]
+        """Tokens of a window."""
+        return int(self.model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
 
 
 def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> FitGraph:
@@ -73,7 +74,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     _take_int32(net)
     _merge_views(net)
     fuse_constants(net)
-    return FitGraph.of(name, _inferred(net.to_model(), length, name), length, masked)
+    return FitGraph(name, _inferred(net.to_model(), length, name), tuple(masked))
 
 
 def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx.ModelProto:
@@ -95,8 +96,7 @@ def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx
 
 def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
     """A session that runs the model as it is, on the CPU; `outputs` are made outputs too."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = deepcopy(model)
     present = {value.name for value in probed.graph.output}
     probed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name not in present
@@ -157,18 +157,15 @@ def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with its functions inlined, no inputs but those to be fed, and no outputs but the logits."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    plain = deepcopy(model)
     if plain.functions:
         plain = onnx.inliner.inline_local_functions(plain)
     plain.ir_version = max(plain.ir_version, 4)  # before it, weights had to be among the inputs
     weights = {tensor.name for tensor in plain.graph.initializer}
-    inputs = [value for value in plain.graph.input if value.name not in weights]
-    outputs = [value for value in plain.graph.output if value.name in OUTPUTS]
-    for field, kept in ((plain.graph.input, inputs), (plain.graph.output, outputs)):
-        copies = [type(value).FromString(value.SerializeToString()) for value in kept]
-        del field[:]
-        field.extend(copies)
+    for value in [value for value in plain.graph.input if value.name in weights]:
+        plain.graph.input.remove(value)
+    for value in [value for value in plain.graph.output if value.name not in OUTPUTS]:
+        plain.graph.output.remove(value)
     return plain
 
 

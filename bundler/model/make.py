@@ -4,14 +4,14 @@ import hashlib
 import importlib.metadata
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import onnx
 
-from bundler.dlc.cache import cached, keep, note, noted
+from bundler.dlc.cache import cached, keep, note, noted, sha256_of
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import EncodingsInvalid, NoConverter, SocUnfit
 from bundler.model.calibrate import Calibration, Method, calibrate
@@ -109,9 +109,6 @@ class Made:
     encodings: Encodings | None = None
 
 
-NOT_NOTED = ("graph", "encodings")  # what is not there of a DLC that was made before
-
-
 def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
     """Says at once what would be said at last: that nothing on this machine converts a model.
 
@@ -139,8 +136,8 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     fit = fit_checked(job, progress)
     made = write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
     if key:
-        facts = {each.name: getattr(made, each.name) for each in fields(Made) if each.name not in NOT_NOTED}
-        note(key, {"content": hashlib.sha256(dlc.read_bytes()).hexdigest(), "made": facts})
+        facts = vars(replace(made, graph=None, encodings=None))  # which are not there of a DLC that was made before
+        note(key, {"content": sha256_of(dlc), "made": facts})
     return made
 
 
@@ -157,7 +154,7 @@ def _made_before(key: str, dlc: Path) -> Made | None:
     """What was made of the same, its DLC at `dlc`; None where it is not in the cache any more."""
     told = noted(key)
     try:
-        made = Made(graph=None, **{**told["made"], "exponents": tuple(told["made"]["exponents"])})
+        made = Made(**{**told["made"], "exponents": tuple(told["made"]["exponents"])})
         source = cached(content=told["content"])
     except (TypeError, KeyError):
         return None
@@ -173,7 +170,9 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
     Raises:
         ModelInvalid, OperatorUnsupported, SocUnfit, NoConverter
     """
-    _check_chip(job.recipe, job.soc)
+    if job.recipe.prepare:
+        check_simulated(job.soc, job.recipe.precision)
+    _check_mixed(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     if not job.recipe.quantized:
         return fitted_before(job.source, job.feeds, job.work) if job.cache else fitted(job.source, job.feeds)
@@ -286,12 +285,6 @@ def _as_given(given: Given, fit: FitGraph) -> Equalized:
 def by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
     default = "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
     return (recipe.converter or default) == "sdk"
-
-
-def _check_chip(recipe: Recipe, soc: Soc) -> None:
-    if recipe.prepare:
-        check_simulated(soc, recipe.precision)
-    _check_mixed(recipe, soc)
 
 
 def _check_mixed(recipe: Recipe, soc: Soc) -> None:
