@@ -119,7 +119,7 @@ def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
             raise DlcInvalid(path, f"the libraries do not come to an end of it within {timeout_s:g} s") from None
         if done.returncode or not report.exists():
             raise DlcInvalid(path, f"the libraries crashed on it (exit code {done.returncode})")
-        return _reported(path, json.loads(report.read_text(encoding="utf-8")))
+        return _reported(path, json.loads(report.read_text(encoding="utf-8"), object_hook=_with_tuples))
 
 
 def _check_readable(path: Path) -> None:
@@ -148,34 +148,25 @@ def _reported(path: Path, found: Mapping[str, Any]) -> DlcReport:
         raise NoConverter(found["missing"])
     if "invalid" in found:
         raise DlcInvalid(path, found["invalid"])
-    rest = {key: value for key, value in found.items() if key not in ("operator_counts", "converter")}
     return DlcReport(
         **{
-            **rest,
-            "inputs": _tensors(found["inputs"]),
-            "outputs": _tensors(found["outputs"]),
-            "operators": tuple(
-                DlcOperator(op["type"], op["name"], *(tuple(op[key]) for key in ("inputs", "outputs", "dtypes")))
-                for op in found["operators"]
-            ),
-            "records": tuple(found["records"]),
-            "caches": tuple(found["caches"]),
+            **found,
+            "inputs": tuple(map(_tensor, found["inputs"])),
+            "outputs": tuple(map(_tensor, found["outputs"])),
+            "operators": tuple(DlcOperator(**op) for op in found["operators"]),
             "history": tuple(Step(**step) for step in found["history"]),
         }
     )
 
 
-def _tensors(found: Iterable[Mapping[str, Any]]) -> tuple[DlcTensor, ...]:
-    return tuple(
-        DlcTensor(tensor["name"], tensor["dtype"], tuple(tensor["shape"]), _encoding(tensor["encoding"]))
-        for tensor in found
-    )
+def _with_tuples(found: dict[str, Any]) -> dict[str, Any]:
+    """An object of JSON whose lists are tuples, as those of the report are."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _encoding(found: Mapping[str, Any] | None) -> Encoding | None:
-    if found is None:
-        return None
-    return Encoding(**{**found, "scales": tuple(found["scales"]), "offsets": tuple(found["offsets"])})
+def _tensor(found: Mapping[str, Any]) -> DlcTensor:
+    encoding = Encoding(**found["encoding"]) if found["encoding"] else None
+    return DlcTensor(**{**found, "encoding": encoding})
 
 
 def _report(path: Path) -> DlcReport:
@@ -252,7 +243,7 @@ def _most_common_bits(tensors: Iterable[Tensor]) -> int:
 
 def _child(path: Path) -> dict[str, Any]:
     try:
-        return _report(path).to_json()
+        return asdict(_report(path))
     except DlcInvalid as invalid:
         return {"invalid": str(invalid).removeprefix(f"{path}: ")}
     except NoConverter as missing:

@@ -244,23 +244,19 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
 def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Made:
     scaled, encodings = rounded.scaled, rounded.made.encodings
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
+    constants = Net(fit.model).constants
     return Made(
         fit,
         tool,
-        weight_bytes(fit.model),
+        sum(value.nbytes for value in constants.values() if value.dtype == np.float32),
         dlc.stat().st_size,
-        _mask_size(fit),
+        round(float(constants[SIZE]), 3) if SIZE in constants else None,
         rounded.wide,
         scaled.exponents,
         encodings is not None and any(each.scale.ndim for each in encodings.weights.values()),
         remark,
         encodings,
     )
-
-
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """The size of a float32 model's weights."""
-    return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
 
 
 def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
@@ -343,8 +339,3 @@ def _with_weights(model: onnx.ModelProto, fixed: FixedWeights) -> onnx.ModelProt
     net = Net(model)
     net.constants.update({name: each.reals for name, each in fixed.weights.items()} | dict(fixed.biases))
     return net.to_model()
-
-
-def _mask_size(fit: FitGraph) -> float | None:
-    size = Net(fit.model).constants.get(SIZE)
-    return None if size is None else round(float(size), 3)
