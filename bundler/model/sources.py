@@ -85,13 +85,7 @@ def open_model(
         if names:
             raise UsageError(f"{path}: --inputs and --outputs are for ONNX files", "Give the model that it came from.")
         return _read_dlc(path, beside, length)
-    adapted, notes = load_adapted(path, length, names or {})
-    inputs, outputs = read_onnx(path, length, adapted)
-    rows = embedding_rows(adapted)
-    if not notes:
-        return ModelSource(path.name, path, beside, inputs, outputs, embedding_rows=rows)
-    onnx.save(adapted, work / "adapted.onnx")
-    return ModelSource(path.name, work / "adapted.onnx", beside, inputs, outputs, notes=notes, embedding_rows=rows)
+    return _of_onnx(path, path.name, beside, length, work, names or {})
 
 
 def tokenizer_beside(model: Path) -> Path:
@@ -160,17 +154,14 @@ def load_adapted(path: Path, length: int | None, names: Mapping[str, str]) -> tu
     return model, notes
 
 
-def read_onnx(
-    path: Path, length: int | None = None, model: onnx.ModelProto | None = None
+def specs_of(
+    path: Path, model: onnx.ModelProto, length: int | None = None
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and outputs that the ONNX file, or what was adapted of it, will have for windows of `length` tokens.
+    """The inputs and outputs that the ONNX file's model will have for windows of `length` tokens.
 
     Raises:
-        FileUnreadable; ModelInvalid: it is no ONNX, or not a question-answering model; UsageError: another length
+        ModelInvalid: it is not a question-answering model; UsageError: it has another length
     """
-    if model is None:
-        model = load_onnx(path)
-        _check_weights(path, model)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _check_names(path, [value.name for value in inputs], [value.name for value in model.graph.output])
@@ -203,10 +194,19 @@ def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progr
     words = tokenizer or tokenizer_of(folder, work)
     path = work / "exported.onnx"
     export_model(model, path, length, progress)
-    inputs, outputs = read_onnx(path, length)
-    rows = embedding_rows(onnx.load(path, load_external_data=False))
-    name = Path(model).resolve().name if is_here else model
-    return ModelSource(name, path, words, inputs, outputs, embedding_rows=rows)
+    return _of_onnx(path, Path(model).resolve().name if is_here else model, words, length, work, {})
+
+
+def _of_onnx(
+    path: Path, name: str, tokenizer: Path, length: int | None, work: Path, names: Mapping[str, str]
+) -> ModelSource:
+    """An ONNX file, adapted into `work` where it must be."""
+    model, notes = load_adapted(path, length, names)
+    inputs, outputs = specs_of(path, model, length)
+    if notes:
+        path = work / "adapted.onnx"
+        onnx.save(model, path)
+    return ModelSource(name, path, tokenizer, inputs, outputs, notes=notes, embedding_rows=embedding_rows(model))
 
 
 def _has_weights(folder: Path) -> bool:

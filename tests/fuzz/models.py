@@ -10,7 +10,7 @@ from pathlib import Path
 from bundler.dlc import inspect
 from bundler.dlc.archive import read_archive
 from bundler.model.graph import fit_for_htp
-from bundler.model.sources import load_adapted, read_onnx
+from bundler.model.sources import load_adapted, specs_of
 from bundler.model.tokenizers import tokenizer_of
 from bundler.qa.features import Windower
 from bundler.types import Question
@@ -48,7 +48,7 @@ def onnx(data: bytes) -> None:
     path = work.folder("onnx") / "model.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
-    read_onnx(path, None, adapted)
+    specs_of(path, adapted)
 
 
 def onnx_graph(data: bytes) -> None:
@@ -56,7 +56,7 @@ def onnx_graph(data: bytes) -> None:
     path = work.folder("onnx") / "graph.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
-    inputs, _ = read_onnx(path, None, adapted)
+    inputs, _ = specs_of(path, adapted)
     fit_for_htp(adapted, inputs[0].shape[1], path.name)
 
 
