@@ -40,7 +40,7 @@ class Bench:
             name = ladder._name(job.recipe)
             if name in self.too_large:
                 raise ModelInvalid("model", "weight x does not fit float16")
-            return SimpleNamespace(name=name, made=SimpleNamespace(logits=lambda _: name))
+            return SimpleNamespace(name=name, graph=SimpleNamespace(logits=lambda _: name))
 
         def write(job: Job, fit: Any, drafted: Any, dlc: Path, progress: Any) -> Any:
             written.append(drafted.name)

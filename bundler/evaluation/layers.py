@@ -20,6 +20,7 @@ from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Operator, Tensor, read_graph
 from bundler.dlc.to_onnx import to_onnx
 from bundler.dlc.writer import MOVEMENT
+from bundler.model.calibrate import at_tokens
 from bundler.model.graph import FitGraph, fit_for_htp, runner
 from bundler.model.rescale import rescaled
 from bundler.model.sources import load_onnx
@@ -148,10 +149,8 @@ def _clamped(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
 
 def _of_real_tokens(values: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """The values, (1, n), without padding: of every axis as long as the window, the real tokens only."""
-    for axis, size in enumerate(values.shape):
-        if size == len(real):
-            values = np.compress(real, values, axis)
-    return values.astype(np.float64).reshape(1, -1)
+    axes = [axis for axis, size in enumerate(values.shape) if size == len(real)]
+    return at_tokens(values, axes, real).astype(np.float64).reshape(1, -1)
 
 
 def _layer(op: Operator, comparison: Comparison) -> Json:

@@ -16,7 +16,7 @@ from bundler.model.calibrate import calibrate
 from bundler.model.channels import Channels
 from bundler.model.graph import Feed, FitGraph, largest_difference, logits_of
 from bundler.model.half import LARGEST, in_float16
-from bundler.model.mixed import Measure, errors, ratio_of
+from bundler.model.mixed import Measure, ratio_of, window_errors
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import Scheme
 from bundler.model.rescale import channels_in, rescaled
@@ -71,7 +71,7 @@ def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
         if scheme is not None:
             ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
         else:
-            ratio = ratio_of(errors(feeds, logits_of(in_float16(fit), feeds), logits_of(fit.model, feeds)))
+            ratio = ratio_of(window_errors(feeds, logits_of(in_float16(fit), feeds), logits_of(fit.model, feeds)))
     except ModelInvalid:
         return np.inf
     return ratio if np.isfinite(ratio) else np.inf

@@ -188,7 +188,7 @@ class Rounded:
     bits; `fixed`: the weights that are not rounded to the nearest."""
 
     scaled: Equalized
-    made: QuantizedModel
+    graph: QuantizedModel
     wide: int = 0
     fixed: FixedWeights = field(default_factory=FixedWeights)
 
@@ -233,7 +233,7 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
         ModelInvalid, OperatorUnsupported, NoConverter
     """
     progress("converting the model to a DLC", 0, None)
-    _convert(job, rounded.made.model, dlc, job.recipe.precision)
+    _convert(job, rounded.graph.model, dlc, job.recipe.precision)
     if job.recipe.prepare:
         progress(f"preparing the DLC for {job.soc.name}", 0, None)
         prepare_context(dlc, job.soc)
@@ -242,7 +242,7 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
 
 
 def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Made:
-    scaled, encodings = rounded.scaled, rounded.made.encodings
+    scaled, encodings = rounded.scaled, rounded.graph.encodings
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
     constants = Net(fit.model).constants
     return Made(
@@ -312,9 +312,9 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     rounded = round_graph(job, fit, progress)
     scaled, encodings = rounded.scaled, None
-    if rounded.made.encodings is not None:
+    if rounded.graph.encodings is not None:
         encodings = job.work / "encodings.json"
-        encodings.write_text(encodings_text(rounded.made.encodings), encoding="utf-8", newline="\n")
+        encodings.write_text(encodings_text(rounded.graph.encodings), encoding="utf-8", newline="\n")
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
     path.write_bytes(_with_weights(scaled.fit.model, rounded.fixed).SerializeToString())

@@ -71,7 +71,7 @@ def _at_tokens(feed: Feed, rounded: Array, exact: Array) -> tuple[Array, Array]:
     return rounded.astype(np.float64)[0, real], exact.astype(np.float64)[0, real]
 
 
-def errors(
+def window_errors(
     feeds: Sequence[Feed],
     rounded: Sequence[Mapping[str, Array]],
     exact: Sequence[Mapping[str, Array]],
@@ -85,7 +85,7 @@ def errors(
 
 
 def ratio_of(windows: Array) -> float:
-    """The squared error over the power, of all windows of `errors`."""
+    """The squared error over the power, of all windows of `window_errors`."""
     error, power = windows.sum(0)
     return float(error / power) if power else 0.0
 
@@ -111,7 +111,7 @@ class Measure:
     def parts(self, scheme: Scheme, fixed: FixedWeights | None = None) -> Array:
         """The squared error and the power of each window, float64 (windows, 2)."""
         rounded = quantize(self._fit, self._calibration, scheme, fixed).logits(self._feeds)
-        return errors(self._feeds, rounded, self._exact, self._error)
+        return window_errors(self._feeds, rounded, self._exact, self._error)
 
 
 def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:

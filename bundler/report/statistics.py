@@ -18,8 +18,9 @@ class Bin:
     """The share of them that is exactly right."""
 
 
-def interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share; with z as it stands, of 95 %."""
+def interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's interval of a share, of 95 %."""
+    z = 1.959964
     share = hits / total
     scale = 1 + z * z / total
     centre = (share + z * z / (2 * total)) / scale
