@@ -24,7 +24,7 @@ from bundler.model.make import Recipe
 from bundler.model.simulate import run_on_simulator
 from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.qa.features import Windower, load_tokenizer
-from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
+from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode_all
 from bundler.soc import DEFAULT, known_socs
 from bundler.types import Feature, Question, QuestionSet, Runtime
 
@@ -167,8 +167,6 @@ def _answers(exam: Exam, computed: Sequence[Logits]) -> list[tuple[str, int, int
         start, end = (logits[name].ravel().astype(np.float32) for name in OUTPUTS)
         windows[feature.question_id].append(WindowLogits(feature.key, feature.offsets, start, end))
     unanswerable = exam.questions.may_be_unanswerable
-    decoded = [
-        decode(question, windows[question.id], max_tokens=MAX_ANSWER_TOKENS, may_be_unanswerable=unanswerable)
-        for question in exam.questions.questions
-    ]
+    asked = [(question, windows[question.id]) for question in exam.questions.questions]
+    decoded = decode_all(asked, max_tokens=MAX_ANSWER_TOKENS, may_be_unanswerable=unanswerable)
     return [(answer.text, answer.start, answer.end) for answer in decoded]

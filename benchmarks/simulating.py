@@ -56,9 +56,9 @@ def beside_a_loop(ground: Ground) -> Sides:
     _, task = simulator_of(bundle, "dsp", None)
 
     def ours() -> float:
-        networks = Networks(lambda: Child(task), [child := Child(task)])
+        networks = Networks(task)
         workers = _One(networks, bundle)
-        child.execute(window_inputs(bundle, bundle.manifest.windows[0]))
+        networks.execute(window_inputs(bundle, bundle.manifest.windows[0]))
         begun = time.perf_counter()
         _run(bundle, workers)
         seconds = time.perf_counter() - begun

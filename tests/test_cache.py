@@ -10,12 +10,12 @@ import pytest
 
 from bundler import layout
 from bundler.dlc import cache
+from bundler.dlc.inspect import DlcReport, inspect_dlc
 from bundler.errors import ModelInvalid
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import FitGraph, fit_for_htp
 from bundler.model.half import check_range
 from bundler.model.make import Recipe
-from bundler.model.origin import Origin, _look
 from bundler.pipeline.build import BuildRequest, CalibrationRequest, build_bundle
 from bundler.types import Question, QuestionSet
 from tests.deploying import quiet
@@ -60,11 +60,11 @@ def test_other_questions_convert_nothing(
     """Nor is the DLC looked into again, by a process of its own."""
     request, looks = request_for, []
 
-    def look(dlc: Path) -> Origin:
+    def look(dlc: Path) -> DlcReport:
         looks.append(dlc)
-        return _look(dlc)
+        return inspect_dlc(dlc)
 
-    monkeypatch.setattr("bundler.model.origin._look", look)
+    monkeypatch.setattr("bundler.model.origin.inspect_dlc", look)
     if precision == "fp16":
         request = replace(request, recipe=Recipe("fp16", converter="built-in"))
     if precision == "w8a8":

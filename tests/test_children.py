@@ -75,7 +75,7 @@ def test_a_simulator_that_fails(
         monkeypatch.setattr(f"bundler.dlc.child.{name}", 0.5 if "sleep" in script else 60.0)
     monkeypatch.setattr(sys, "executable", program(tmp_path, f"#!/bin/sh\n{script}\n"))
     with pytest.raises(DlcInvalid, match=f"model.onnx: {said}"):
-        run_on_simulator(model, SOC, [], quiet)
+        run_on_simulator(model, SOC, [{}], quiet)
     with pytest.raises(DlcInvalid, match=f"model.onnx: {said}"):
         prepare_context(model, SOC)
 

@@ -9,8 +9,9 @@ from onnx import TensorProto, helper
 
 from bundler.errors import FileUnreadable, ModelInvalid, OperatorUnsupported
 from bundler.model.convert import onnx_to_dlc
-from bundler.model.sources import read_onnx
+from bundler.model.sources import load_onnx, specs_of
 from bundler.soc import DEFAULT, known_socs
+from bundler.types import TensorSpec
 from tests.models import LENGTH, model, qa_model
 
 SOC = known_socs()[DEFAULT]
@@ -55,8 +56,12 @@ def test_a_model_that_the_libraries_refuse_leaves_nothing(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    return specs_of(path, load_onnx(path))
+
+
 def test_reads_what_a_model_takes_and_gives(tmp_path: Path) -> None:
-    inputs, outputs = read_onnx(saved(qa_model(length=64), tmp_path))
+    inputs, outputs = specs(saved(qa_model(length=64), tmp_path))
     assert {spec.name for spec in outputs} == {"start_logits", "end_logits"}
     assert {(spec.name, spec.dtype, spec.shape) for spec in inputs} == {
         ("input_ids", "int32", (1, 64)),
@@ -86,7 +91,7 @@ def passing(
 )
 def test_a_model_of_another_kind_is_refused(made: onnx.ModelProto, said: str, tmp_path: Path) -> None:
     with pytest.raises(ModelInvalid, match=said):
-        read_onnx(saved(made, tmp_path))
+        specs(saved(made, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not an ONNX file at all", bytes(range(256)) * 10])
@@ -94,12 +99,12 @@ def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelInvalid, match="is no ONNX file"):
-        read_onnx(path)
+        specs(path)
 
 
 def test_a_missing_or_cut_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileUnreadable, match=r"model\.onnx"):
-        read_onnx(tmp_path / "model.onnx")
+        specs(tmp_path / "model.onnx")
     (tmp_path / "model.onnx").write_bytes(qa_model().SerializeToString()[:2000])
     with pytest.raises(ModelInvalid, match="cut short"):
-        read_onnx(tmp_path / "model.onnx")
+        specs(tmp_path / "model.onnx")

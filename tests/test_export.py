@@ -18,7 +18,7 @@ from bundler.cli import main  # noqa: E402
 from bundler.errors import ModelInvalid  # noqa: E402
 from bundler.model import export  # noqa: E402
 from bundler.model.export import export_model  # noqa: E402
-from bundler.model.sources import read_onnx  # noqa: E402
+from bundler.model.sources import load_onnx, specs_of  # noqa: E402
 from bundler.model.tokenizers import tokenizer_of  # noqa: E402
 from bundler.resources import DEMO_QUESTIONS  # noqa: E402
 from tests import families  # noqa: E402
@@ -89,7 +89,7 @@ def test_each_family_is_exported(family: str, folders: dict[str, Path], tmp_path
     export_model(folders[family], out, LENGTH, quiet)
     model = families.small_model(family)
     assert largest_difference(model, out) < CLOSE
-    assert tuple(spec.name for spec in read_onnx(out)[0]) == families.inputs_of(model)
+    assert tuple(spec.name for spec in specs_of(out, load_onnx(out))[0]) == families.inputs_of(model)
     graph = onnx.load(out)
     assert graph.opset_import[0].version == export.OPSET
     booleans = {"And", "Or", "Not", "Equal", "Where", "IsNaN", "GatherND"}
@@ -123,7 +123,8 @@ def test_a_model_without_segments_takes_none(folder: Path, tmp_path: Path) -> No
         lambda w: w.update({n: w[n][:1].contiguous() for n in w if n.endswith("token_type_embeddings.weight")}),
     )
     export_model(folder, tmp_path / "model.onnx", 64, quiet)
-    assert [spec.name for spec in read_onnx(tmp_path / "model.onnx")[0]] == ["input_ids", "attention_mask"]
+    inputs, _ = specs_of(tmp_path / "model.onnx", load_onnx(tmp_path / "model.onnx"))
+    assert [spec.name for spec in inputs] == ["input_ids", "attention_mask"]
 
 
 def test_transformers_that_takes_no_additive_mask(
@@ -191,18 +192,18 @@ def test_each_family_runs_in_fixed_point(
 
 
 def test_a_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
-    path = tokenizer_of(folders["bert"], tmp_path / "new", quiet)
-    assert path == tmp_path / "new" / "tokenizer.json"
+    path = tokenizer_of(folders["bert"], tmp_path)
+    assert path == folders["bert"] / "tokenizer.json"
     assert path.read_bytes() == resources.DEMO_TOKENIZER.read_bytes()
 
 
 def test_a_tokenizer_too_large_for_its_model_is_refused(folder: Path, tmp_path: Path) -> None:
     change_config(folder, vocab_size=WORDS - 1)
     with pytest.raises(ModelInvalid, match=f"has {WORDS} pieces, and its model knows {WORDS - 1}"):
-        tokenizer_of(folder, tmp_path, quiet)
+        tokenizer_of(folder, tmp_path)
 
 
 def test_a_folder_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelInvalid, match="has no tokenizer"):
-        tokenizer_of(folder, tmp_path, quiet)
+        tokenizer_of(folder, tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from bundler.dlc.inspect import inspect_dlc
 from bundler.model.make import Job, Precision, Recipe, make_dlc
 from bundler.model.simulate import run_on_simulator
-from bundler.model.sources import ModelSource, read_onnx
+from bundler.model.sources import ModelSource, load_onnx, specs_of
 from bundler.soc import known_socs
 from tests import styles
 from tests.conftest import quiet
@@ -36,7 +36,7 @@ def test_every_family_at_every_precision(family: str, precision: Precision, tmp_
     path, dlc = tmp_path / "model.onnx", tmp_path / "model.dlc"
     model = styles.styled(**FAMILIES[family])
     onnx.save(model, path)
-    source = ModelSource(family, path, path, *read_onnx(path, styles.LENGTH))
+    source = ModelSource(family, path, path, *specs_of(path, load_onnx(path), styles.LENGTH))
     feeds = [{spec.name: styles.feed(tokens)[spec.name] for spec in source.inputs} for tokens in TOKENS]
     assert len(source.inputs) == (2 if family == "distilbert" else 3)
     recipe = Recipe(precision, converter="built-in")

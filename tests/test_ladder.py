@@ -40,7 +40,7 @@ class Bench:
             name = ladder._name(job.recipe)
             if name in self.too_large:
                 raise ModelInvalid("model", "weight x does not fit float16")
-            return SimpleNamespace(name=name, logits=lambda _: name)
+            return SimpleNamespace(name=name, graph=SimpleNamespace(logits=lambda _: name))
 
         def write(job: Job, fit: Any, drafted: Any, dlc: Path, progress: Any) -> Any:
             written.append(drafted.name)
@@ -174,14 +174,13 @@ def test_options_that_do_not_go_together(here: Path, capfd: pytest.CaptureFixtur
 
 
 def test_computed_here_is_what_the_graph_gives() -> None:
-    from bundler.model.equalize import Equalized
     from bundler.model.graph import fit_for_htp, runner
-    from bundler.model.make import Rounded
+    from bundler.model.quantize import QuantizedModel
     from tests.models import LENGTH, random_feed
 
     fit = fit_for_htp(qa_model(), LENGTH)
     feed = {name: random_feed()[name] for name in (spec.name for spec in fit.inputs)}
-    (found,) = Rounded(Equalized(fit), fit.model).logits([feed])
+    (found,) = QuantizedModel(fit.model).logits([feed])
     exact = runner(fit.model).run(list(found), feed)
     for one, other in zip(found.values(), exact, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -16,6 +16,7 @@ from bundler.cli import main
 from bundler.device.chunks import Chunk
 from bundler.device.job import Settings
 from bundler.device.outputs import keep
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.pipeline.build import BuildRequest, build_bundle
 from bundler.runs.plausibility import doubts
 from bundler.runs.record import Part, Run, begin
@@ -30,7 +31,7 @@ Rows = dict[str, npt.NDArray[np.float32]]
 
 def exact(bundle: Bundle) -> Rows:
     """What the model itself says: (windows, 1, length) by output."""
-    network = OnnxNetwork(bundle.path / layout.HOST / layout.REFERENCE)
+    network = OnnxNetwork(cpu_session(bundle.path / layout.HOST / layout.REFERENCE))
     found = [network.execute(window_inputs(bundle, window)) for window in bundle.manifest.windows]
     return {name: np.stack([each[name] for each in found]) for name in OUTPUTS}
 

@@ -191,7 +191,7 @@ def test_no_code_beside_weights_is_run(folder: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     export_model(folder, tmp_path / "model.onnx", 64, quiet)
     with pytest.raises(ModelInvalid, match="has no tokenizer"):
-        tokenizer_of(folder, tmp_path / "tokenizer", quiet)
+        tokenizer_of(folder, tmp_path / "tokenizer")
     assert not (tmp_path / "run").exists()
 
 

@@ -59,7 +59,7 @@ def test_encodings_hold_zero_and_both_ends(low: float, width: float, bits: int) 
 
 def test_channels_get_scales_of_their_own_where_asked() -> None:
     value = np.array([[0.01, 127.0], [-0.02, 0.0]], np.float32)
-    assert squared_error(value, symmetric(value, 8, 1), 1) < squared_error(value, symmetric(value, 8)) / 4
+    assert squared_error(value, symmetric(value, 8, 1)) < squared_error(value, symmetric(value, 8)) / 4
 
 
 def test_what_is_only_moved_shares_an_encoding(fit: FitGraph) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.errors import QuestionsInvalid
-from bundler.qa.questions import QuestionSource, ids, json_stream, open_questions, read_squad, text
-from bundler.qa.questions.entry import Reading
-from bundler.qa.questions.ids import Seen
+from bundler.qa.questions import json_stream, open_questions, read_squad, text
 from bundler.qa.questions.json_stream import JsonStream
-from bundler.types import Question
 from tests.question_files import LINE, QA, file_of, json_lines, refused, squad, written
 
 JSON = st.recursive(
@@ -110,18 +106,6 @@ def test_a_stream_goes_into_what_is_there(tmp_path: Path) -> None:
     assert list(JsonStream(path).members()) == []
 
 
-def test_a_file_is_read_once_where_its_ids_differ(tmp_path: Path) -> None:
-    readings = []
-
-    def read(reading: Reading) -> Iterator[Question]:
-        readings.append(reading)
-        yield from (Question(key, "When?", "Then.") for key in "abc")
-
-    source = QuestionSource(tmp_path, read, limit=None, notes=None, may_be_unanswerable=None)
-    assert [question.id for question in source] == ["a", "b", "c"]
-    assert len(readings) == 1
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.csv"])
 def test_a_large_file_takes_little_memory(name: str, tmp_path: Path) -> None:
@@ -153,19 +137,9 @@ def test_a_large_file_takes_little_memory(name: str, tmp_path: Path) -> None:
     assert peak < 6e6
 
 
-@given(keys=st.lists(st.text(max_size=3), max_size=60), fewest=st.integers(0, 5))
-def test_ids_that_were_there_before(keys: list[str], fewest: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ids, "FEWEST", fewest)
-        seen = Seen()
-        assert [seen.add(key) for key in keys] == [key in keys[:place] for place, key in enumerate(keys)]
-        assert len(seen) == len(set(keys))
-
-
-def test_two_ids_with_one_hash_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Seen, "add", lambda self, key: True)
+def test_an_id_that_was_there_before(tmp_path: Path) -> None:
     path = json_lines(tmp_path, LINE, {**LINE, "id": "b"})
     assert [question.id for question in open_questions(path)] == ["a", "b"]
-    path = json_lines(tmp_path, LINE, LINE)
+    path = json_lines(tmp_path, LINE, {**LINE, "id": "b"}, LINE)
     with pytest.raises(QuestionsInvalid, match="'a' occurs twice"):
         list(open_questions(path))

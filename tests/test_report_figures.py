@@ -7,7 +7,7 @@ import pytest
 from bundler.evaluation.rows import unscored
 from bundler.report.figures import change, figure, gate_limit, gate_value, is_simulated, percent
 from bundler.report.questions import embedded, utf16
-from bundler.report.statistics import gap, interval, quantiles, reliability
+from bundler.report.statistics import gap, interval, reliability
 from bundler.resources import TEMPLATES
 from tests import evaluations
 
@@ -56,8 +56,6 @@ def test_the_formulas_behind_the_plots() -> None:
     assert interval(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
     assert interval(0, 5)[0] == pytest.approx(0.0)
     assert interval(5, 5)[1] == pytest.approx(1.0)
-    assert quantiles([1.0, 2.0, 4.0], 4) == [1.0, 1.5, 2.0, 3.0, 4.0]
-    assert quantiles([7.0], 2) == [7.0, 7.0, 7.0]
     bins = reliability([(0.95, True), (1.0, True), (0.05, False), (0.08, True)])
     assert [(one.count, one.right) for one in bins] == [(2, 0.5), (2, 1.0)]
     assert gap(bins) == pytest.approx(0.5 * (0.5 - 0.065) + 0.5 * (1 - 0.975))

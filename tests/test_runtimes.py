@@ -183,15 +183,12 @@ def test_operators_under_the_names_that_older_converters_write(kind: str, comput
     )
 
 
-@pytest.mark.parametrize(
-    ("operation", "computes"), [(4, np.floor_divide), (5, np.fmod), (17, lambda a, b: (a - b) ** 2)]
-)
-def test_binary_operations_that_onnx_has_no_one_operator_for(operation: int, computes: Any) -> None:
+def test_a_binary_operation_that_onnx_has_no_one_operator_for() -> None:
     other = np.array([2, 3, -2], np.float32)
-    op = Operator("ElementWiseBinary", "it", ("a", "b"), ("out",), {"operation": operation})
+    op = Operator("ElementWiseBinary", "it", ("a", "b"), ("out",), {"operation": 17})
     data = np.array([5, -7.5, 3], np.float32)
     graph = single(op, (3,), b=Tensor("b", np.dtype(np.float32), (3,), other))
-    np.testing.assert_allclose(run_single(graph, data), computes(data, other))
+    np.testing.assert_allclose(run_single(graph, data), (data - other) ** 2)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,6 @@ def test_the_present_layout_wins_over_older_ones_beside_it(tmp_path: Path) -> No
 def test_for_any_phone_all_versions_come_along(tmp_path: Path) -> None:
     parts = device_parts(open_sdk(make_sdk(tmp_path, "2.25")))
     assert hexagons_in(parts) == {68, 69, 73, 75}  # not 66, which has no HTP
-    assert hexagons_in(device_parts(open_sdk(tmp_path / "snpe"), (69, 75))) == {69, 75}
     own = {name for name in parts if hexagon_of_part(name) in (None, 75)}
     assert own == device_parts(open_sdk(tmp_path / "snpe"), SOCS["SM8650"]).keys()
 
@@ -136,9 +135,7 @@ def test_libraries_for_a_newer_chip_need_a_newer_sdk(tmp_path: Path) -> None:
         device_parts(sdk, SOCS["SM8750"])
     assert caught.value.exit_code == 4
     with pytest.raises(SdkTooOld, match=rf"v75 \(SM8650\); {has}"):
-        device_parts(sdk, (73, 75))
-    with pytest.raises(SdkTooOld, match=r"v99 \(chip not known\)"):
-        device_parts(sdk, (99,))
+        device_parts(sdk, SOCS["SM8650"])
     (sdk.root / "lib/hexagon-v73/unsigned/libSnpeHtpV73Skel.so").unlink()
     assert open_sdk(sdk.root).hexagons == (68, 69)
 

@@ -19,12 +19,15 @@ from bundler.bundle import Bundle, read_bundle, seal
 from bundler.cli import main
 from bundler.console import Console, PlainProgress, show_error
 from bundler.device.chunks import Archiver, chunks_of
+from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import BundleInvalid, InputError, PhoneRefused, VendorToolFailed
 from bundler.evaluation.latency import latency_of
 from bundler.model.sdk import open_sdk
-from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.model.vendor import convert_with_sdk
+from bundler.model.vendor_plan import VendorJob
 from bundler.runs.record import Run
 from bundler.runs.reference import OnnxNetwork, reference_logits, verify_logits
+from bundler.soc import known_socs
 from bundler.types import TensorSpec
 from tests.deploying import quiet
 from tests.fake_sdk import make_sdk
@@ -198,7 +201,7 @@ def test_a_reference_model_reads_no_other_files(location: str, bundle: Bundle, t
         weights.external_data.add(key=key, value=value)
     put(bundle, "host/reference.onnx", model.SerializeToString())
     with pytest.raises(Exception, match=r"[Ee]xternal data path"):
-        OnnxNetwork(bundle.path / "host/reference.onnx")
+        OnnxNetwork(cpu_session(bundle.path / "host/reference.onnx"))
     with pytest.raises(BundleInvalid, match=r"reference\.onnx"):
         reference_logits(read_bundle(bundle.path), quiet)
 
@@ -233,7 +236,7 @@ def test_folders_of_an_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = tmp_path / odd / "model $(touch canary).onnx"
     model.write_bytes(b"")
     specs = [TensorSpec(name, "int32", (1, 4)) for name in ("input_ids", "start_logits")]
-    job = VendorJob(model, specs[:1], specs[1:])  # type: ignore[arg-type]
+    job = VendorJob(model, tuple(specs[:1]), tuple(specs[1:]), known_socs()["SM8550"], model)
     monkeypatch.chdir(tmp_path)
     commands = convert_with_sdk(open_sdk(sdk), job, tmp_path / odd / "model.dlc", tmp_path / odd / "log")
     told = (tools / "told").read_text().split("\0")

@@ -17,7 +17,8 @@ from bundler import cli, layout
 from bundler.bundle import Bundle, Sample, read_bundle
 from bundler.device.outputs import kept_chunks
 from bundler.device.phone import AdbServer
-from bundler.dlc.child import Child, ChildDied, Networks
+from bundler.dlc import child
+from bundler.dlc.child import Child, ChildDied, Networks, Task
 from bundler.errors import ClusterUnusable, DlcInvalid, RunUnfinished, UsageError
 from bundler.model.make import Recipe
 from bundler.pipeline.build import BuildRequest, build_bundle
@@ -123,16 +124,19 @@ def test_an_interrupted_simulation_goes_on(bundle: Bundle) -> None:
     assert kept.items() <= after.items()
 
 
-def test_a_process_that_starts_while_the_others_are_ended_is_ended(bundle: Bundle) -> None:
+def test_a_process_that_starts_while_the_others_are_ended_is_ended(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, task = simulator_of(bundle, "cpu", None)
     made: list[Child] = []
 
-    def make() -> Child:
+    def make(task: Task) -> Child:
         networks.close()
         made.append(Child(task))
         return made[-1]
 
-    networks = Networks(make)
+    networks = Networks(task)
+    monkeypatch.setattr(child, "Child", make)
     with pytest.raises(ChildDied, match="ended before it began"):
         networks.execute({})
     assert len(made) == 1

@@ -14,10 +14,11 @@ from bundler.model.calibrate import calibrate, measure_mask
 from bundler.model.convert import onnx_to_dlc
 from bundler.model.graph import fit_for_htp, runner
 from bundler.model.half import in_float16
-from bundler.model.make import BITS, PRECISIONS
+from bundler.model.make import PRECISIONS
 from bundler.model.mask import set_mask_size
 from bundler.model.quantize import Scheme, quantize
 from bundler.model.simulate import check_simulated, run_on_simulator
+from bundler.model.vendor_plan import BITS
 from bundler.resources import SOCS
 from bundler.soc import DEFAULT, find_soc, judge_for, known_socs
 from bundler.virtual.net_files import World

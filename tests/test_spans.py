@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from bundler.qa import spans
 from bundler.qa.candidates import best_spans
 from bundler.qa.graphemes import GRAPHEME, MAY_JOIN, pattern
-from bundler.qa.spans import WindowLogits, decode, decode_all
+from bundler.qa.spans import WindowLogits, decode_all
 from bundler.types import Answer, Question
 
 CONTEXT = "The bridge was built in 1808 and repaired in 1936 by Ada Lovelace."
@@ -40,6 +41,11 @@ QUESTION = Question("q", "When was it built?", CONTEXT)
 OFFSETS = tokens(CONTEXT, before=4, after=6)
 BUILT = 4 + CONTEXT.split(" ").index("1808")
 REPAIRED = 4 + CONTEXT.split(" ").index("1936")
+
+
+def decode(question: Question, windows: Sequence[WindowLogits], **rules: Any) -> Answer:
+    (found,) = decode_all([(question, windows)], **rules)
+    return found
 
 
 def answer(*windows: WindowLogits, max_tokens: int = 30, null: bool = False, threshold: float = 0.0) -> Answer:

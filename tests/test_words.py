@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bundler.qa.spans import WindowLogits, decode
+from bundler.qa.spans import WindowLogits, decode_all
 from bundler.qa.words import tells_words, to_whole_words
 from bundler.types import Question
 from tests.models import write_vocabulary
@@ -83,8 +83,9 @@ def test_answers_of_part_words_are_one_answer() -> None:
     start[3], end[3] = 5, 6
     start[2] = 4
     window = WindowLogits("q#0", offsets, start, end)
-    part = decode(question, [window], max_tokens=3, may_be_unanswerable=False)
-    whole = decode(question, [window], max_tokens=3, may_be_unanswerable=False, whole_words=True)
+    asked = [(question, [window])]
+    (part,) = decode_all(asked, max_tokens=3, may_be_unanswerable=False)
+    (whole,) = decode_all(asked, max_tokens=3, may_be_unanswerable=False, whole_words=True)
     assert (part.text, whole.text) == ("08", "1808")
     assert whole.score == part.score == 11
     texts = [candidate.text for candidate in whole.n_best]

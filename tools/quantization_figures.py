@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bundler.model.calibrate import at_tokens, float_tensors, token_axes, tokens_of
+from bundler.model.calibrate import at_tokens, float_tensors, token_axes
 from bundler.model.equalize import equalize
-from bundler.model.graph import Feed, FitGraph, fit_for_htp, runner
+from bundler.model.graph import Feed, FitGraph, fit_for_htp, runner, tokens_of
 from bundler.model.quantize import Scheme
 from bundler.qa.features import Windower, load_tokenizer
 from bundler.qa.questions import read_squad

@@ -1,11 +1,10 @@
 """A DLC as the ZIP archive that it is: its records, and what they tell of the tools that made it.
 
-The writers leave checksums at zero, so that `zipfile` lists the records but does not read them.
+The writers leave checksums at zero, so they are not checked.
 """
 
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,8 @@ from typing import Any
 
 CACHES = ("aip.", "aix.", "backend.metadata", "gpu.", "hexnnv2.", "hta.", "htp.")
 """How the names of records begin that hold a network prepared for one accelerator."""
-HISTORY = "dlc.metadata.history"
 METADATA = "dlc.metadata"
 LIMIT_BYTES = 1 << 20
-LOCAL_HEADER = 30
 
 
 @dataclass(frozen=True)
@@ -41,32 +38,25 @@ class Archive:
 def read_archive(path: Path) -> Archive:
     """What a DLC's archive tells; an empty one for a file that is no ZIP."""
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
+        with zipfile.ZipFile(path) as archive:
+            names = sorted({entry.filename for entry in archive.infolist()})
+            steps: list[Step] = []
+            for name in reversed(names):  # the history has all of the plain metadata and more
+                if name.startswith(METADATA) and not steps:
+                    steps = _steps(_content(archive, archive.getinfo(name)))
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return Archive()
-    steps: list[Step] = []
-    for name in sorted(entries, reverse=True):  # the history has all of the plain metadata and more
-        if name.startswith(METADATA) and not steps:
-            steps = _steps(_content(path, entries[name]))
-    caches = tuple(sorted(name for name in entries if name.startswith(CACHES)))
-    return Archive(tuple(sorted(entries)), caches, tuple(steps))
+    return Archive(tuple(names), tuple(name for name in names if name.startswith(CACHES)), tuple(steps))
 
 
-def _content(path: Path, entry: zipfile.ZipInfo) -> str:
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     """A record's text, at most LIMIT_BYTES of it; empty where it cannot be read."""
+    del entry.CRC  # zipfile then checks none
     try:
-        with path.open("rb") as file:
-            file.seek(entry.header_offset)
-            header = file.read(LOCAL_HEADER)
-            name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-            file.seek(name + extra, 1)
-            data = file.read(min(entry.compress_size, LIMIT_BYTES))
-        if entry.compress_type == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, LIMIT_BYTES)
-    except (OSError, ValueError, zlib.error):
+        with archive.open(entry) as record:
+            return record.read(LIMIT_BYTES).decode("utf-8", errors="replace")
+    except Exception:  # the errors of damaged records have no common base
         return ""
-    return data.decode("utf-8", errors="replace")
 
 
 def _steps(text: str) -> list[Step]:

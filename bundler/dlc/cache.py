@@ -25,7 +25,7 @@ def cached(key: str = "*", content: str = "*") -> Path | None:
     """The file of this key, or with this SHA-256, which counts as used now; None where none of them is whole."""
     for path in sorted(cache_folder().glob(f"{key}-{content}.dlc")):
         with suppress(OSError):
-            if path.stem.endswith(f"-{_sha256(path)}"):
+            if path.stem.endswith(f"-{sha256_of(path)}"):
                 path.touch()
                 return path
     return None
@@ -49,7 +49,7 @@ def keep(key: str, source: Path) -> None:
     """Puts a copy of the file into the folder; others go where it is too large. A folder that cannot be written to
     keeps nothing."""
     with suppress(OSError, HostStorageFailed):
-        path = cache_folder() / f"{key}-{_sha256(source)}.dlc"
+        path = cache_folder() / f"{key}-{sha256_of(source)}.dlc"
         with writing(path) as draft:
             shutil.copyfile(source, draft)
         others = sorted((other.stat().st_mtime, other) for other in path.parent.glob("*.*") if other != path)
@@ -68,6 +68,7 @@ def keep_content(sha256: str, content: bytes) -> None:
         keep(sha256, path)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

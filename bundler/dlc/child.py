@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,15 +134,12 @@ class Child:
 
 
 class Networks:
-    """A DLC that several threads run at once, each in a process that stays for the next.
+    """A DLC that several threads run at once, each in a process that stays for the next."""
 
-    make: starts a process; begun: those that are started already.
-    """
-
-    def __init__(self, make: Callable[[], Child], begun: Sequence[Child] = ()) -> None:
-        self._make = make
-        self._idle = [*begun]
-        self._all = {*begun}
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._idle: list[Child] = []
+        self._all: set[Child] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -178,7 +175,7 @@ class Networks:
 
     def _begun(self) -> Child:
         """Another process. Raises: as `Child`; ChildDied: `close` was called meanwhile"""
-        child = self._make()
+        child = Child(self._task)
         with self._lock:
             if not self._closed:
                 self._all.add(child)

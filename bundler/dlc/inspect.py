@@ -3,7 +3,6 @@
 The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a file: libraries print as they please.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.dlc.archive import Step, read_archive
+from bundler.dlc.cache import sha256_of
 from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Tensor, read_graph
 from bundler.dlc.htp import FOLDER, context_name
@@ -119,7 +119,7 @@ def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
             raise DlcInvalid(path, f"the libraries do not come to an end of it within {timeout_s:g} s") from None
         if done.returncode or not report.exists():
             raise DlcInvalid(path, f"the libraries crashed on it (exit code {done.returncode})")
-        return _reported(path, json.loads(report.read_text(encoding="utf-8")))
+        return _reported(path, json.loads(report.read_text(encoding="utf-8"), object_hook=_with_tuples))
 
 
 def _check_readable(path: Path) -> None:
@@ -148,34 +148,25 @@ def _reported(path: Path, found: Mapping[str, Any]) -> DlcReport:
         raise NoConverter(found["missing"])
     if "invalid" in found:
         raise DlcInvalid(path, found["invalid"])
-    rest = {key: value for key, value in found.items() if key not in ("operator_counts", "converter")}
     return DlcReport(
         **{
-            **rest,
-            "inputs": _tensors(found["inputs"]),
-            "outputs": _tensors(found["outputs"]),
-            "operators": tuple(
-                DlcOperator(op["type"], op["name"], *(tuple(op[key]) for key in ("inputs", "outputs", "dtypes")))
-                for op in found["operators"]
-            ),
-            "records": tuple(found["records"]),
-            "caches": tuple(found["caches"]),
+            **found,
+            "inputs": tuple(map(_tensor, found["inputs"])),
+            "outputs": tuple(map(_tensor, found["outputs"])),
+            "operators": tuple(DlcOperator(**op) for op in found["operators"]),
             "history": tuple(Step(**step) for step in found["history"]),
         }
     )
 
 
-def _tensors(found: Iterable[Mapping[str, Any]]) -> tuple[DlcTensor, ...]:
-    return tuple(
-        DlcTensor(tensor["name"], tensor["dtype"], tuple(tensor["shape"]), _encoding(tensor["encoding"]))
-        for tensor in found
-    )
+def _with_tuples(found: dict[str, Any]) -> dict[str, Any]:
+    """An object of JSON whose lists are tuples, as those of the report are."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _encoding(found: Mapping[str, Any] | None) -> Encoding | None:
-    if found is None:
-        return None
-    return Encoding(**{**found, "scales": tuple(found["scales"]), "offsets": tuple(found["offsets"])})
+def _tensor(found: Mapping[str, Any]) -> DlcTensor:
+    encoding = Encoding(**found["encoding"]) if found["encoding"] else None
+    return DlcTensor(**{**found, "encoding": encoding})
 
 
 def _report(path: Path) -> DlcReport:
@@ -217,12 +208,10 @@ def _embedding_rows(graph: Graph) -> int | None:
 
 def _contexts_beside(path: Path) -> list[str]:
     """Contexts that `build --prepare` made of the DLC, by chip: their names hold its checksum."""
-    found = sorted(path.parent.glob(context_name("*", "*")))
-    if not found:
+    if not (path.parent / FOLDER).is_dir():
         return []
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return [f"{FOLDER}/{each.name}" for each in found if each.match(context_name("*", digest))]
+    found = sorted(path.parent.glob(context_name("*", sha256_of(path))))
+    return [f"{FOLDER}/{each.name}" for each in found]
 
 
 def _size(weight: Tensor) -> int:
@@ -254,7 +243,7 @@ def _most_common_bits(tensors: Iterable[Tensor]) -> int:
 
 def _child(path: Path) -> dict[str, Any]:
     try:
-        return _report(path).to_json()
+        return asdict(_report(path))
     except DlcInvalid as invalid:
         return {"invalid": str(invalid).removeprefix(f"{path}: ")}
     except NoConverter as missing:

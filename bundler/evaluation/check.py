@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bundler.bundle import Check
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph, logits_of
 from bundler.model.simulate import run_on_simulator
-from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode
+from bundler.qa.spans import MAX_ANSWER_TOKENS, WindowLogits, decode_all
 from bundler.runs.comparison import MOST_DB, known
 from bundler.soc import Soc
-from bundler.types import Feature, Progress, Question, Questions
+from bundler.types import OUTPUTS, Feature, Progress, Questions
 
 Logits = Mapping[str, npt.NDArray[Any]]
 Simulator = Callable[[Path, Soc, Sequence[Feed], Progress], Sequence[Logits]]
@@ -36,8 +36,7 @@ class Judge:
         calibrated: int,
         simulate: Simulator = run_on_simulator,
     ) -> None:
-        session, names = runner(graph.model), [spec.name for spec in graph.outputs]
-        self._exact = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        self._exact = logits_of(graph.model, feeds)
         sampled = {feature.question_id for feature in sample}
         self._asked = {question.id: question for question in questions if question.id in sampled}
         self._unanswerable = questions.may_be_unanswerable
@@ -48,13 +47,18 @@ class Judge:
 
         Logits are compared on real tokens.
         """
-        equal = 0
-        for feature, one, other in zip(self._sample, self._exact, computed, strict=True):
-            question = self._asked[feature.question_id]
-            spans = [_span(question, feature, logits, self._unanswerable) for logits in (one, other)]
-            equal += spans[0] == spans[1]
+        equal = sum(one == other for one, other in zip(self._spans(self._exact), self._spans(computed), strict=True))
         correlation, sqnr = compare_logits(self._sample, self._exact, computed)
         return Check(len(self._sample), equal, correlation, sqnr, self._calibrated)
+
+    def _spans(self, computed: Sequence[Logits]) -> list[tuple[int, int]]:
+        """The answer to each window."""
+        asked = []
+        for feature, logits in zip(self._sample, computed, strict=True):
+            window = WindowLogits(feature.key, feature.offsets, *(logits[name].ravel() for name in OUTPUTS))
+            asked.append((self._asked[feature.question_id], [window]))
+        answers = decode_all(asked, max_tokens=MAX_ANSWER_TOKENS, may_be_unanswerable=self._unanswerable)
+        return [(answer.start, answer.end) for answer in answers]
 
     def check_dlc(self, dlc: Path, soc: Soc, progress: Progress) -> Check:
         """The same of the DLC, run by the simulator of the chip's DSP.
@@ -81,9 +85,3 @@ def compare_logits(
         ratio = 10 * np.log10(np.square(first).sum() / noise) if noise else np.inf
         correlation = float(np.corrcoef(first, second)[0, 1])
     return known(correlation, 7), known(min(float(ratio), MOST_DB), 2)
-
-
-def _span(question: Question, feature: Feature, logits: Logits, may_be_unanswerable: bool) -> tuple[int, int]:
-    window = WindowLogits(feature.key, feature.offsets, logits["start_logits"].ravel(), logits["end_logits"].ravel())
-    answer = decode(question, [window], max_tokens=MAX_ANSWER_TOKENS, may_be_unanswerable=may_be_unanswerable)
-    return answer.start, answer.end

@@ -71,7 +71,7 @@ def _tried(
         rounded = round_graph(job, fit, progress)
     except ModelInvalid:  # it has no place in float16
         return None
-    here = judge.check(rounded.logits(judge.feeds))
+    here = judge.check(rounded.graph.logits(judge.feeds))
     trial = Trial(job.recipe.precision, job.recipe.mixed, here)
     if here.share < keep:
         trials.append(trial)

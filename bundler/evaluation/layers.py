@@ -6,7 +6,7 @@ encoding, or to float16 where it has none. Results are found by name: converters
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,17 @@ from bundler.dlc.encoding import Encoding
 from bundler.dlc.graph import Graph, Operator, Tensor, read_graph
 from bundler.dlc.to_onnx import to_onnx
 from bundler.dlc.writer import MOVEMENT
+from bundler.model.calibrate import at_tokens
 from bundler.model.graph import FitGraph, fit_for_htp, runner
 from bundler.model.rescale import rescaled
 from bundler.model.sources import load_onnx
 from bundler.runs.comparison import Comparison, known
-from bundler.runs.reference import real_tokens, verify_logits, window_inputs
+from bundler.runs.reference import OnnxNetwork, real_tokens, verify_logits, window_inputs
 from bundler.types import Runtime
 
 WINDOWS = 2
 OF_FIXED_POINT = re.compile(r"_fixed\d+$")  # how the converter's names end then
-DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 Json = dict[str, Any]
 
 
@@ -50,13 +49,16 @@ def layers_of(bundle: Bundle, runtime: Runtime) -> list[Json] | None:
     if not operators:
         return None
     wanted = [op.outputs[0] for op in operators]
-    one = _running(exact or to_onnx(graph), [names[name] for name in wanted])
-    other = _running(_as_on(runtime, graph), wanted)
+    inside = [names[name] for name in wanted]
+    one = OnnxNetwork(runner(exact or to_onnx(graph), inside), inside)
+    other = OnnxNetwork(runner(_as_on(runtime, graph), wanted), wanted)
     comparisons = [Comparison() for _ in operators]
     for line in verify_logits(bundle)[0][:WINDOWS].tolist():
         window = bundle.manifest.windows[line]
         feed, real = window_inputs(bundle, window), real_tokens(bundle, [window])[0]
-        for op, comparison, a, b in zip(operators, comparisons, one(feed), other(feed), strict=True):
+        expected, found = one.execute(feed), other.execute(feed)
+        for op, comparison in zip(operators, comparisons, strict=True):
+            a, b = expected[names[op.outputs[0]]], found[op.outputs[0]]
             if a.size == b.size:
                 like = _clamped(a.reshape(b.shape), graph.tensors[op.outputs[0]])
                 rows = [_of_real_tokens(values, real) for values in (like, b)]
@@ -139,19 +141,6 @@ def _rounding(
     ]
 
 
-def _running(model: onnx.ModelProto, outputs: Sequence[str]) -> Callable[[Arrays], list[npt.NDArray[Any]]]:
-    """Takes inputs by name, gives these tensors of the model."""
-    session = runner(model, outputs)
-    dtypes = {value.name: DTYPES[value.type] for value in session.get_inputs()}
-
-    def run(feed: Arrays) -> list[npt.NDArray[Any]]:
-        given = {name: feed[name].astype(dtype) for name, dtype in dtypes.items()}
-        found: list[npt.NDArray[Any]] = session.run(list(outputs), given)
-        return found
-
-    return run
-
-
 def _clamped(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
     """The values within a tensor's range, where that begins at zero: quantizers leave the ReLU that follows to it."""
     never_negative = tensor.encoding is not None and tensor.encoding.is_never_negative(tensor.dtype)
@@ -160,10 +149,8 @@ def _clamped(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
 
 def _of_real_tokens(values: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """The values, (1, n), without padding: of every axis as long as the window, the real tokens only."""
-    for axis, size in enumerate(values.shape):
-        if size == len(real):
-            values = np.compress(real, values, axis)
-    return values.astype(np.float64).reshape(1, -1)
+    axes = [axis for axis, size in enumerate(values.shape) if size == len(real)]
+    return at_tokens(values, axes, real).astype(np.float64).reshape(1, -1)
 
 
 def _layer(op: Operator, comparison: Comparison) -> Json:

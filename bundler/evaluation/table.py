@@ -1,12 +1,13 @@
 """The questions of an evaluation: the reference's answer and each run's, beside what is known of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundler import layout
 from bundler.qa.metrics import Best, Metrics, Rules, Total, score
 from bundler.qa.spans import NULL_THRESHOLD
-from bundler.runs.predictions import write_predictions
+from bundler.runs.json_writer import object_file
 from bundler.types import Answer, Question
 
 N_BEST = 5  # of a question's best spans, in the document
@@ -28,8 +29,20 @@ class Predictions:
         self.null_odds[question.id] = answer.null_odds
 
     def write(self, folder: Path, *, with_odds: bool) -> None:
-        """Raises: HostStorageFailed"""
-        write_predictions(folder, self.texts, self.null_odds if with_odds else None)
+        """predictions.json: question id -> text, empty for "no answer"; and null_odds.json: question id -> how far the
+        score of "no answer" is above the best span's.
+
+        Raises:
+            HostStorageFailed
+        """
+        files: dict[str, Mapping[str, object]] = {
+            layout.PREDICTIONS: self.texts,
+            **({layout.NULL_ODDS: self.null_odds} if with_odds else {}),
+        }
+        for name, values in files.items():
+            with object_file(folder / name) as add:
+                for key, value in values.items():
+                    add(key, value)
 
 
 class Table:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from bundler.errors import ModelInvalid, UsageError
-from bundler.model.onnx_graph import opset_of
+from bundler.model.onnx_graph import opset_of, sizes
 from bundler.types import OUTPUTS
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -116,11 +116,11 @@ def _without_dropout(graph: onnx.GraphProto) -> list[str]:
 def _named_outputs(path: Path, graph: onnx.GraphProto, names: Mapping[str, str]) -> list[str]:
     present = [value.name for value in graph.output]
     found = _found(path, OUTPUTS, present, names, "--outputs")
-    if not found and len(present) == 1 and _sizes(graph.output[0])[-1:] == [2] and len(_sizes(graph.output[0])) == 3:
+    if not found and len(present) == 1 and sizes(graph.output[0])[-1:] == [2] and len(sizes(graph.output[0])) == 3:
         _split_logits(graph)
         return [f"output {present[0]} is taken as start_logits and end_logits, in this order"]
     rest = [name for name in present if name not in found.values()]
-    if not found and len(rest) == 2 and _in_order(rest) and all(len(_sizes(v)) == 2 for v in graph.output):
+    if not found and len(rest) == 2 and _in_order(rest) and all(len(sizes(v)) == 2 for v in graph.output):
         found = dict(zip(OUTPUTS, rest, strict=True))
     return _rename(graph, found, "output")
 
@@ -205,20 +205,17 @@ def _needed(graph: onnx.GraphProto) -> set[str]:
         if name not in needed:
             needed.add(name)
             stack.extend(makers[name].input if name in makers else ())
-    for field, kept in (
-        (graph.node, [each for each in graph.node if needed.intersection(each.output)]),
-        (graph.output, [value for value in graph.output if value.name in OUTPUTS]),
-    ):
-        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
-        del field[:]
-        field.extend(copies)
+    for each in [each for each in graph.node if not needed.intersection(each.output)]:
+        graph.node.remove(each)
+    for value in [value for value in graph.output if value.name not in OUTPUTS]:
+        graph.output.remove(value)
     return needed
 
 
 def _without_positions(graph: onnx.GraphProto, length: int) -> list[str]:
     """position_ids as an input are always 0, 1, 2, ...: they become a constant (1, length)."""
     value = next((value for value in graph.input if value.name == "position_ids"), None)
-    if value is None or len(_sizes(value)) != 2 or value.type.tensor_type.elem_type not in COUNTS:
+    if value is None or len(sizes(value)) != 2 or value.type.tensor_type.elem_type not in COUNTS:
         return []
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     graph.input.remove(value)
@@ -239,7 +236,3 @@ def _whole_numbers(graph: onnx.GraphProto) -> list[str]:
             value.type.tensor_type.elem_type = INT64
             notes.append(f"input {value.name} is given as int32, and cast to what the model takes")
     return notes
-
-
-def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
-    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx
 
 from bundler.errors import ModelInvalid
-from bundler.model.graph import Feed, FitGraph, runner
-from bundler.model.mask import MASK, mask_size
+from bundler.model.graph import Feed, FitGraph, runner, tokens_of
+from bundler.model.mask import LARGEST_SIZE, MARGIN, MASK
 from bundler.model.onnx_graph import Array, Net, shaped
 
 Method = Literal["min-max", "entropy", "percentile"]
@@ -30,23 +30,19 @@ FLOOR = 16.0  # a score this far below the least row's best weighs exp(-16): the
 
 @dataclass(frozen=True)
 class Calibration:
-    """Float tensor -> (low, high): `full` holds every value that was seen, `ranges` what the method keeps of it.
-
-    `mask_size`: what makes padding weigh nothing (mask.py).
-    """
+    """Float tensor -> (low, high): `full` holds every value that was seen, `ranges` what the method keeps of it."""
 
     full: Mapping[str, tuple[float, float]]
     ranges: Mapping[str, tuple[float, float]]
-    mask_size: float
 
 
 def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
     """The value that the mask subtracts from a score, large enough for the attention scores of these windows."""
     if not fit.masked_scores:
-        return mask_size([])
+        return LARGEST_SIZE
     session = runner(fit.model, fit.masked_scores)
-    rows = [_rows(session.run(list(fit.masked_scores), dict(feed))) for feed in feeds]
-    return mask_size([extremes for each in rows for extremes in each])
+    scores = [each for feed in feeds for each in session.run(list(fit.masked_scores), dict(feed))]
+    return max(float(each.max()) - _least_best(each) for each in scores) + MARGIN
 
 
 def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") -> Calibration:
@@ -58,21 +54,13 @@ def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") 
     Raises:
         ModelInvalid: a tensor is not finite.
     """
-    spans: list[tuple[float, float]] = []
-    best: list[tuple[float, float]] = []
-    full = _min_max(_watched(fit, feeds, spans, best), fit.name)
-    layers = len(fit.masked_scores)
-    for layer, name in enumerate(fit.masked_scores):
-        least = min(least for _, least in best[layer::layers])
-        full[name] = (least - FLOOR, full[name][1])
-    ranges = full
+    ranges = full = _min_max(fit, feeds)
     if method != "min-max":
         cut = _percentile if method == "percentile" else _entropy
-        ranges = {
-            name: cut(counts, *full[name]) for name, counts in _histograms(_watched(fit, feeds, [], []), full).items()
-        }
+        counted = _histograms(watched(fit, feeds, list(full)), full)
+        ranges = {name: cut(counts, *full[name]) for name, counts in counted.items()}
         ranges |= {name: (full[name][0], ranges[name][1]) for name in fit.masked_scores}
-    return Calibration(full, ranges, mask_size(spans))
+    return Calibration(full, ranges)
 
 
 def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
@@ -129,11 +117,6 @@ def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tup
     return ()
 
 
-def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
-    """(length,): True at the positions of a window that hold tokens, False at padding."""
-    return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
-
-
 def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """The values where each of these axes is at a token."""
     count = int(real.sum())
@@ -156,42 +139,37 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for each in Net(model).ordered() for name in each.output if name in floats]
 
 
-def _watched(
-    fit: FitGraph, feeds: Iterable[Feed], spans: list[tuple[float, float]], best: list[tuple[float, float]]
+def watched(
+    fit: FitGraph, feeds: Iterable[Feed], names: Sequence[str], axes: Mapping[str, Sequence[int]] | None = None
 ) -> Iterator[dict[str, Array]]:
-    """Every float tensor's values at tokens, window by window.
-
-    The extremes of the masked scores are added to `best`, and to `spans` with those at padding, which the mask is to
-    outweigh.
-    """
-    names, axes = float_tensors(fit.model), token_axes(fit)
+    """The tensors' values at tokens, window by window; `axes`: along which tokens lie, where not all `token_axes`."""
+    axes = token_axes(fit) if axes is None else axes
     session = runner(fit.model, names)
     for feed in feeds:
-        values = dict(zip(names, session.run(names, dict(feed)), strict=True))
-        spans.extend(_rows([values[name] for name in fit.masked_scores]))
         real = tokens_of(feed, fit.length)
-        if not real.all():
-            values = {name: at_tokens(value, axes.get(name, ()), real) for name, value in values.items()}
-        best.extend(_rows([values[name] for name in fit.masked_scores]))
-        yield values
+        values = zip(names, session.run(names, dict(feed)), strict=True)
+        yield {name: at_tokens(value, axes.get(name, ()), real) for name, value in values}
 
 
-def _rows(scores: Sequence[Array]) -> list[tuple[float, float]]:
-    """For each layer's masked scores: the largest one, and the least of the rows' largest ones."""
-    return [(float(each.max()), float(each.max(axis=-1).min())) for each in scores]
+def _least_best(scores: Array) -> float:
+    """The least of the rows' largest scores."""
+    return float(scores.max(axis=-1).min())
 
 
-def _min_max(windows: Iterable[dict[str, Array]], model: str) -> dict[str, tuple[float, float]]:
+def _min_max(fit: FitGraph, feeds: Iterable[Feed]) -> dict[str, tuple[float, float]]:
+    """Each float tensor's range; that of masked scores as `calibrate` says."""
     ranges: dict[str, tuple[float, float]] = {}
-    for values in windows:
+    best = dict.fromkeys(fit.masked_scores, np.inf)
+    for values in watched(fit, feeds, float_tensors(fit.model)):
         for name, value in values.items():
             low, high = float(value.min()), float(value.max())
             if not np.isfinite([low, high]).all():
                 what = f"tensor {name} is not finite on the windows to calibrate on"
-                raise ModelInvalid(model, what, "Take an undamaged model, or calibrate on other questions.")
+                raise ModelInvalid(fit.name, what, "Take an undamaged model, or calibrate on other questions.")
             before = ranges.get(name, (low, high))
             ranges[name] = (min(low, before[0]), max(high, before[1]))
-    return ranges
+        best = {name: min(least, _least_best(values[name])) for name, least in best.items()}
+    return ranges | {name: (least - FLOOR, ranges[name][1]) for name, least in best.items()}
 
 
 def _histograms(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from bundler.model.calibrate import Calibration, at_tokens, token_axes, tokens_of
+from bundler.model.calibrate import Calibration, watched
 from bundler.model.fixed_point import FixedWeight, FixedWeights, weight_axis
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph
 from bundler.model.mixed import Measure
 from bundler.model.onnx_graph import Array, Net, attribute
 from bundler.model.quantize import Scheme
@@ -70,7 +70,7 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
     net, fixed, biases = Net(fit.model), dict[str, FixedWeight](), dict[str, Array]()
     for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
         progress("rounding the model's weights", number, None)
-        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name])[0].bits
+        bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name]).bits
         if bits > 8 or moments.count < len(moments.mean):  # so few do not tell how inputs go together
             continue
         try:
@@ -118,16 +118,13 @@ def _bias_of(net: Net, each: onnx.NodeProto) -> str | None:
 
 def _measured(fit: FitGraph, found: Sequence[Matrix], feeds: Sequence[Feed]) -> Iterator[tuple[Matrix, Moments]]:
     """The matrices and what they are multiplied with at tokens, as many at a time as ROOM holds."""
-    net, axes = Net(fit.model), token_axes(fit)
+    net = Net(fit.model)
     for batch in _batches(net, found):
         names = list(dict.fromkeys(node.input[0] for each in batch for node in each.nodes))
-        session = runner(fit.model, names)
         counts: defaultdict[str, int] = defaultdict(int)
         sums: dict[str, tuple[Array, Array]] = {}
-        for feed in feeds:
-            real = tokens_of(feed, fit.length)
-            for name, whole in zip(names, session.run(names, dict(feed)), strict=True):
-                value = at_tokens(whole, axes.get(name, ()), real)
+        for values in watched(fit, feeds, names):
+            for name, value in values.items():
                 rows = np.ascontiguousarray(value.reshape(-1, value.shape[-1]))
                 total, products = sums.get(name, (0.0, 0.0))
                 sums[name] = total + rows.sum(0, np.float64), products + rows.T @ rows
@@ -164,12 +161,12 @@ def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tu
     matrix = np.moveaxis(value, axis, 1).astype(np.float64)  # (inputs, outputs)
     bias = net.constants[each.bias] if each.bias is not None else None
     spread = moments.products - (np.outer(moments.mean, moments.mean) if bias is not None else 0.0)
-    encoding, split = scheme.weight_encoding(each.nodes[0], value)
+    encoding = scheme.weight_encoding(each.nodes[0], value)
     scale = encoding.scale.astype(np.float64)
     whole = rounded(matrix, spread, scale, encoding.bits)
     if bias is not None:
         bias = (bias + moments.mean @ (matrix - whole * scale)).astype(np.float32)
-    return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding, split), bias
+    return FixedWeight(np.moveaxis(whole, 1, axis).astype(encoding.zero_point.dtype), encoding), bias
 
 
 def rounded(matrix: Array, spread: Array, scale: Array, bits: int) -> Array:

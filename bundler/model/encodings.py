@@ -16,7 +16,7 @@ import numpy as np
 from bundler.errors import EncodingsInvalid, FileUnreadable
 from bundler.model.fixed_point import ACTIVATIONS, WEIGHTS, Encoding, Encodings, weight_axis
 from bundler.model.graph import FitGraph
-from bundler.model.onnx_graph import Array, Net
+from bundler.model.onnx_graph import Net
 
 WRITTEN = "1.0.0"
 OURS = "mbqa_bundle"  # the key of what a file of ours says besides
@@ -86,8 +86,8 @@ def encodings_for(fit: FitGraph, given: Given, original: Net) -> Encodings:
         EncodingsInvalid: it is of tensors that neither has, of none that counts, or has as many scales as no weight.
     """
     net = Net(fit.model)
-    made = {name for each in net.ordered() for name in each.output}
-    known = made | set(net.constants) | set(fit_names(original))
+    made = _made(net)
+    known = {*made, *net.constants, *original.input_names, *original.constants, *_made(original)}
     told = given.encodings
     strange = [name for name in (*told.activations, *told.weights) if name not in known]
     if strange:
@@ -106,12 +106,9 @@ def encodings_for(fit: FitGraph, given: Given, original: Net) -> Encodings:
     return Encodings(activations, weights)
 
 
-def fit_names(net: Net) -> Iterator[str]:
-    """The names of a graph's tensors."""
-    yield from net.input_names
-    yield from net.constants
-    for each in net.ordered():
-        yield from each.output
+def _made(net: Net) -> set[str]:
+    """The names of the tensors that a graph's nodes make."""
+    return {name for each in net.ordered() for name in each.output}
 
 
 def _check_weight(path: Path, name: str, encoding: Encoding, units: int) -> None:
@@ -181,11 +178,6 @@ def _told(name: str, encoding: Encoding) -> dict[str, Any]:
         "bw": encoding.bits,
         "enc_type": "PER_CHANNEL" if encoding.scale.ndim else "PER_TENSOR",
         "is_sym": signed,
-        "scale": _listed(encoding.scale),
-        "offset": _listed(offset),
+        "scale": encoding.scale.reshape(-1).tolist(),
+        "offset": offset.reshape(-1).tolist(),
     }
-
-
-def _listed(values: Array) -> list[Any]:
-    listed: list[Any] = values.reshape(-1).tolist()
-    return listed

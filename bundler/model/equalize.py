@@ -14,9 +14,9 @@ from bundler.errors import ModelInvalid
 from bundler.model.balance import LIMIT, Problem, balanced, levelled
 from bundler.model.calibrate import calibrate
 from bundler.model.channels import Channels
-from bundler.model.graph import Feed, FitGraph, largest_difference, runner
+from bundler.model.graph import Feed, FitGraph, largest_difference, logits_of
 from bundler.model.half import LARGEST, in_float16
-from bundler.model.mixed import Measure, real_noise
+from bundler.model.mixed import Measure, ratio_of, window_errors
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import Scheme
 from bundler.model.rescale import channels_in, rescaled
@@ -70,19 +70,10 @@ def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
     try:
         if scheme is not None:
             ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
-            return ratio if np.isfinite(ratio) else np.inf
-        half = runner(in_float16(fit))
+        else:
+            ratio = ratio_of(window_errors(feeds, logits_of(in_float16(fit), feeds), logits_of(fit.model, feeds)))
     except ModelInvalid:
         return np.inf
-    exact = runner(fit.model)
-    names = [spec.name for spec in fit.outputs]
-    error = power = 0.0
-    for feed in feeds:
-        both = zip(half.run(names, dict(feed)), exact.run(names, dict(feed)), strict=True)
-        for rounded, logits in both:
-            parts = real_noise(feed, rounded, logits)
-            error, power = error + parts[0], power + parts[1]
-    ratio = error / power if power else 0.0
     return ratio if np.isfinite(ratio) else np.inf
 
 

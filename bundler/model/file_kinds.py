@@ -5,15 +5,11 @@ from pathlib import Path
 
 from bundler.errors import FileUnreadable, ModelInvalid
 
+HTML = ("is an HTML page, not a model", "Download the file itself: on huggingface.co, its /resolve/ link.")
 OTHER_KINDS = (
     (0, b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Fetch the file: `git lfs pull`."),
-    (
-        0,
-        b"<!doctype",
-        "is an HTML page, not a model",
-        "Download the file itself: on huggingface.co, its /resolve/ link.",
-    ),
-    (0, b"<html", "is an HTML page, not a model", "Download the file itself: on huggingface.co, its /resolve/ link."),
+    (0, b"<!doctype", *HTML),
+    (0, b"<html", *HTML),
     (0, b"\x1f\x8b", "is packed with gzip", "Unpack it with gunzip, and give the .onnx file."),
     (0, b"pk\x03\x04", "is a zip archive, or PyTorch's file", "Unpack it, or give the folder with config.json."),
     (4, b"tfl3", "is a TensorFlow Lite model", "Export the model to ONNX, for example with optimum-cli."),

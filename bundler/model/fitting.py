@@ -73,7 +73,7 @@ def fitted_before(source: ModelSource, feeds: Sequence[Feed], work: Path) -> Fit
     except (TypeError, KeyError, AttributeError):
         known = None
     if known is not None:
-        fit = FitGraph.of(source.name, onnx.load(known), source.length, masked)
+        fit = FitGraph(source.name, onnx.load(known), tuple(masked))
         keep_token_axes(fit, axes)
         return fit
     fit = fitted(source, feeds)

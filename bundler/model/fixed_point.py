@@ -15,15 +15,24 @@ WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16
 
 @dataclass(frozen=True)
 class Encoding:
-    """real = scale * (stored - zero_point); float32 and the stored dtype, () or, of a weight, (n,) for its channels."""
+    """real = scale * (stored - zero_point); float32 and the stored dtype, () or, of a weight, (n,) for its channels.
+
+    axis: along which the channels lie, where that is known.
+    """
 
     scale: Array
     zero_point: Array
+    axis: int | None = None
 
     @property
     def bits(self) -> int:
         """Of the stored dtype."""
         return 8 * self.zero_point.dtype.itemsize
+
+    def spread(self, rank: int) -> tuple[Array, Array]:
+        """Scale and zero point for arrays of this rank."""
+        shape = () if self.axis is None else tuple(-1 if index == self.axis else 1 for index in range(rank))
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -36,19 +45,15 @@ class Encodings:
 
 @dataclass(frozen=True)
 class FixedWeight:
-    """A weight in fixed point; `axis`: along which it has scales of its own, None for one scale."""
+    """A weight in fixed point."""
 
     values: Array
     encoding: Encoding
-    axis: int | None
 
     @property
     def reals(self) -> Array:
         """What the numbers stand for, float32."""
-        scale = self.encoding.scale
-        if self.axis is not None:
-            scale = scale.reshape([-1 if index == self.axis else 1 for index in range(self.values.ndim)])
-        return np.asarray(self.values.astype(np.float32) * scale)
+        return np.asarray(self.values.astype(np.float32) * self.encoding.spread(self.values.ndim)[0])
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,14 @@ def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
     others = None if axis is None else tuple(index for index in range(value.ndim) if index != axis)
     largest = np.maximum(np.abs(value).max(axis=others), 1e-6)
     scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float32)
-    return Encoding(np.asarray(scale), np.zeros(np.shape(scale), WEIGHTS[bits]))
+    return Encoding(np.asarray(scale), np.zeros(np.shape(scale), WEIGHTS[bits]), axis)
 
 
 def stored(value: Array, encoding: Encoding) -> Array:
     """The fixed-point numbers of real ones."""
     limits = np.iinfo(encoding.zero_point.dtype)
-    rounded = np.round(value / encoding.scale) + encoding.zero_point
+    scale, zero_point = encoding.spread(value.ndim)
+    rounded = np.round(value / scale) + zero_point
     return np.clip(rounded, limits.min, limits.max).astype(encoding.zero_point.dtype)
 
 
@@ -88,10 +94,9 @@ def reals(value: Array, encoding: Encoding) -> Array:
     return np.asarray((value.astype(np.float64) - encoding.zero_point) * encoding.scale)
 
 
-def squared_error(value: Array, encoding: Encoding, axis: int | None = None) -> float:
+def squared_error(value: Array, encoding: Encoding) -> float:
     """What rounding to the encoding does to the weight."""
-    shape = [-1 if index == axis else 1 for index in range(value.ndim)] if axis is not None else ()
-    scale = encoding.scale.reshape(shape)
+    scale, _ = encoding.spread(value.ndim)
     return float(np.square(np.round(value / scale) * scale - value).sum())
 
 

@@ -20,13 +20,13 @@ def fuse_constants(net: Net) -> None:
     """Folds constant factors and summands into weights, wherever the layer before takes them."""
     for each in net.ordered():
         if each.op_type in ("Mul", "Div"):
-            _absorb(net, each, _plan_factor)
+            _absorb(net, each, np.multiply)
     for each in net.ordered():
         if each.op_type == "Add":
-            _absorb(net, each, _plan_summand)
+            _absorb(net, each, np.add)
 
 
-def _absorb(net: Net, each: onnx.NodeProto, plan: "Callable[[Net, str, Array], list[Change] | None]") -> None:
+def _absorb(net: Net, each: onnx.NodeProto, combine: Combine) -> None:
     """Does away with `each`, a calculation with one constant, where there is a plan for it."""
     computed, other = each.input
     if each.op_type != "Div" and computed in net.constants:
@@ -37,7 +37,7 @@ def _absorb(net: Net, each: onnx.NodeProto, plan: "Callable[[Net, str, Array], l
     vector = _over_last_axis(value if each.op_type != "Div" else 1 / value)
     if vector is None:
         return
-    changes = plan(net, computed, vector)
+    changes = _plan(net, computed, vector, combine)
     if changes is not None:
         for change in changes:
             change()
@@ -51,27 +51,29 @@ def _over_last_axis(value: Array) -> Array | None:
     return value.reshape(-1) if value.shape[-1] == value.size else None
 
 
-def _plan_factor(net: Net, name: str, factor: Array) -> list[Change] | None:
-    """What makes tensor `name`, read once, hold its value times `factor`; None where weights cannot do it."""
+def _plan(net: Net, name: str, vector: Array, combine: Combine) -> list[Change] | None:
+    """What makes tensor `name`, read once, hold its value times or plus the vector; None where weights cannot do it."""
     each = net.maker(name)
     if each is None or not net.read_once(name):
         return None
     if each.op_type in VIEWS:
-        return _plan_factor(net, each.input[0], factor) if _keeps_last_axis(net, each, factor) else None
+        return _plan(net, each.input[0], vector, combine) if _keeps_last_axis(net, each, vector) else None
+    if each.op_type == "Gather" and net.read_once(each.input[0]) and each.input[0] in net.constants:
+        return _change_weights(net, each, vector, combine, [0])
+    return _plan_factor(net, each, vector) if combine is np.multiply else _plan_summand(net, each, vector)
+
+
+def _plan_factor(net: Net, each: onnx.NodeProto, factor: Array) -> list[Change] | None:
     if each.op_type in ("Gemm", "MatMul") and each.input[1] in net.constants:
         return _change_weights(net, each, factor, np.multiply, range(1, len(each.input)))
     if each.op_type == "MatMul" and factor.ndim == 0:
-        return _plan_factor(net, each.input[0], factor)
-    if each.op_type == "Gather" and net.read_once(each.input[0]) and each.input[0] in net.constants:
-        return _change_weights(net, each, factor, np.multiply, [0])
-    if each.op_type == "Add":
-        return _plan_factor_of_sum(net, each, factor)
-    return None
+        return _plan(net, each.input[0], factor, np.multiply)
+    return _plan_factor_of_sum(net, each, factor) if each.op_type == "Add" else None
 
 
 def _plan_factor_of_sum(net: Net, each: onnx.NodeProto, factor: Array) -> list[Change] | None:
     """Both operands are to be multiplied; one of them by a new operator, if it must be."""
-    plans = [_plan_operand(net, each, position, factor) for position in (0, 1)]
+    plans = [_plan_operand(net, each, position, factor, np.multiply) for position in (0, 1)]
     if all(plan is None for plan in plans):
         return None
 
@@ -84,33 +86,21 @@ def _plan_factor_of_sum(net: Net, each: onnx.NodeProto, factor: Array) -> list[C
     return [change for position, plan in enumerate(plans) for change in (plan or [multiply(position)])]
 
 
-def _plan_operand(net: Net, each: onnx.NodeProto, position: int, factor: Array) -> list[Change] | None:
-    name = each.input[position]
-    if name not in net.constants:
-        return _plan_factor(net, name, factor)
-    return _change_weights(net, each, factor, np.multiply, [position])
-
-
-def _plan_summand(net: Net, name: str, summand: Array) -> list[Change] | None:
-    """What makes tensor `name`, read once, hold its value plus `summand`; None where weights cannot do it."""
-    each = net.maker(name)
-    if each is None or not net.read_once(name):
-        return None
-    if each.op_type in VIEWS:
-        return _plan_summand(net, each.input[0], summand) if _keeps_last_axis(net, each, summand) else None
+def _plan_summand(net: Net, each: onnx.NodeProto, summand: Array) -> list[Change] | None:
     if each.op_type == "Gemm" and len(each.input) == 3 and each.input[2] in net.constants:
         return _change_weights(net, each, summand, np.add, [2])
-    if each.op_type == "Gather" and net.read_once(each.input[0]) and each.input[0] in net.constants:
-        return _change_weights(net, each, summand, np.add, [0])
-    if each.op_type == "Add":
-        for position in (0, 1):
-            source = each.input[position]
-            if source in net.constants:
-                return _change_weights(net, each, summand, np.add, [position])
-            plan = _plan_summand(net, source, summand)
-            if plan is not None:
-                return plan
-    return None
+    operands = (0, 1) if each.op_type == "Add" else ()
+    plans = (_plan_operand(net, each, position, summand, np.add) for position in operands)
+    return next((plan for plan in plans if plan is not None), None)
+
+
+def _plan_operand(
+    net: Net, each: onnx.NodeProto, position: int, vector: Array, combine: Combine
+) -> list[Change] | None:
+    name = each.input[position]
+    if name not in net.constants:
+        return _plan(net, name, vector, combine)
+    return _change_weights(net, each, vector, combine, [position])
 
 
 def _keeps_last_axis(net: Net, each: onnx.NodeProto, vector: Array) -> bool:

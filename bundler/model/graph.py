@@ -5,19 +5,21 @@ What the graph computes in float32 stays the same; `largest_difference` measures
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from bundler.dlc.onnx_sessions import cpu_session
 from bundler.errors import ModelInvalid
 from bundler.model.fuse import fuse_constants
-from bundler.model.mask import NoAdditiveMeaning, rewrite_mask
-from bundler.model.onnx_graph import Array, Net, attribute, opset_of
-from bundler.model.sources import NEEDED, first_line, sizes
+from bundler.model.mask import MASK, NoAdditiveMeaning, rewrite_mask
+from bundler.model.onnx_graph import Array, Net, attribute, opset_of, sizes
+from bundler.model.sources import NEEDED, first_line
 from bundler.types import OUTPUTS, TensorSpec
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits
@@ -37,20 +39,20 @@ class FitGraph:
 
     name: str
     model: onnx.ModelProto
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     masked_scores: tuple[str, ...]
 
-    @classmethod
-    def of(cls, name: str, model: onnx.ModelProto, length: int, masked_scores: Iterable[str]) -> "FitGraph":
-        """Of a graph that is fit."""
-        inputs = tuple(TensorSpec(value.name, "int32", (1, length)) for value in model.graph.input)
-        outputs = tuple(TensorSpec(value.name, "float32", (1, length)) for value in model.graph.output)
-        return cls(name, model, inputs, outputs, tuple(masked_scores))
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(value.name, "int32", (1, self.length)) for value in self.model.graph.input)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(value.name, "float32", (1, self.length)) for value in self.model.graph.output)
 
     @property
     def length(self) -> int:
-        return self.inputs[0].shape[1]
+        """Tokens of a window."""
+        return int(self.model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
 
 
 def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> FitGraph:
@@ -72,7 +74,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
     _take_int32(net)
     _merge_views(net)
     fuse_constants(net)
-    return FitGraph.of(name, _inferred(net.to_model(), length, name), length, masked)
+    return FitGraph(name, _inferred(net.to_model(), length, name), tuple(masked))
 
 
 def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx.ModelProto:
@@ -94,13 +96,23 @@ def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx
 
 def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
     """A session that runs the model as it is, on the CPU; `outputs` are made outputs too."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = deepcopy(model)
     present = {value.name for value in probed.graph.output}
     probed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name not in present
     )
     return cpu_session(probed.SerializeToString(), optimize="nothing")
+
+
+def logits_of(model: onnx.ModelProto, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+    """The outputs (1, length) by name, as the model has them, for each feed."""
+    session, names = runner(model), [value.name for value in model.graph.output]
+    return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+
+
+def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
+    """(length,): True at the positions of a window that hold tokens, False at padding."""
+    return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
 
 
 def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:
@@ -113,7 +125,7 @@ def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable
     dtypes = {value.name: value.type.tensor_type.elem_type for value in original.graph.input}
     differences, sizes = [0.0], [0.0]
     for feed in feeds:
-        real = feed["attention_mask"][0] == 1 if "attention_mask" in feed else slice(None)
+        real = tokens_of(feed, fit.length)
         taken = {name: kind for name, kind in dtypes.items() if name in feed}
         given = {name: feed[name].astype(onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in taken.items()}
         for a, b in zip(first.run(names, given), second.run(names, dict(feed)), strict=True):
@@ -145,18 +157,15 @@ def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with its functions inlined, no inputs but those to be fed, and no outputs but the logits."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    plain = deepcopy(model)
     if plain.functions:
         plain = onnx.inliner.inline_local_functions(plain)
     plain.ir_version = max(plain.ir_version, 4)  # before it, weights had to be among the inputs
     weights = {tensor.name for tensor in plain.graph.initializer}
-    inputs = [value for value in plain.graph.input if value.name not in weights]
-    outputs = [value for value in plain.graph.output if value.name in OUTPUTS]
-    for field, kept in ((plain.graph.input, inputs), (plain.graph.output, outputs)):
-        copies = [type(value).FromString(value.SerializeToString()) for value in kept]
-        del field[:]
-        field.extend(copies)
+    for value in [value for value in plain.graph.input if value.name in weights]:
+        plain.graph.input.remove(value)
+    for value in [value for value in plain.graph.output if value.name not in OUTPUTS]:
+        plain.graph.output.remove(value)
     return plain
 
 

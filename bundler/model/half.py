@@ -56,13 +56,8 @@ def in_float16(fit: FitGraph) -> onnx.ModelProto:
             del each.attribute[:]
             each.attribute.append(helper.make_attribute("to", HALF))
     for name in net.output_names:
-        _cast_output(net, name)
+        maker, half = net.maker(name), net.fresh(name)
+        assert maker is not None  # an output is made by a node
+        net.rename_output(maker, name, half)
+        net.insert(node("Cast", [half], name, to=FLOAT))
     return net.to_model()
-
-
-def _cast_output(net: Net, name: str) -> None:
-    maker = net.maker(name)
-    assert maker is not None  # an output is made by a node
-    half = net.fresh(name)
-    net.rename_output(maker, name, half)
-    net.insert(node("Cast", [half], name, to=FLOAT))

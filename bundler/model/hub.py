@@ -44,10 +44,16 @@ def is_model_name(text: str) -> bool:
     return MODEL_NAME.fullmatch(text) is not None and ".." not in text and "--" not in text
 
 
+def tokenizer_in(folder: Path) -> Path | None:
+    """The folder's tokenizer.json, or else its vocab.txt."""
+    return next((path for name in ("tokenizer.json", "vocab.txt") if (path := folder / name).is_file()), None)
+
+
 def make_quiet() -> None:
     """Keeps the libraries of the hub from printing, and from telling others what is done here."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import logging
 
     from huggingface_hub import constants

@@ -3,15 +3,15 @@
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import onnx
 
-from bundler.dlc.cache import cached, keep, note, noted
+from bundler.dlc.cache import cached, keep, note, noted, sha256_of
 from bundler.dlc.qnn import ELSEWHERE, library_folder
 from bundler.errors import EncodingsInvalid, NoConverter, SocUnfit
 from bundler.model.calibrate import Calibration, Method, calibrate
@@ -20,20 +20,21 @@ from bundler.model.convert import onnx_to_dlc
 from bundler.model.encodings import Given, encodings_for, encodings_text
 from bundler.model.equalize import Equalized, equalize
 from bundler.model.fitting import fitted, fitted_before, model_key, releases
-from bundler.model.fixed_point import Encoding, Encodings, FixedWeights, reals
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.fixed_point import Encodings, FixedWeights
+from bundler.model.graph import Feed, FitGraph
 from bundler.model.half import check_range, in_float16
 from bundler.model.mask import SIZE
 from bundler.model.mixed import choose_wide
-from bundler.model.onnx_graph import Array, Net
-from bundler.model.quantize import Scheme, quantize
+from bundler.model.onnx_graph import Net
+from bundler.model.quantize import QuantizedModel, Scheme, quantize
 from bundler.model.rescale import rescaled
 from bundler.model.residual import loud_operators
 from bundler.model.sdk import CONVERTERS, Sdk
 from bundler.model.simulate import check_simulated, prepare_context
 from bundler.model.sources import ModelSource, load_onnx
 from bundler.model.split import splitting_pays
-from bundler.model.vendor import VendorJob, convert_with_sdk
+from bundler.model.vendor import convert_with_sdk
+from bundler.model.vendor_plan import BITS, VendorJob
 from bundler.platforms import this_platform
 from bundler.soc import Soc, judge_for
 from bundler.types import Progress
@@ -41,7 +42,6 @@ from bundler.types import Progress
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
-BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
 RANGED_WINDOWS = 8  # whose values are compared with what float16 holds
 
 
@@ -109,9 +109,6 @@ class Made:
     encodings: Encodings | None = None
 
 
-NOT_NOTED = ("graph", "encodings")  # what is not there of a DLC that was made before
-
-
 def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
     """Says at once what would be said at last: that nothing on this machine converts a model.
 
@@ -139,8 +136,8 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     fit = fit_checked(job, progress)
     made = write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
     if key:
-        facts = {each.name: getattr(made, each.name) for each in fields(Made) if each.name not in NOT_NOTED}
-        note(key, {"content": hashlib.sha256(dlc.read_bytes()).hexdigest(), "made": facts})
+        facts = vars(replace(made, graph=None, encodings=None))  # which are not there of a DLC that was made before
+        note(key, {"content": sha256_of(dlc), "made": facts})
     return made
 
 
@@ -157,7 +154,7 @@ def _made_before(key: str, dlc: Path) -> Made | None:
     """What was made of the same, its DLC at `dlc`; None where it is not in the cache any more."""
     told = noted(key)
     try:
-        made = Made(graph=None, **{**told["made"], "exponents": tuple(told["made"]["exponents"])})
+        made = Made(**{**told["made"], "exponents": tuple(told["made"]["exponents"])})
         source = cached(content=told["content"])
     except (TypeError, KeyError):
         return None
@@ -173,7 +170,9 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
     Raises:
         ModelInvalid, OperatorUnsupported, SocUnfit, NoConverter
     """
-    _check_chip(job.recipe, job.soc)
+    if job.recipe.prepare:
+        check_simulated(job.soc, job.recipe.precision)
+    _check_mixed(job.recipe, job.soc)
     progress("fitting the model's graph to the HTP", 0, None)
     if not job.recipe.quantized:
         return fitted_before(job.source, job.feeds, job.work) if job.cache else fitted(job.source, job.feeds)
@@ -185,26 +184,13 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: its operators at 16 bits;
-    `outputs`: how its logits are read where they are fixed point; `per_channel`: whether weights have a scale for each
-    channel; `encodings`: of its tensors, and `fixed`: the weights that are not rounded to the nearest."""
+    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: how many of its operators have 16
+    bits; `fixed`: the weights that are not rounded to the nearest."""
 
     scaled: Equalized
-    model: onnx.ModelProto
+    graph: QuantizedModel
     wide: int = 0
-    outputs: Mapping[str, Encoding] = field(default_factory=dict)
-    per_channel: bool = False
-    encodings: Encodings | None = None
     fixed: FixedWeights = field(default_factory=FixedWeights)
-
-    def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
-        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
-        session, names = runner(self.model), [spec.name for spec in self.scaled.fit.outputs]
-        found = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
-        return [
-            {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
-            for each in found
-        ]
 
 
 def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
@@ -216,7 +202,8 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     scaled = _equalized(job, fit, progress)
     recipe, scheme = job.recipe, job.recipe.scheme
     if scheme is None:
-        return Rounded(scaled, in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model)
+        model = in_float16(scaled.fit) if recipe.precision == "fp16" else scaled.fit.model
+        return Rounded(scaled, QuantizedModel(model))
     progress(f"calibrating on {len(job.feeds)} windows", 0, None)
     calibration = calibrate(scaled.fit, job.feeds, recipe.method)
     if job.given is not None:
@@ -224,17 +211,7 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
     else:
         scheme = _measured_scheme(job, scaled.fit, calibration, scheme, progress)
     fixed = compensated(scaled.fit, calibration, scheme, job.feeds, progress)
-    quantized = quantize(scaled.fit, calibration, scheme, fixed)
-    encodings = quantized.encodings
-    return Rounded(
-        scaled,
-        quantized.model,
-        len(scheme.wide),
-        quantized.outputs,
-        any(each.scale.ndim for each in encodings.weights.values()),
-        encodings,
-        fixed,
-    )
+    return Rounded(scaled, quantize(scaled.fit, calibration, scheme, fixed), len(scheme.wide), fixed)
 
 
 def _measured_scheme(job: Job, fit: FitGraph, calibration: Calibration, scheme: Scheme, progress: Progress) -> Scheme:
@@ -256,7 +233,7 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
         ModelInvalid, OperatorUnsupported, NoConverter
     """
     progress("converting the model to a DLC", 0, None)
-    _convert(job, rounded.model, dlc, job.recipe.precision)
+    _convert(job, rounded.graph.model, dlc, job.recipe.precision)
     if job.recipe.prepare:
         progress(f"preparing the DLC for {job.soc.name}", 0, None)
         prepare_context(dlc, job.soc)
@@ -265,26 +242,21 @@ def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Pr
 
 
 def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Made:
-    scaled = rounded.scaled
+    scaled, encodings = rounded.scaled, rounded.graph.encodings
     remark = check_range(scaled.fit, job.feeds[:RANGED_WINDOWS]) if job.recipe.precision == "fp16" else ""
-    size = dlc.stat().st_size
+    constants = Net(fit.model).constants
     return Made(
         fit,
         tool,
-        weight_bytes(fit.model),
-        size,
-        _mask_size(fit),
+        sum(value.nbytes for value in constants.values() if value.dtype == np.float32),
+        dlc.stat().st_size,
+        round(float(constants[SIZE]), 3) if SIZE in constants else None,
         rounded.wide,
         scaled.exponents,
-        rounded.per_channel,
+        encodings is not None and any(each.scale.ndim for each in encodings.weights.values()),
         remark,
-        rounded.encodings,
+        encodings,
     )
-
-
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """The size of a float32 model's weights."""
-    return sum(value.nbytes for value in Net(model).constants.values() if value.dtype == np.float32)
 
 
 def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
@@ -309,12 +281,6 @@ def _as_given(given: Given, fit: FitGraph) -> Equalized:
 def by_sdk_tools(recipe: Recipe, sdk: Sdk | None) -> bool:
     default = "sdk" if sdk is not None and any(sdk.tool(name) for name in CONVERTERS) else "built-in"
     return (recipe.converter or default) == "sdk"
-
-
-def _check_chip(recipe: Recipe, soc: Soc) -> None:
-    if recipe.prepare:
-        check_simulated(soc, recipe.precision)
-    _check_mixed(recipe, soc)
 
 
 def _check_mixed(recipe: Recipe, soc: Soc) -> None:
@@ -345,9 +311,10 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
     progress("fitting the model's graph to the HTP", 0, None)
     fit = fitted(job.source, job.feeds, measure=job.recipe.quantized)
     rounded = round_graph(job, fit, progress)
-    scaled, encodings = rounded.scaled, job.work / "encodings.json"
-    if rounded.encodings is not None:
-        encodings.write_text(encodings_text(rounded.encodings), encoding="utf-8", newline="\n")
+    scaled, encodings = rounded.scaled, None
+    if rounded.graph.encodings is not None:
+        encodings = job.work / "encodings.json"
+        encodings.write_text(encodings_text(rounded.graph.encodings), encoding="utf-8", newline="\n")
     progress(f"converting with {job.sdk.name}", 0, None)
     path = job.work / "fitted.onnx"
     path.write_bytes(_with_weights(scaled.fit.model, rounded.fixed).SerializeToString())
@@ -361,7 +328,7 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
         per_channel=bool(job.recipe.per_channel),
         soc=job.soc,
         prepare=job.recipe.prepare,
-        encodings=encodings if rounded.encodings is not None else None,
+        encodings=encodings,
     )
     convert_with_sdk(job.sdk, wish, dlc, job.log)
     return _made(job, fit, rounded, job.sdk.name, dlc)
@@ -372,8 +339,3 @@ def _with_weights(model: onnx.ModelProto, fixed: FixedWeights) -> onnx.ModelProt
     net = Net(model)
     net.constants.update({name: each.reals for name, each in fixed.weights.items()} | dict(fixed.biases))
     return net.to_model()
-
-
-def _mask_size(fit: FitGraph) -> float | None:
-    size = Net(fit.model).constants.get(SIZE)
-    return None if size is None else round(float(size), 3)

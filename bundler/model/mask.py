@@ -75,12 +75,7 @@ def _made_of_mask(net: Net) -> set[str]:
 
 def _meanings(net: Net, names: list[str], length: int) -> dict[str, Meaning]:
     """Computes the tensors for a mask whose last third is padding."""
-    mask = (np.arange(length) < length * 2 // 3).astype(np.int64)[None]
-    values = dict(zip(names, _evaluate(net, names, mask), strict=True))
-    return {name: _meaning(name, np.asarray(value), mask[0] == 1) for name, value in values.items()}
-
-
-def _evaluate(net: Net, names: list[str], mask: Array) -> list[Array]:
+    kept = np.arange(length) < length * 2 // 3
     part = net.to_model()
     del part.graph.output[:], part.graph.input[:]
     value = next(value for value in net.inputs if value.name == MASK)
@@ -90,10 +85,10 @@ def _evaluate(net: Net, names: list[str], mask: Array) -> list[Array]:
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     try:
         session = cpu_session(pruned.SerializeToString())
-        computed: list[Array] = session.run(names, {MASK: mask.astype(dtype)})
+        values = session.run(names, {MASK: kept[None].astype(dtype)})
     except Exception as refused:  # ONNX Runtime's errors have no common base
         raise NoAdditiveMeaning(f"it cannot be computed: {refused}".splitlines()[0]) from refused
-    return computed
+    return {name: _meaning(name, np.asarray(value), kept) for name, value in zip(names, values, strict=True)}
 
 
 def _meaning(name: str, value: Array, kept: Array) -> Meaning:
@@ -156,8 +151,3 @@ def _drop_nan_guards(net: Net) -> None:
         for reader in list(net.readers(each.output[0])):
             if reader.op_type == "Where" and reader.input[2] == each.input[0]:
                 net.bypass(reader, each.input[0])
-
-
-def mask_size(scores: list[tuple[float, float]]) -> float:
-    """The size that makes padding weigh nothing, from each layer's (largest score, least of the rows' largest)."""
-    return float(max(most - least for most, least in scores) + MARGIN) if scores else LARGEST_SIZE

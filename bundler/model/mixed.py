@@ -1,14 +1,14 @@
 """Which operators of a quantized model to give 16 bits: those whose rounding is measured to cost the answers most."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from bundler.model.calibrate import Calibration, tokens_of
-from bundler.model.fixed_point import FixedWeights, reals
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.calibrate import Calibration
+from bundler.model.fixed_point import FixedWeights
+from bundler.model.graph import Feed, FitGraph, logits_of, tokens_of
 from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme, quantize
 from bundler.types import Progress
@@ -17,6 +17,7 @@ SHARE = 0.5  # of the operators may get 16 bits
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of SHARE: the one that brings the logits nearest is taken
 BLOCKS = 24  # as many measurements are made, whatever the size of the model
 WINDOWS = 2  # of the calibration windows are enough to tell blocks apart
+Error = Callable[[Feed, Array, Array], tuple[float, float]]
 CANDIDATES = 20  # tokens that answers begin and end at, as many as decoding looks at
 
 
@@ -70,6 +71,25 @@ def _at_tokens(feed: Feed, rounded: Array, exact: Array) -> tuple[Array, Array]:
     return rounded.astype(np.float64)[0, real], exact.astype(np.float64)[0, real]
 
 
+def window_errors(
+    feeds: Sequence[Feed],
+    rounded: Sequence[Mapping[str, Array]],
+    exact: Sequence[Mapping[str, Array]],
+    error: Error = real_noise,
+) -> Array:
+    """The squared error and the power of each window's logits, float64 (windows, 2)."""
+    windows = zip(feeds, rounded, exact, strict=True)
+    return np.array(
+        [np.sum([error(feed, one[name], other[name]) for name in other], 0) for feed, one, other in windows]
+    )
+
+
+def ratio_of(windows: Array) -> float:
+    """The squared error over the power, of all windows of `window_errors`."""
+    error, power = windows.sum(0)
+    return float(error / power) if power else 0.0
+
+
 class Measure:
     """Compares quantized forms of a model with its float32 form, on the CPU, on given windows, by an error like
     `real_noise`."""
@@ -79,27 +99,19 @@ class Measure:
         fit: FitGraph,
         calibration: Calibration,
         feeds: Sequence[Feed],
-        error: Callable[[Feed, Array, Array], tuple[float, float]] = real_noise,
+        error: Error = real_noise,
     ) -> None:
         self._fit, self._calibration, self._feeds, self._error = fit, calibration, feeds, error
-        self._names = [spec.name for spec in fit.outputs]
-        session = runner(fit.model)
-        self._exact = [session.run(self._names, dict(feed)) for feed in feeds]
+        self._exact = logits_of(fit.model, feeds)
 
     def noise(self, scheme: Scheme, fixed: FixedWeights | None = None) -> float:
         """The squared error over the power, of all windows."""
-        error, power = self.parts(scheme, fixed).sum(0)
-        return float(error / power) if power else 0.0
+        return ratio_of(self.parts(scheme, fixed))
 
     def parts(self, scheme: Scheme, fixed: FixedWeights | None = None) -> Array:
         """The squared error and the power of each window, float64 (windows, 2)."""
-        quantized = quantize(self._fit, self._calibration, scheme, fixed)
-        session = runner(quantized.model)
-        found = np.zeros((len(self._feeds), 2))
-        for number, (feed, exact) in enumerate(zip(self._feeds, self._exact, strict=True)):
-            for name, stored, logits in zip(self._names, session.run(self._names, dict(feed)), exact, strict=True):
-                found[number] += self._error(feed, reals(stored, quantized.outputs[name]), logits)
-        return found
+        rounded = quantize(self._fit, self._calibration, scheme, fixed).logits(self._feeds)
+        return window_errors(self._feeds, rounded, self._exact, self._error)
 
 
 def _candidates(model: onnx.ModelProto, scheme: Scheme) -> list[onnx.NodeProto]:

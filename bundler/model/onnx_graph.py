@@ -1,6 +1,7 @@
 """An ONNX graph that can be rewritten: nodes, constants as arrays, and who makes and who reads each tensor."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ class Net:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.inputs = [_copied(value) for value in model.graph.input]
-        self.outputs = [_copied(value) for value in model.graph.output]
+        self.inputs = [deepcopy(value) for value in model.graph.input]
+        self.outputs = [deepcopy(value) for value in model.graph.output]
         self.opset = opset_of(model)
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self._makers: dict[str, onnx.NodeProto] = {}
@@ -29,7 +30,7 @@ class Net:
             if each.op_type == "Constant":
                 self.constants[each.output[0]] = _constant(each)
             else:
-                self.insert(_copied(each))
+                self.insert(deepcopy(each))
 
     @property
     def input_names(self) -> list[str]:
@@ -149,15 +150,14 @@ def shaped(model: onnx.ModelProto) -> onnx.GraphProto:
     return onnx.shape_inference.infer_shapes(model).graph
 
 
+def sizes(value: onnx.ValueInfoProto) -> list[int | None]:
+    """The sizes of a tensor's axes; None where the model leaves one open."""
+    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators; 0 where the model names none."""
     return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
-
-
-def _copied(message: Any) -> Any:
-    copy = type(message)()
-    copy.CopyFrom(message)
-    return copy
 
 
 def _name_apart(nodes: Sequence[onnx.NodeProto]) -> None:

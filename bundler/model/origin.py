@@ -1,11 +1,10 @@
 """What a DLC tells of its making: whose tools wrote it, and how its graph is called."""
 
-import hashlib
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.dlc.cache import note, noted
+from bundler.dlc.cache import note, noted, sha256_of
 from bundler.dlc.inspect import inspect_dlc
 from bundler.engines import ENGINES, EngineName
 from bundler.errors import DlcInvalid, NoConverter
@@ -23,22 +22,17 @@ class Origin:
 
 def origin_of(dlc: Path, *, cache: bool = False) -> Origin:
     """What a DLC tells. A process reads it. `cache`: takes what was kept of a file with the same bytes, if any."""
-    if not cache:
-        return _look(dlc)
-    release = importlib.metadata.version("mbqa-bundle")
-    key = f"origin-{release}-{hashlib.sha256(dlc.read_bytes()).hexdigest()}"
-    told = noted(key)
+    key = f"origin-{importlib.metadata.version('mbqa-bundle')}-{sha256_of(dlc)}"
+    told = noted(key) if cache else None
     if isinstance(told, dict) and told.get("engine") in ENGINES and isinstance(told.get("graph"), str):
         return Origin(told["engine"], told["graph"])
-    found = _look(dlc)
-    note(key, vars(found))
-    return found
-
-
-def _look(dlc: Path) -> Origin:
     try:
         report = inspect_dlc(dlc)
     except (DlcInvalid, NoConverter):  # a newer SDK's, or one for a computer without Qualcomm's libraries
-        return Origin("snpe", "")
-    written = any(str(step.arguments.get("backend", "")).startswith(WRITER) for step in report.history[-1:])
-    return Origin("qnn" if written else "snpe", report.graph)
+        found = Origin("snpe", "")
+    else:
+        written = any(str(step.arguments.get("backend", "")).startswith(WRITER) for step in report.history[-1:])
+        found = Origin("qnn" if written else "snpe", report.graph)
+    if cache:
+        note(key, vars(found))
+    return found

@@ -1,12 +1,12 @@
 """Loads a question-answering model from a transformers folder, after what can be said without torch was said."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from bundler.errors import ExtraMissing, FileUnreadable, ModelInvalid
+from bundler.errors import ExtraMissing, ModelInvalid
 from bundler.model.file_kinds import check_kind, check_whole
 from bundler.model.hub import PICKLES, SAFETENSORS, make_quiet
+from bundler.qa.features import read_settings
 
 FAMILIES = {
     "mobilebert": "MobileBERT", "bert": "BERT", "distilbert": "DistilBERT", "electra": "ELECTRA", "albert": "ALBERT",
@@ -25,15 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ModelInvalid(folder, "has no config.json", "Give a folder as transformers' save_pretrained writes it.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileUnreadable(path, error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ModelInvalid(path, f"is no JSON: {error}", "Get the file again.") from error
-    if not isinstance(config, dict):
-        raise ModelInvalid(path, "is no JSON object", "Get the file again.")
-    return config
+    return read_settings(path, "Get the file again.")
 
 
 def load_model(folder: Path) -> Any:

@@ -4,8 +4,9 @@ Activations are asymmetric uint8 or uint16, weights symmetric int8 or int16. Ten
 (Reshape, Slice, Gather, ...) share one encoding. Outputs stay fixed point, as SNPE's own quantizer leaves them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -17,12 +18,13 @@ from bundler.model.fixed_point import (
     Encodings,
     FixedWeights,
     asymmetric,
+    reals,
     squared_error,
     stored,
     symmetric,
     weight_axis,
 )
-from bundler.model.graph import FitGraph
+from bundler.model.graph import Feed, FitGraph, logits_of
 from bundler.model.onnx_graph import Array, Net
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
@@ -45,24 +47,31 @@ class Scheme:
     def weight_bits_of(self, each: onnx.NodeProto) -> int:
         return 16 if self.activation_bits == 16 and each.output[0] in self.wide else self.weight_bits
 
-    def weight_encoding(self, each: onnx.NodeProto, value: Array) -> tuple[Encoding, int | None]:
-        """Of the weight that a product multiplies by, and the axis along which it has scales of its own."""
+    def weight_encoding(self, each: onnx.NodeProto, value: Array) -> Encoding:
+        """Of the weight that a product multiplies by."""
         axis, given = weight_axis(each, value), self.given.weights.get(each.input[1])
         if given is not None:
-            return given, axis if given.scale.ndim else None
+            return replace(given, axis=axis if given.scale.ndim else None)
         bits = self.weight_bits_of(each)
         whole, split = symmetric(value, bits), symmetric(value, bits, axis)
-        gains = squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(value, split, axis)
-        return (split, axis) if self.per_channel and gains else (whole, None)
+        gains = squared_error(value, whole) > PER_CHANNEL_GAIN * squared_error(value, split)
+        return split if self.per_channel and gains else whole
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to."""
+    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to (None: it is float)."""
 
     model: onnx.ModelProto
-    outputs: Mapping[str, Encoding]
-    encodings: Encodings
+    outputs: Mapping[str, Encoding] = field(default_factory=dict)
+    encodings: Encodings | None = None
+
+    def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
+        return [
+            {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
+            for each in logits_of(self.model, feeds)
+        ]
 
 
 def quantize(
@@ -160,8 +169,7 @@ class _Quantizer:
 
     def quantized(self) -> QuantizedModel:
         for each in self.net.ordered():
-            copy = onnx.NodeProto()
-            copy.CopyFrom(each)
+            copy = deepcopy(each)
             for position, name in enumerate(each.input):
                 copy.input[position] = self._operand(each, position, name)
             for position, name in enumerate(each.output):
@@ -227,27 +235,23 @@ class _Quantizer:
         self.constants.update(zip(names, (encoding.scale, encoding.zero_point), strict=True))
         return names
 
-    def _constant(self, name: str, encoding: Encoding, axis: int | None = None, values: Array | None = None) -> str:
+    def _constant(self, name: str, encoding: Encoding, values: Array | None = None) -> str:
         """A weight in fixed point, and the DequantizeLinear that reads it; made once for each encoding."""
         hint = f"{name}:{encoding.zero_point.dtype}:{encoding.scale.ravel()[0]:.9g}"
         real = f"{hint}:real"
         if f"{hint}:fixed" not in self.constants:
-            shape = [-1 if index == axis else 1 for index in range(self.net.constants[name].ndim)]
-            spread = Encoding(
-                *(part.reshape(shape) if axis is not None else part for part in (encoding.scale, encoding.zero_point))
-            )
-            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], spread) if values is None else values
-            axes = {} if axis is None else {"axis": axis}
+            self.constants[f"{hint}:fixed"] = stored(self.net.constants[name], encoding) if values is None else values
+            axes = {} if encoding.axis is None else {"axis": encoding.axis}
             inputs = [f"{hint}:fixed", *self._parameters(hint, encoding)]
             self.made.append(helper.make_node("DequantizeLinear", inputs, [real], name=real, **axes))
         return real
 
     def _weight(self, each: onnx.NodeProto, name: str) -> str:
-        encoding, axis = self.scheme.weight_encoding(each, self.net.constants[name])
+        encoding = self.scheme.weight_encoding(each, self.net.constants[name])
         self.weights[name] = encoding
         fixed = self.fixed.get(name)
         values = fixed.values if fixed is not None and fixed.encoding.bits == encoding.bits else None
-        return self._constant(name, encoding, axis, values)
+        return self._constant(name, encoding, values)
 
     def _norm(self, each: onnx.NodeProto, position: int, name: str) -> str:
         """What a LayerNormalization multiplies by or adds; of other dtypes the HTP computes it in float16, or not."""

@@ -8,8 +8,7 @@ import onnx
 
 from bundler.model.channels import Channels, Use, channels_of
 from bundler.model.graph import FitGraph
-from bundler.model.onnx_graph import Array, Net, shaped
-from bundler.model.sources import sizes
+from bundler.model.onnx_graph import Array, Net, shaped, sizes
 
 
 def channels_in(fit: FitGraph) -> Channels:

@@ -42,7 +42,8 @@ def loud_operators(
         return measure.parts(replace(scheme, wide=wide))[:, 0]
 
     left = lost(wide)
-    loud = _loud_sums(fit, calibration, scheme, feeds, progress)
+    parts = parts_of(net)
+    loud = _loudest(net, parts, Measure(fit, calibration, feeds[:RANKED]), scheme, progress) if parts else nothing
     rest = rest_of(net) if loud else loud
     inner = sums_of(net) | attention_of(net)
     most = SHARE * len(_operators(net))
@@ -59,24 +60,18 @@ def _operators(net: Net) -> frozenset[str]:
     return frozenset(each.output[0] for each in net.ordered() if each.op_type not in MOVES)
 
 
-def _loud_sums(
-    fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
+def _loudest(
+    net: Net, parts: Sequence[frozenset[str]], measure: Measure, scheme: Scheme, progress: Progress
 ) -> frozenset[str]:
     """Of LayerNorm's parts those that make most of the noise."""
-    net = Net(fit.model)
-    parts = parts_of(net)
-    if not parts:
-        return frozenset()
     everything = _operators(net)
-    measure = Measure(fit, calibration, feeds[:RANKED])
     base = measure.noise(replace(scheme, wide=everything))
     costs = []
     for number, part in enumerate(parts):
         progress("measuring LayerNorm's operators at 8 bits", number, len(parts))
         costs.append(max(measure.noise(replace(scheme, wide=everything - part)) - base, 0.0))
-    return frozenset(
-        name for part, cost in zip(parts, costs, strict=True) if cost > RELEVANT * sum(costs) for name in part
-    )
+    loud = [part for part, cost in zip(parts, costs, strict=True) if cost > RELEVANT * sum(costs)]
+    return frozenset().union(*loud)
 
 
 def logits_of(net: Net) -> frozenset[str]:

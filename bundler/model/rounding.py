@@ -1,16 +1,16 @@
 """What is rounded in a graph, channel by channel: how large it gets, and what noise in it costs what reads it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from bundler.model.balance import Problem, Stream, Weights, powers_of
-from bundler.model.calibrate import at_tokens, float_tensors, token_axes, tokens_of
+from bundler.model.calibrate import float_tensors, token_axes, watched
 from bundler.model.channels import PINNED, RULES, Channels
-from bundler.model.graph import Feed, FitGraph, runner
+from bundler.model.graph import Feed, FitGraph
 from bundler.model.onnx_graph import Array, Net, attribute
 from bundler.model.quantize import MOVES, Groups, clipped_by_relu
 
@@ -33,15 +33,13 @@ Spans = Mapping[str, Span]
 def measure_spans(fit: FitGraph, channels: Channels, feeds: Iterable[Feed]) -> Spans:
     """Of every tensor with more than one label, at tokens: padding sets no range."""
     names = [name for name in float_tensors(fit.model) if channels.labels[name].size > 1]
-    session, axes = runner(fit.model, names), token_axes(fit)
+    shared = {name: _shared(channels.labels[name].shape) for name in names}
+    axes = {name: [axis for axis in axes if axis in shared.get(name, ())] for name, axes in token_axes(fit).items()}
     spans: dict[str, Span] = {}
-    for windows, feed in enumerate(feeds, 1):
-        real = tokens_of(feed, fit.length)
-        for name, whole in zip(names, session.run(names, dict(feed)), strict=True):
-            shared = tuple(axis for axis, size in enumerate(channels.labels[name].shape) if size == 1)
-            value = at_tokens(whole, [axis for axis in axes.get(name, ()) if axis in shared], real)
-            sizes = np.abs(value).max(shared, keepdims=True).astype(np.float64)
-            squares = np.square(value, dtype=np.float64).mean(shared, keepdims=True)
+    for windows, values in enumerate(watched(fit, feeds, names, axes), 1):
+        for name, value in values.items():
+            sizes = np.abs(value).max(shared[name], keepdims=True).astype(np.float64)
+            squares = np.square(value, dtype=np.float64).mean(shared[name], keepdims=True)
             before = spans.get(name, Span(sizes, squares))
             with np.errstate(invalid="ignore"):  # values that are not finite leave a model alone
                 mean = before.squares + (squares - before.squares) / windows
@@ -212,11 +210,15 @@ def _apart(keys: Array) -> tuple[Array, Array]:
     return np.where(keys > 0, keys // 2, PINNED), 1.0 - 2.0 * (keys % 2)
 
 
+def _shared(shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes all along which an array like labels has the same ones."""
+    return tuple(axis for axis, size in enumerate(shape) if size == 1)
+
+
 def _of_channels(constant: Array, shape: tuple[int, ...]) -> Array:
     """The largest |value| of a constant for each entry of an array like labels."""
     value = np.abs(constant).reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
-    shared = tuple(axis for axis, size in enumerate(shape) if size == 1)
-    return np.broadcast_to(value.max(shared, keepdims=True), shape)
+    return np.broadcast_to(value.max(_shared(shape), keepdims=True), shape)
 
 
 def _repeats(keys: Array) -> Array:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bundler.engines import ENGINES, Engine, hexagons_in
 from bundler.errors import NotAnSdk, SdkIncomplete, SdkTooOld
-from bundler.soc import FIRST_HTP, Soc, known_socs
+from bundler.soc import FIRST_HTP, Soc
 
 VARIABLES = ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT")
 HOST = "x86_64-linux-clang"
@@ -81,11 +81,11 @@ def open_sdk(root: Path) -> Sdk:
     return sdk
 
 
-def device_parts(sdk: Sdk, chips: Soc | Collection[int] | None = None) -> dict[str, Path]:
+def device_parts(sdk: Sdk, soc: Soc | None = None) -> dict[str, Path]:
     """Path in the bundle's device folder -> file of the SDK: SNPE's parts, and QNN's where all of them are there.
 
-    chips: one phone's, or the Hexagon versions wanted; None: all that the SDK knows, deploy then leaves out those that
-    are not the phone's (`engines.hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
+    soc: the phone's chip; None: all that the SDK knows, deploy then leaves out those that are not the phone's
+    (`engines.hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
 
     Raises:
         NotAnSdk: no SDK, or none for Android; SdkIncomplete: files of it are missing; SdkTooOld: it does not know the
@@ -93,7 +93,7 @@ def device_parts(sdk: Sdk, chips: Soc | Collection[int] | None = None) -> dict[s
     """
     if sdk.layout is None:
         raise NotAnSdk(sdk.root, "this SDK has no Android part (bin/aarch64-android*/snpe-net-run)")
-    hexagons = _wanted(sdk, chips)
+    hexagons = _wanted(sdk, soc)
     parts = _parts(sdk, SNPE, hexagons)
     if sdk.version is not None and sdk.release < STATIC_LIBCXX:
         parts["lib/libc++_shared.so"] = _file(sdk, f"lib/{sdk.layout}/libc++_shared.so")
@@ -116,21 +116,14 @@ def _parts(sdk: Sdk, engine: Engine, hexagons: Collection[int]) -> dict[str, Pat
     return parts
 
 
-def _wanted(sdk: Sdk, chips: Soc | Collection[int] | None) -> list[int]:
-    """The Hexagon versions with HTP among those asked for, each one the SDK's."""
-    asked = sdk.hexagons if chips is None else (chips.hexagon,) if isinstance(chips, Soc) else chips
-    wanted = [hexagon for hexagon in sorted(asked) if hexagon >= FIRST_HTP]
-    for hexagon in wanted:
-        if hexagon not in sdk.hexagons:
-            names = [chips.name] if isinstance(chips, Soc) else _names(hexagon)
-            has = ", ".join(f"v{version}" for version in sdk.hexagons) or "none"
-            lacks = f"has no libraries for Hexagon v{hexagon} ({', '.join(names)}); it has {has}"
-            raise SdkTooOld(sdk.name, lacks, "Take a newer SDK, such as the one that names this chip as supported.")
+def _wanted(sdk: Sdk, soc: Soc | None) -> list[int]:
+    """The Hexagon versions with HTP, of the chip or of the SDK. Raises: SdkTooOld"""
+    wanted = [hexagon for hexagon in (sdk.hexagons if soc is None else (soc.hexagon,)) if hexagon >= FIRST_HTP]
+    if soc is not None and not set(wanted) <= set(sdk.hexagons):
+        has = ", ".join(f"v{version}" for version in sdk.hexagons) or "none"
+        lacks = f"has no libraries for Hexagon v{soc.hexagon} ({soc.name}); it has {has}"
+        raise SdkTooOld(sdk.name, lacks, "Take a newer SDK, such as the one that names this chip as supported.")
     return wanted
-
-
-def _names(hexagon: int) -> list[str]:
-    return [soc.name for soc in known_socs().values() if soc.hexagon == hexagon][:3] or ["chip not known"]
 
 
 def _layout(root: Path) -> str | None:

@@ -1,10 +1,10 @@
 """Qualcomm's HTP libraries at work on a DLC: its logits for windows, and its compilation ahead of time."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bundler.dlc.cache import sha256_of
 from bundler.dlc.child import Child, Logits, Networks, Task, cores
 from bundler.dlc.htp import context_name
 from bundler.errors import SocUnfit
@@ -19,8 +19,7 @@ def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[Feed], progress: Progr
     Raises:
         DlcInvalid: the HTP refuses it; NoConverter: the libraries are not here.
     """
-    first = Child(Task(str(dlc.absolute()), "dsp", soc.qnn_id))
-    networks = Networks(lambda: Child(Task(str(dlc.absolute()), "dsp", soc.qnn_id)), [first])
+    networks = Networks(Task(str(dlc.absolute()), "dsp", soc.qnn_id))
     threads = ThreadPoolExecutor(max(1, min(cores(), len(feeds))))
     outputs: list[Logits] = []
     try:
@@ -39,9 +38,7 @@ def prepare_context(dlc: Path, soc: Soc) -> Path:
     Raises:
         DlcInvalid: the HTP refuses it; NoConverter
     """
-    with dlc.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    out = dlc.parent / context_name(soc.name, digest)
+    out = dlc.parent / context_name(soc.name, sha256_of(dlc))
     out.parent.mkdir(exist_ok=True)
     Child(Task(str(dlc.absolute()), "dsp", soc.qnn_id, save=str(out.absolute()))).close()
     return out

@@ -13,6 +13,8 @@ import onnx
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid, UsageError
 from bundler.model.adapt import KNOWN_INPUTS, adapt, option_for
 from bundler.model.file_kinds import check_kind
+from bundler.model.hub import is_model_name, local_folder, tokenizer_in
+from bundler.model.onnx_graph import sizes
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 DEFAULT_LENGTH = 384
@@ -67,14 +69,12 @@ def open_model(
         ModelInvalid, DlcInvalid, FileUnreadable: refused; UsageError: it has another length, or no tokenizer.
         ExtraMissing, HubUnreachable, NoConverter: something is missing here.
     """
-    from bundler.model.hub import is_model_name
-
     model = HUB_ADDRESS.sub("", str(model)).rstrip("/") or model
     path = Path(model)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise ModelInvalid(path, "is an adapter, not a whole model", "Merge it into its base model (merge_and_unload).")
     if path.is_dir() and not _has_weights(path) and (path / "onnx" / "model.onnx").is_file():
-        tokenizer = tokenizer or next((path / n for n in ("tokenizer.json", "vocab.txt") if (path / n).is_file()), None)
+        tokenizer = tokenizer or tokenizer_in(path)
         path = path / "onnx" / "model.onnx"  # as Xenova lays it out
     if path.is_dir() and (path / "model.onnx").is_file() and not (_has_weights(path) and find_spec("torch")):
         path = path / "model.onnx"  # what optimum writes; without torch its weights beside it are of no use
@@ -85,13 +85,7 @@ def open_model(
         if names:
             raise UsageError(f"{path}: --inputs and --outputs are for ONNX files", "Give the model that it came from.")
         return _read_dlc(path, beside, length)
-    adapted, notes = load_adapted(path, length, names or {})
-    inputs, outputs = read_onnx(path, length, adapted)
-    rows = embedding_rows(adapted)
-    if not notes:
-        return ModelSource(path.name, path, beside, inputs, outputs, embedding_rows=rows)
-    onnx.save(adapted, work / "adapted.onnx")
-    return ModelSource(path.name, work / "adapted.onnx", beside, inputs, outputs, notes=notes, embedding_rows=rows)
+    return _of_onnx(path, path.name, beside, length, work, names or {})
 
 
 def tokenizer_beside(model: Path) -> Path:
@@ -102,7 +96,7 @@ def tokenizer_beside(model: Path) -> Path:
     """
     if not model.exists():
         raise FileUnreadable(model, "there is no such file, folder or model on the hub")
-    found = next((path for name in ("tokenizer.json", "vocab.txt") if (path := model.parent / name).is_file()), None)
+    found = tokenizer_in(model.parent)
     if found is None:
         raise UsageError(f"{model}: there is no tokenizer.json or vocab.txt beside it", "Give one with --tokenizer.")
     return found
@@ -160,17 +154,14 @@ def load_adapted(path: Path, length: int | None, names: Mapping[str, str]) -> tu
     return model, notes
 
 
-def read_onnx(
-    path: Path, length: int | None = None, model: onnx.ModelProto | None = None
+def specs_of(
+    path: Path, model: onnx.ModelProto, length: int | None = None
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and outputs that the ONNX file, or what was adapted of it, will have for windows of `length` tokens.
+    """The inputs and outputs that the ONNX file's model will have for windows of `length` tokens.
 
     Raises:
-        FileUnreadable; ModelInvalid: it is no ONNX, or not a question-answering model; UsageError: another length
+        ModelInvalid: it is not a question-answering model; UsageError: it has another length
     """
-    if model is None:
-        model = load_onnx(path)
-        _check_weights(path, model)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _check_names(path, [value.name for value in inputs], [value.name for value in model.graph.output])
@@ -192,23 +183,30 @@ def read_onnx(
 def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progress: Progress) -> ModelSource:
     """A transformers model as an ONNX file; what is wrong with it is told before torch is loaded or weights come."""
     from bundler.model.export import export_model
-    from bundler.model.hub import local_folder
     from bundler.model.pretrained import check_config, check_weights, read_config
     from bundler.model.tokenizers import tokenizer_of
 
-    if not 0 < length <= LARGEST_LENGTH:
-        raise UsageError(f"--seq-len {length}: not from 1 to {LARGEST_LENGTH}")
+    _check_length(Path(model), None, length)
     folder, is_here = local_folder(model, progress, weights=False), Path(model).is_dir()
     check_config(folder, read_config(folder), length)
     if is_here:
         check_weights(folder)
-    words = tokenizer or tokenizer_of(folder, work, progress)
+    words = tokenizer or tokenizer_of(folder, work)
     path = work / "exported.onnx"
     export_model(model, path, length, progress)
-    inputs, outputs = read_onnx(path, length)
-    rows = embedding_rows(onnx.load(path, load_external_data=False))
-    name = Path(model).resolve().name if is_here else model
-    return ModelSource(name, path, words, inputs, outputs, embedding_rows=rows)
+    return _of_onnx(path, Path(model).resolve().name if is_here else model, words, length, work, {})
+
+
+def _of_onnx(
+    path: Path, name: str, tokenizer: Path, length: int | None, work: Path, names: Mapping[str, str]
+) -> ModelSource:
+    """An ONNX file, adapted into `work` where it must be."""
+    model, notes = load_adapted(path, length, names)
+    inputs, outputs = specs_of(path, model, length)
+    if notes:
+        path = work / "adapted.onnx"
+        onnx.save(model, path)
+    return ModelSource(name, path, tokenizer, inputs, outputs, notes=notes, embedding_rows=embedding_rows(model))
 
 
 def _has_weights(folder: Path) -> bool:
@@ -301,11 +299,6 @@ def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
     fits = len(found) == 2 and all(size in (None, wanted) for size, wanted in zip(found, shape, strict=True))
     if tensor.HasField("shape") and not fits:
         raise ModelInvalid(path, f"output {value.name} has shape {_shown(value)}, not {list(shape)}", NEEDED)
-
-
-def sizes(value: Any) -> list[int | None]:
-    """The sizes of a ValueInfoProto's axes; None where the model leaves one open."""
-    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
 
 
 def _shown(value: Any) -> list[int | str]:

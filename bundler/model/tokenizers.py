@@ -1,39 +1,30 @@
-"""Brings the tokenizer of a transformers model into a tokenizer.json; needs neither torch nor transformers."""
+"""Finds the tokenizer of a transformers model, and makes a tokenizer.json of ALBERT's; needs no torch."""
 
-import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from bundler.errors import FileUnreadable, HostStorageFailed, ModelInvalid
-from bundler.model.hub import local_folder
-from bundler.qa.features import HINT, load_tokenizer, read_settings, tokenizer_text
-from bundler.types import Progress
-
-TOKENIZER = "tokenizer.json"
+from bundler.model.hub import make_quiet, tokenizer_in
+from bundler.qa.features import HINT, load_tokenizer, read_settings
 
 
-def tokenizer_of(source: str | Path, out: Path, progress: Progress) -> Path:
-    """Writes the tokenizer of a model (a folder, or a name on huggingface.co) to `out`/tokenizer.json, and says where.
-
-    Taken are, in this order: tokenizer.json as it is; vocab.txt, or ALBERT's spiece.model, with tokenizer_config.json.
+def tokenizer_of(folder: Path, out: Path) -> Path:
+    """The tokenizer of the model in a folder: its tokenizer.json or its vocab.txt, or else a tokenizer.json in `out`
+    that is made of ALBERT's spiece.model with tokenizer_config.json.
 
     Raises:
-        ModelInvalid, FileUnreadable: there is none, or it does not go with its model; HubUnreachable,
-        HostStorageFailed.
+        ModelInvalid, FileUnreadable: there is none, or it does not go with its model; HostStorageFailed.
     """
-    folder = local_folder(source, progress, weights=False)
-    known = next((folder / name for name in (TOKENIZER, "vocab.txt") if (folder / name).is_file()), None)
+    known = tokenizer_in(folder)
     tokenizer = load_tokenizer(known) if known else _albert_tokenizer(folder)
     _check_size(folder, tokenizer)
-    whole = tokenizer_text(known) if known and known.name == TOKENIZER else tokenizer.to_str(pretty=True)
-    path = out / TOKENIZER
+    if known is not None:
+        return known
+    path = out / "tokenizer.json"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(whole, encoding="utf-8", newline="\n")
+        path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     except OSError as error:
         raise HostStorageFailed(path, error.strerror or str(error)) from error
     return path
@@ -81,54 +72,16 @@ def _unigram_tokenizer(
 
 def _read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:
     """Pieces with scores, and the map of characters that the normalizer applies, of a ModelProto of SentencePiece."""
-    pieces, character_map = [], b""
-    for number, value in _fields(content):
-        if number == 1:
-            piece = dict(_fields(value))
-            pieces.append((piece[1].decode("utf-8"), struct.unpack("<f", piece.get(2, bytes(4)))[0]))
-        elif number == 3:
-            character_map = dict(_fields(value)).get(2, b"")
-    return pieces, character_map
+    make_quiet()
+    from transformers.convert_slow_tokenizer import import_protobuf
 
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of a protobuf message: number and content, which is the number itself in bytes where it is no text."""
-    at = 0
-    while at < len(message):
-        key, at = _number(message, at)
-        kind = key & 7
-        if kind == 0:
-            start = at
-            _, at = _number(message, at)
-            yield key >> 3, message[start:at]
-            continue
-        size = {1: 8, 5: 4}.get(kind)
-        if size is None:
-            size, at = _number(message, at)
-        if kind not in {1, 2, 5} or at + size > len(message):
-            raise ValueError(f"cut short or damaged at byte {at}")
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _number(message: bytes, at: int) -> tuple[int, int]:
-    """A number in protobuf's base 128, and where it ends."""
-    for length in range(1, 11):
-        if at + length <= len(message) and not message[at + length - 1] & 0x80:
-            digits = message[at : at + length]
-            return sum((digit & 0x7F) << (7 * place) for place, digit in enumerate(digits)), at + length
-    raise ValueError(f"cut short or damaged at byte {at}")
+    model = import_protobuf().ModelProto.FromString(content)
+    return [(each.piece, each.score) for each in model.pieces], model.normalizer_spec.precompiled_charsmap
 
 
 def _check_size(folder: Path, tokenizer: tokenizers.Tokenizer) -> None:
     """A tokenizer of another model would give numbers that this one has no embedding for."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return
-    try:
-        words = json.loads(config.read_text(encoding="utf-8")).get("vocab_size")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return  # whoever needs the configuration will say so
+    words = read_settings(folder / "config.json").get("vocab_size")
     pieces = tokenizer.get_vocab_size(with_added_tokens=False)
     if isinstance(words, int) and pieces > words:
         raise ModelInvalid(folder, f"its tokenizer has {pieces} pieces, and its model knows {words}", HINT)

@@ -4,7 +4,6 @@ Their success is an exit code of 0 and a written file, not what they print. Not 
 """
 
 import contextlib
-import math
 import os
 import re
 import shlex
@@ -13,12 +12,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundler.errors import CalibrationInvalid, FileUnreadable, HostStorageFailed, VendorToolFailed, VendorToolUnusable
+from bundler.errors import CalibrationInvalid, HostStorageFailed, VendorToolFailed, VendorToolUnusable
 from bundler.model.sdk import HOST, Sdk
-from bundler.model.vendor_plan import BITS, PRECISIONS, Step, VendorJob, needs_output_names, plan
+from bundler.model.vendor_plan import BITS, Step, VendorJob, needs_output_names, plan
 from bundler.platforms import end_session
-
-__all__ = ["BITS", "PRECISIONS", "VendorJob", "convert_with_sdk"]
 
 LIMIT_S = 3600.0  # for one tool; calibration runs every input through the float model
 LAST_LINES = 3
@@ -29,18 +26,15 @@ WRONG_MACHINE = re.compile(
 )
 
 
-def convert_with_sdk(
-    sdk: Sdk, job: VendorJob, dlc: Path, log: Path, *, python: Path | None = None, limit_s: float = LIMIT_S
-) -> tuple[str, ...]:
+def convert_with_sdk(sdk: Sdk, job: VendorJob, dlc: Path, log: Path, *, limit_s: float = LIMIT_S) -> tuple[str, ...]:
     """Writes `dlc` and returns the commands that made it; what the tools say is appended to `log`.
 
-    python: the interpreter for those tools that are Python scripts, where the one on the PATH is not the SDK's.
     Drafts lie in a folder beside the log; after a failure it stays, so that the command can be repeated.
 
     Raises:
         VendorToolFailed: a tool refuses the model, or does not end; VendorToolUnusable: one does not run here.
-        SdkIncomplete, SdkTooOld: the SDK lacks a tool; UsageError: the job contradicts itself, or its chip.
-        CalibrationInvalid, FileUnreadable: the calibration list, or a file in it.
+        SdkIncomplete, SdkTooOld: the SDK lacks a tool; SocUnfit: nothing can be prepared for the chip.
+        CalibrationInvalid: the tools cannot read the list of calibration files.
     """
     work = log.absolute().with_suffix(".work")
     steps = plan(sdk, job, work, work / "input_list.txt")
@@ -51,7 +45,7 @@ def convert_with_sdk(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         (work / "input_list.txt").write_text("".join(f"{line}\n" for line in entries), encoding="utf-8", newline="\n")
-    commands = tuple(_run(sdk, step, work, log, python, limit_s) for step in steps)
+    commands = tuple(_run(sdk, step, work, log, limit_s) for step in steps)
     with _told(dlc):
         draft = dlc.with_name(f".{dlc.name}.part")
         shutil.move(steps[-1].output, draft)
@@ -60,11 +54,9 @@ def convert_with_sdk(
     return commands
 
 
-def _run(sdk: Sdk, step: Step, work: Path, log: Path, python: Path | None, limit_s: float) -> str:
+def _run(sdk: Sdk, step: Step, work: Path, log: Path, limit_s: float) -> str:
     """Runs one tool to its end and returns its command."""
     words = [str(step.tool), *step.arguments]
-    if python is not None and _is_python(step.tool):
-        words.insert(0, str(python.absolute()))
     settings = _environment(sdk)
     repeat = " ".join(["env", *(f'{name}={shlex.quote(value)}:"${name}"' for name, value in settings.items())])
     repeat = f"{repeat} {shlex.join(words)}"
@@ -128,12 +120,6 @@ def _environment(sdk: Sdk) -> dict[str, str]:
     }
 
 
-def _is_python(tool: Path) -> bool:
-    with tool.open("rb") as file:
-        first = file.readline(200)
-    return first.startswith(b"#!") and b"python" in first
-
-
 def _needs(sdk: Sdk) -> str:
     older = sdk.release <= (2, 10)
     python, check = ("3.6", "dependencies.sh") if older else ("3.8 or 3.10", "check-python-dependency")
@@ -151,33 +137,13 @@ def _last(said: list[str]) -> list[str]:
 
 
 def _calibration_lines(job: VendorJob) -> list[str]:
-    """The lines of the calibration list, each file found whole, paths absolute: a tool runs in another folder."""
-    source = job.calibration_list
-    assert source is not None  # plan() saw to it
-    try:
-        given = source.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise FileUnreadable(source, error.strerror or str(error)) from error
-    lines = [_calibration_line(job, source, line) for line in given if line.strip() and line[0] not in "#%"]
-    if not lines:
-        raise CalibrationInvalid(source, "names no inputs")
-    return lines
-
-
-def _calibration_line(job: VendorJob, source: Path, line: str) -> str:
-    named = dict(entry.partition(":=")[::2] for entry in line.split())
-    sizes = {spec.name: 4 * math.prod(spec.shape) for spec in job.inputs}
-    if named.keys() != sizes.keys() or len(line.split()) != len(named):
-        raise CalibrationInvalid(source, f"the line {line!r} does not name {', '.join(sizes)}, each once")
-    paths = {name: (source.parent / path).absolute() for name, path in named.items()}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise CalibrationInvalid(source, f"there is no {path}")
-        if path.stat().st_size != sizes[name]:
-            raise CalibrationInvalid(source, f"{path} has {path.stat().st_size} bytes, not {sizes[name]} of float32")
-        if " " in str(path):
-            raise CalibrationInvalid(source, f"{path} has a space in its name, at which the vendor's tools split")
-    return " ".join(f"{name}:={path}" for name, path in paths.items())
+    """The lines of the calibration list with absolute paths: a tool runs in another folder."""
+    folder = job.calibration_list.parent.absolute()
+    if " " in str(folder):
+        raise CalibrationInvalid(folder, "has a space in its name, at which the vendor's tools split")
+    given = job.calibration_list.read_text(encoding="utf-8").splitlines()
+    named = [[entry.split(":=") for entry in line.split()] for line in given]
+    return [" ".join(f"{name}:={folder / path}" for name, path in line) for line in named]
 
 
 @contextlib.contextmanager

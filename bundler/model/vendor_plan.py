@@ -9,13 +9,13 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.errors import SdkIncomplete, SdkTooOld, SocUnfit, UsageError
+from bundler.errors import SdkIncomplete, SdkTooOld, SocUnfit
 from bundler.model.sdk import HOST, Sdk
 from bundler.soc import Soc
 from bundler.types import TensorSpec
 
-BITS = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
-PRECISIONS = ("fp32", "fp16", *BITS)
+BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
+"""Quantized precisions: bits of weights and of activations."""
 IDS = ("input_ids", "token_type_ids")  # numbers of a table's rows: 8 bits would round them to the next 120
 PREPARE = "snpe-dlc-graph-prepare"
 
@@ -31,13 +31,11 @@ FLAGS: dict[str, dict[tuple[int, int], dict[str, str]]] = {
         (2, 0): {
             **dict.fromkeys(BITS, ""),
             "min-max": "",
-            "enhanced": "--use_enhanced_quantizer --use_adjusted_weights_quantizer",
             "per_channel": "--axis_quant",
         },
         (2, 25): {
             "w16a16": "--param_quantizer symmetric --restrict_quantization_steps=-0x8000,0x7F7F",
             "min-max": "--act_quantizer tf",
-            "enhanced": "--act_quantizer enhanced",
             "per_channel": "--use_per_channel_quantization --use_per_row_quantization",
         },
     },
@@ -69,18 +67,17 @@ told otherwise, and this project's run on the CPU and the GPU too. SNPE's own ar
 @dataclass(frozen=True)
 class VendorJob:
     """What is to be converted: `model` is ONNX with fixed shapes; `calibration_list` names float32 raw files by
-    `name:=path`, relative to its own folder; `calibration` is min-max, enhanced, entropy or percentile; `soc` is needed
-    for `prepare` (a cache for its HTP, made on this machine); `encodings`: a file of what tensors are
-    rounded to (encodings.py)."""
+    `name:=path`, relative to its own folder; `calibration` is min-max, entropy or percentile; `prepare` makes a cache
+    for the HTP of `soc`, on this machine; `encodings`: a file of what tensors are rounded to (encodings.py)."""
 
     model: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    soc: Soc
+    calibration_list: Path
     precision: str = "fp32"
-    calibration_list: Path | None = None
     calibration: str = "min-max"
     per_channel: bool = False
-    soc: Soc | None = None
     prepare: bool = False
     encodings: Path | None = None
 
@@ -98,7 +95,7 @@ def plan(sdk: Sdk, job: VendorJob, work: Path, input_list: Path) -> tuple[Step, 
     """The runs that turn `job.model` into the last step's output, all files in the folder `work`.
 
     Raises:
-        UsageError: the job contradicts itself, or its chip; SdkIncomplete, SdkTooOld: the SDK has no tools for it.
+        SocUnfit: nothing can be prepared for the chip; SdkIncomplete, SdkTooOld: the SDK has no tools for it.
     """
     _check(job)
     converter, quantizer = _tools(sdk, job)
@@ -144,7 +141,7 @@ def _quantize(
     arguments += ["--weights_bitwidth", str(weights), "--act_bitwidth", str(activations), "--bias_bitwidth", "32"]
     for wanted in _wishes(job):
         arguments += _flags(sdk, tool.name, wanted)
-    if packs and job.soc is not None:
+    if packs:
         arguments += ["--enable_htp", "--htp_socs", job.soc.name.lower()]
     return Step(tool, tuple(arguments), output)
 
@@ -156,11 +153,9 @@ def _prepare(sdk: Sdk, job: VendorJob, tool: Path, source: Path, output: Path) -
     return Step(tool, (*arguments, *_target(job.soc), *_flags(sdk, PREPARE, job.precision)), output)
 
 
-def _target(soc: Soc | None) -> tuple[str, str]:
+def _target(soc: Soc) -> tuple[str, str]:
     """The chip by its own name where SDKs list it so, else by its Hexagon version; never both. Without either, the
     tool takes the chip that was new when it was made."""
-    if soc is None:
-        raise UsageError("a DLC is prepared for one chip", "Name it with --soc.")
     by_name = soc.name.startswith(("SM", "QCS"))
     return ("--htp_socs", soc.name.lower()) if by_name else ("--htp_archs", f"v{soc.hexagon}")
 
@@ -202,12 +197,8 @@ def _flags(sdk: Sdk, tool: str, wanted: str) -> list[str]:
 
 
 def _check(job: VendorJob) -> None:
-    if job.precision not in PRECISIONS:
-        raise UsageError(f"precision {job.precision}: not known", f"Known: {', '.join(PRECISIONS)}.")
-    if job.precision in BITS and job.calibration_list is None:
-        raise UsageError(f"precision {job.precision}: a quantized model needs calibration inputs")
     soc = job.soc
-    if not job.prepare or soc is None:
+    if not job.prepare:
         return
     if not soc.has_htp:
         what = f"its Hexagon v{soc.hexagon} has no tensor processor (HTP), so nothing can be prepared for its DSP"

@@ -81,16 +81,22 @@ def _read(path: Path) -> str:
         raise FileUnreadable(path, error.strerror or str(error)) from error
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """What a tokenizer_config.json says; nothing where there is none."""
+def read_settings(path: Path, hint: str = HINT) -> dict[str, Any]:
+    """What a tokenizer_config.json or a config.json says; nothing where there is none.
+
+    Raises:
+        FileUnreadable; ModelInvalid: it is no JSON object
+    """
     if not path.exists():
         return {}
     try:
-        settings = json.loads(_read(path))
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise ModelInvalid(path, f"is no JSON: {error}", HINT) from error
+        raise ModelInvalid(path, f"is no JSON: {error}", hint) from error
     if not isinstance(settings, dict):
-        raise ModelInvalid(path, "is no JSON object", HINT)
+        raise ModelInvalid(path, "is no JSON object", hint)
     return settings
 
 

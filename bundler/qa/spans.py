@@ -50,22 +50,6 @@ class WindowLogits:
 Asked = tuple[Question, Sequence[WindowLogits]]  # a question and all its windows
 
 
-def decode(
-    question: Question, windows: Sequence[WindowLogits], *, max_tokens: int, may_be_unanswerable: bool,
-    n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD, whole_words: bool = False,
-) -> Answer:  # fmt: skip
-    """The best answer over all windows of a question, as `decode_all` finds it; that is faster for many questions."""
-    (answer,) = decode_all(
-        [(question, windows)],
-        max_tokens=max_tokens,
-        may_be_unanswerable=may_be_unanswerable,
-        n_best=n_best,
-        null_threshold=null_threshold,
-        whole_words=whole_words,
-    )
-    return answer
-
-
 def decode_all(
     asked: Iterable[Asked], *, max_tokens: int, may_be_unanswerable: bool,
     n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD, whole_words: bool = False,

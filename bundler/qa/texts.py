@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
-from bundler.qa.questions.text import check_text, pieces_of
+from bundler.qa.questions.text import whole_text
 
 LARGEST_TEXTS = 4_000_000  # characters together: tokens take 200 times that in memory
 TRY_BUILD = (
@@ -28,14 +28,7 @@ def text_of(path: Path) -> Text:
     Raises:
         FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or too large
     """
-    pieces, size = [], 0
-    for piece in pieces_of(path):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_TEXTS:
-            raise QuestionsInvalid(path, f"is longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
-    content = "".join(pieces)
-    check_text(path, "the text", content)
+    content = whole_text(path, LARGEST_TEXTS, f"is longer than {LARGEST_TEXTS:,} characters", TRY_BUILD)
     return Text(_name_of(path), content)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup
 
 from bundler.report import statistics, svg
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 LONGEST_LABEL = 22
 WIDTH, HEIGHT = 5.4, 3.1
+SHARES = np.linspace(0, 1, 201)
 EXACT_DB = 150.0
 """From here on a layer has no error to speak of; it would squeeze all others into the bottom of the plot."""
 STYLE: dict[Any, Any] = {
@@ -150,16 +152,15 @@ def _latency(document: Document) -> Plot | None:
     known = []
     for number, run in enumerate(document["runs"]):
         timing = (run["latency"] or {}).get("inference_ms")
-        values = sorted(value for value in (timing or {}).get("values") or () if is_known(value) and value > 0)
+        values = [value for value in (timing or {}).get("values") or () if is_known(value) and value > 0]
         if values:
-            known.append((number, run["name"], statistics.quantiles(values, 200)))
+            known.append((number, run["name"], np.quantile(values, SHARES).tolist()))
     if not known:
         return None
 
     def paint(axes: "Axes") -> None:
         for number, _, values in known:
-            shares = [100.0 * place / (len(values) - 1) for place in range(len(values))]
-            axes.plot(values, shares, color=_colour(number), linestyle=_dash(number))
+            axes.plot(values, 100 * SHARES, color=_colour(number), linestyle=_dash(number))
         if max(values[-1] for *_, values in known) > 8 * min(values[0] for *_, values in known):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

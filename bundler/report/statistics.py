@@ -18,24 +18,14 @@ class Bin:
     """The share of them that is exactly right."""
 
 
-def interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share; with z as it stands, of 95 %."""
+def interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's interval of a share, of 95 %."""
+    z = 1.959964
     share = hits / total
     scale = 1 + z * z / total
     centre = (share + z * z / (2 * total)) / scale
     width = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return max(0.0, centre - width), min(1.0, centre + width)
-
-
-def quantiles(ordered: Sequence[float], steps: int) -> list[float]:
-    """`steps` + 1 values, from the smallest to the largest, between neighbours on a straight line."""
-    made = []
-    for step in range(steps + 1):
-        place = step / steps * (len(ordered) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(ordered) - 1)
-        made.append(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
-    return made
 
 
 def reliability(answers: Sequence[tuple[float, bool]]) -> list[Bin]:

@@ -23,34 +23,26 @@ class Likeness:
 
 
 class Comparison:
-    """Adds up what `Likeness` is made of, in float64 and without keeping the logits."""
+    """Adds up what `Likeness` is made of, in float64 and without keeping the logits; `rows`: how many were added."""
 
     def __init__(self) -> None:
         self._sums = np.zeros(7)  # count, a, b, aa, bb, ab, squares of differences
         self._largest = 0.0
-        self._rows = 0
+        self.rows = 0
         self._smallest_cosine = 1.0
 
+    @np.errstate(all="ignore")  # what is no number shows in the likeness
     def add(self, exact: Floats, computed: Floats, real: npt.NDArray[np.bool_]) -> None:
         """Rows of an output, (windows, length) each; `real` tells the tokens that count."""
-        with np.errstate(all="ignore"):  # what is no number shows in the likeness
-            self._add(exact, computed, real)
-
-    def _add(self, exact: Floats, computed: Floats, real: npt.NDArray[np.bool_]) -> None:
         a, b = (np.where(real, values, 0).astype(np.float64) for values in (exact, computed))
         aa, bb, ab = (np.einsum("ij,ij->i", one, other) for one, other in ((a, a), (b, b), (a, b)))
-        self._rows += len(a)
+        self.rows += len(a)
         differences = np.abs(a - b)
         squares = float(np.square(differences).sum())
         self._sums += [real.sum(), a.sum(), b.sum(), aa.sum(), bb.sum(), ab.sum(), squares]
         self._largest = max(self._largest, float(differences.max(initial=0)))
         cosines = (_cosine(*sums) for sums in zip(aa.tolist(), bb.tolist(), ab.tolist(), strict=True))
         self._smallest_cosine = min(self._smallest_cosine, *cosines)
-
-    @property
-    def rows(self) -> int:
-        """How many were added."""
-        return self._rows
 
     def likeness(self) -> Likeness:
         count, a, b, aa, bb, ab, noise = self._sums.tolist()

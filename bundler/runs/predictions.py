@@ -1,9 +1,8 @@
 """The answers of a run as files in its folder: answers.json, and what the official scripts of SQuAD take."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from bundler import layout
@@ -44,24 +43,6 @@ def write_answers(
             lists(question.id, _n_best(answer))
             if odds is not None:
                 odds(question.id, answer.null_odds)
-
-
-def write_predictions(folder: Path, texts: Mapping[str, str], null_odds: Mapping[str, float] | None) -> None:
-    """predictions.json: question id -> text, empty for "no answer"; and where `null_odds` are given null_odds.json:
-    question id -> how far the score of "no answer" is above the best span's.
-
-    Raises:
-        HostStorageFailed
-    """
-    _write(folder / layout.PREDICTIONS, texts)
-    if null_odds is not None:
-        _write(folder / layout.NULL_ODDS, null_odds)
-
-
-def _write(path: Path, values: Mapping[str, object]) -> None:
-    with object_file(path) as add:
-        for name, value in values.items():
-            add(name, value)
 
 
 def _head(bundle: Bundle, run: Run, doubts: Sequence[str]) -> Json:

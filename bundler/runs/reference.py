@@ -17,13 +17,16 @@ from bundler.bundle.json_lines import Selection
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import keep, kept_chunks, load
 from bundler.dlc.onnx_sessions import cpu_session
-from bundler.errors import BundleInvalid, BundlerError, ModelInvalid, OutputsInvalid
+from bundler.errors import BundleInvalid, ModelInvalid, OutputsInvalid
 from bundler.types import OUTPUTS, Progress, TensorSpec
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
     from bundler.model.sources import ModelSource
 
 VERIFIED_WINDOWS = 32
+DTYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 CHUNK = 100  # windows whose logits are in memory at a time, and in a file of the cache
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -37,16 +40,15 @@ class Network(Protocol):
 
 
 class OnnxNetwork:
-    """An exporter's ONNX file as it is."""
+    """A session of ONNX Runtime, of whose model these outputs are wanted."""
 
-    def __init__(self, path: Path) -> None:
-        self._session = cpu_session(path)
-        kinds = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
-        self._dtypes = {value.name: kinds[value.type] for value in self._session.get_inputs()}
+    def __init__(self, session: "InferenceSession", outputs: Sequence[str] = OUTPUTS) -> None:
+        self._session, self._outputs = session, list(outputs)
+        self._dtypes = {value.name: DTYPES[value.type] for value in session.get_inputs()}
 
     def execute(self, feed: Arrays) -> Arrays:
         given = {name: feed[name].astype(dtype) for name, dtype in self._dtypes.items()}
-        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), given), strict=True))
+        return dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
 
 
 def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> bool:
@@ -121,7 +123,7 @@ def reference_logits(bundle: Bundle, progress: Progress) -> Path:
     folder = layout.reference_folder(bundle.path, bundle.id, sample)
     windows, specs = bundle.manifest.windows, bundle.manifest.outputs
     missing = [chunk for chunk in chunks_of(len(windows), CHUNK) if not _is_kept(folder, chunk, specs)]
-    network = _network_of(bundle) if missing else None
+    network = _network(bundle.path) if missing else None
     for chunk in missing:
         progress("computing the float32 reference", chunk.start, len(windows))
         assert network is not None
@@ -155,22 +157,17 @@ def _has_onnx(root: Path) -> bool:
 
 
 def _network(root: Path) -> Network:
-    if _has_onnx(root):
-        return OnnxNetwork(root / layout.HOST / layout.REFERENCE)
-    from bundler.dlc.execute import CpuNetwork
+    """Raises: BundleInvalid, DlcInvalid"""
+    if not _has_onnx(root):
+        from bundler.dlc.execute import CpuNetwork
 
-    return CpuNetwork(root / layout.DEVICE / layout.MODEL)
-
-
-def _network_of(bundle: Bundle) -> Network:
+        return CpuNetwork(root / layout.DEVICE / layout.MODEL)
     from bundler.model.sources import first_line
 
+    path = root / layout.HOST / layout.REFERENCE
     try:
-        return _network(bundle.path)
-    except BundlerError:
-        raise
+        return OnnxNetwork(cpu_session(path))
     except Exception as refused:  # ONNX Runtime's errors have no common base
-        path = bundle.path / layout.HOST / layout.REFERENCE
         raise BundleInvalid(path, f"cannot be run: {first_line(refused)}") from refused
 
 

@@ -11,7 +11,7 @@ from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk
 from bundler.device.outputs import load
 from bundler.errors import BundleInvalid
-from bundler.qa.spans import WindowLogits, decode
+from bundler.qa.spans import WindowLogits, decode_all
 from bundler.runs.comparison import Comparison
 from bundler.runs.record import Run, Verified
 from bundler.runs.reference import real_tokens, verify_logits
@@ -78,13 +78,9 @@ def _answer(bundle: Bundle, question: Question, line: int, logits: Mapping[str, 
     """The answer by one window alone."""
     start, end = (logits[name].reshape(-1) for name in OUTPUTS)
     window = WindowLogits(bundle.manifest.windows[line].key, bundle.offsets[line], start, end)
-    manifest = bundle.manifest
-    return decode(
-        question,
-        [window],
-        max_tokens=manifest.max_answer_tokens,
-        may_be_unanswerable=manifest.may_be_unanswerable,
-    )
+    most, unanswerable = bundle.manifest.max_answer_tokens, bundle.manifest.may_be_unanswerable
+    (answer,) = decode_all([(question, [window])], max_tokens=most, may_be_unanswerable=unanswerable)
+    return answer
 
 
 def _is_as_good(exact: Answer, other: Answer) -> bool:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from bundler import __version__
 from bundler.dlc.cache import cached, keep_content
-from bundler.dlc.child import Child, Logits, Networks, Task
+from bundler.dlc.child import Logits, Networks, Task
 from bundler.dlc.inspect import inspect_dlc
 from bundler.errors import BundlerError, ClusterUnusable, DlcInvalid, ExtraMissing, NoConverter, OutputsInvalid
 from bundler.files import sha256_of
@@ -283,7 +283,7 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
 def _networks(job: bytes, task: Task) -> Iterator[Networks]:
     """This job's processes, which end when nobody has used them for a while."""
     with _lock:
-        mine = _jobs.setdefault(job, _Job(Networks(lambda: Child(task))))
+        mine = _jobs.setdefault(job, _Job(Networks(task)))
         mine.busy += 1
     try:
         yield mine.networks

@@ -12,7 +12,7 @@ from bundler import layout
 from bundler.bundle import Bundle
 from bundler.device.chunks import Chunk, chunks_of
 from bundler.device.outputs import Logits, keep, kept_chunks
-from bundler.dlc.child import Child, Networks, Task
+from bundler.dlc.child import Networks, Task
 from bundler.dlc.htp import context_name
 from bundler.errors import BundleInvalid, OutputsInvalid
 from bundler.model.simulate import check_simulated
@@ -58,7 +58,7 @@ class Here:
     def __init__(self, task: Task, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], width: int) -> None:
         self.width = width
         self._specs = inputs, outputs
-        self._networks = Networks(lambda: Child(task))
+        self._networks = Networks(task)
         self._threads = ThreadPoolExecutor(width)
 
     def submit(self, raw: bytes) -> "Future[bytes]":

@@ -10,13 +10,12 @@ from pathlib import Path
 from bundler.dlc import inspect
 from bundler.dlc.archive import read_archive
 from bundler.model.graph import fit_for_htp
-from bundler.model.sources import load_adapted, read_onnx
+from bundler.model.sources import load_adapted, specs_of
 from bundler.model.tokenizers import tokenizer_of
 from bundler.qa.features import Windower
 from bundler.types import Question
 from bundler.virtual.net_files import World
 from bundler.virtual.net_run import NAME, run
-from tests.deploying import quiet
 from tests.fuzz import work
 from tests.fuzz.transport import phone_storage
 
@@ -38,7 +37,7 @@ def tokenizer(data: bytes) -> None:
     if name.decode(errors="replace") not in known:
         return
     (folder / name.decode()).write_bytes(content)
-    made = load_tokenizer(tokenizer_of(folder, work.folder("made"), quiet))
+    made = load_tokenizer(tokenizer_of(folder, work.folder("made")))
     for feature in Windower(made, 48, 8).windows([QUESTION]):
         text = "".join(QUESTION.context[start:end] for start, end in feature.offsets.tolist() if end > start >= 0)
         assert set(text) <= set(QUESTION.context)
@@ -49,7 +48,7 @@ def onnx(data: bytes) -> None:
     path = work.folder("onnx") / "model.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
-    read_onnx(path, None, adapted)
+    specs_of(path, adapted)
 
 
 def onnx_graph(data: bytes) -> None:
@@ -57,7 +56,7 @@ def onnx_graph(data: bytes) -> None:
     path = work.folder("onnx") / "graph.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
-    inputs, _ = read_onnx(path, None, adapted)
+    inputs, _ = specs_of(path, adapted)
     fit_for_htp(adapted, inputs[0].shape[1], path.name)
 
 

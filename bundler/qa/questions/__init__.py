@@ -1,14 +1,12 @@
-"""Questions from files, streamed: of those that are not at hand, only a hash of the id is in memory."""
+"""Questions from files, streamed: of those that are not at hand, only the id is in memory."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from bundler.errors import FileUnreadable, QuestionsInvalid
 from bundler.qa.questions.entry import Reading
 from bundler.qa.questions.formats import read_json_lines, read_plain, read_squad_json, says_version_2
-from bundler.qa.questions.ids import Seen
 from bundler.qa.questions.table import read_table
 from bundler.qa.questions.text import check_text
 from bundler.qa.warnings import Notes
@@ -27,31 +25,37 @@ class QuestionSource:
     """
 
     def __init__(
-        self, path: Path, read: Callable[[Reading], Iterator[Question]], *, limit: int | None, notes: Notes | None,
-        may_be_unanswerable: bool | None,
+        self, path: Path, *, limit: int | None, notes: Notes | None, may_be_unanswerable: bool | None,
+        columns: Mapping[str, str], context: Path | None,
     ) -> None:  # fmt: skip
-        self._path, self._read, self._limit = path, read, limit
+        self._path, self._limit, self._columns, self._context = path, limit, columns, context
         self._notes, self._unanswerable = notes or Notes(), may_be_unanswerable
 
     def __iter__(self) -> Iterator[Question]:
         reading, self._notes = Reading(self._notes), Notes()
-        seen, count, impossible = Seen(), 0, False
+        seen, impossible = set[str](), False
         for question in islice(self._read(reading), self._limit):
-            if seen.add(question.id) and self._holds(question.id, count):
+            if question.id in seen:
                 hint = "Give each question an id of its own."
                 raise QuestionsInvalid(self._path, f"question id {question.id!r} occurs twice", hint)
-            count += 1
+            seen.add(question.id)
             impossible = impossible or question.impossible is True
             yield question
-        if not count:
+        if not seen:
             raise QuestionsInvalid(self._path, "holds no questions")
         if self._unanswerable is None:
-            ends_early = count == self._limit and self._path.suffix.lower() == ".json"
+            ends_early = len(seen) == self._limit and self._path.suffix.lower() == ".json"
             self._unanswerable = impossible or reading.is_version_2 or (ends_early and says_version_2(self._path))
 
-    def _holds(self, key: str, count: int) -> bool:
-        """Whether one of the first `count` questions has this id."""
-        return any(question.id == key for question in islice(self._read(Reading(Notes())), count))
+    def _read(self, reading: Reading) -> Iterator[Question]:
+        if self._context is not None:
+            return read_plain(self._path, self._context)
+        kind = KINDS[self._path.suffix.lower()]
+        if kind == "SQuAD JSON":
+            return read_squad_json(self._path, reading)
+        if kind == "JSON lines":
+            return read_json_lines(self._path, reading)
+        return read_table(self._path, reading, self._columns)
 
     @property
     def may_be_unanswerable(self) -> bool:
@@ -82,17 +86,7 @@ def open_questions(
             each.open("rb").close()
         except OSError as error:
             raise FileUnreadable(each, error.strerror or str(error)) from error
-    kind = KINDS.get(path.suffix.lower())
-    read: Callable[[Reading], Iterator[Question]]
-    if context is not None:
-        read = partial(_plain, path, context)
-    elif kind == "SQuAD JSON":
-        read = partial(read_squad_json, path)
-    elif kind == "JSON lines":
-        read = partial(read_json_lines, path)
-    elif kind == "a table":
-        read = partial(read_table, path, columns=columns or {})
-    else:
+    if context is None and path.suffix.lower() not in KINDS:
         known = ", ".join(f"{end} ({each})" for end, each in KINDS.items())
         hint = "One question a line about one text: --context-file TEXT --questions-file FILE."
         if reader := WITH_PANDAS.get(path.suffix.lower()):
@@ -100,11 +94,9 @@ def open_questions(
             write_as = f"to_json('{path.stem}.jsonl', orient='records', lines=True)"
             hint = f'Convert it: python -c "import pandas; {read_as}.{write_as}"'
         raise QuestionsInvalid(path, f"is of no known kind: files of questions end in {known}", hint)
-    return QuestionSource(path, read, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable)
-
-
-def _plain(path: Path, context: Path, _: Reading) -> Iterator[Question]:
-    return read_plain(path, context)
+    return QuestionSource(
+        path, limit=limit, notes=notes, may_be_unanswerable=may_be_unanswerable, columns=columns or {}, context=context
+    )
 
 
 def read_squad(path: Path, limit: int | None = None) -> QuestionSet:

@@ -9,7 +9,7 @@ from typing import Any
 from bundler.errors import QUESTION_HINTS, QuestionsInvalid
 from bundler.qa.questions.entry import FIELDS, OTHER_NAMES, Reading, field, question_of
 from bundler.qa.questions.json_stream import LARGEST, JsonStream
-from bundler.qa.questions.text import check_text, lines_of, pieces_of
+from bundler.qa.questions.text import check_text, lines_of, whole_text
 from bundler.types import Question
 
 LINES_HINT = QUESTION_HINTS[".jsonl"]
@@ -170,14 +170,7 @@ def read_plain(path: Path, context: Path) -> Iterator[Question]:
     Raises:
         FileUnreadable, QuestionsInvalid
     """
-    pieces, size = [], 0
-    for piece in pieces_of(context):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST:
-            raise QuestionsInvalid(context, f"has more than {LARGEST >> 20} million characters", "Cut it into parts.")
-    text = "".join(pieces)
-    check_text(context, "the text", text)
+    text = whole_text(context, LARGEST, f"has more than {LARGEST >> 20} million characters", "Cut it into parts.")
     for number, line in enumerate(lines_of(path), 1):
         if line.strip():
             yield Question(f"line-{number}", line.strip(), text, context.stem)

@@ -41,6 +41,23 @@ def pieces_of(path: Path) -> Iterator[str]:
         raise FileUnreadable(path, error.strerror or str(error)) from error
 
 
+def whole_text(path: Path, most: int, too_long: str, hint: str) -> str:
+    """The file's text, of at most so many characters.
+
+    Raises:
+        FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or `too_long`
+    """
+    pieces, size = [], 0
+    for piece in pieces_of(path):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise QuestionsInvalid(path, too_long, hint)
+    text = "".join(pieces)
+    check_text(path, "the text", text)
+    return text
+
+
 def lines_of(path: Path) -> Iterator[str]:
     """The file's lines with their ends: line feeds, carriage returns or both, and nothing else.
 
