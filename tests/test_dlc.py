@@ -53,7 +53,10 @@ def test_dsp_is_within_float16_of_the_cpu(qa_dlc: Path, soc: str) -> None:
 
 
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow")
-UNARY = ("Relu Sigmoid Tanh Abs Ceil Cos Exp Floor HardSwish Identity Log Neg Reciprocal Round Sign Sin Sqrt").split()
+UNARY = (
+    "Relu Sigmoid Tanh Abs Ceil Cos Elu Exp Floor HardSigmoid HardSwish Identity LeakyRelu Log Neg Reciprocal Round "
+    "Sign Sin Softplus Sqrt"
+).split()
 COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin")
 
@@ -122,10 +125,14 @@ CASES = {
         one=np.float32(1),
         half=np.float32(0.5),
     ),
+    "CumSum": one_node("CumSum", [2, 3, 4], {"x": np.array(1)}),
+    "LogSoftmax": one_node("LogSoftmax", [2, 3, 4], axis=-1),
+    "PRelu": one_node("PRelu", [2, 3, 4], {"s": np.array([0.1], np.float32)}),
     "Clip": one_node("Clip", [2, 3, 4], {"low": np.float32(0.7), "high": np.float32(1.2)}),
     "Tile": one_node("Tile", [4, 3, 4], {"r": np.array([2, 1, 1])}),
     "Expand": one_node("Expand", [5, 2, 3, 4], {"r": np.array([5, 2, 3, 4])}),
     "Unsqueeze": one_node("Unsqueeze", [1, 2, 3, 4], {"x": np.array([0])}),
+    "GatherElements": one_node("GatherElements", [2, 3, 2], {"x": np.ones((2, 3, 2), np.int64)}, axis=2),
     "Cast to integers and back": several(
         ("Cast", ["a"], "i", {"to": TensorProto.INT32}),
         ("Add", ["i", "three"], "j", {}),

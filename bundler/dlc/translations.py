@@ -16,14 +16,14 @@ BINARY = {
     0: "Add", 1: "And", 2: "Div", 3: "Equal", 6: "Greater", 7: "GreaterOrEqual", 8: "Less", 9: "LessOrEqual",
     10: "Max", 11: "Min", 13: "Mul", 15: "Or", 16: "Pow", 18: "Sub", 19: "Xor",
 }  # fmt: skip
-NOT_EQUAL, SQUARED_DIFFERENCE = 14, 17
+FLOOR_DIVIDE, FMOD, NOT_EQUAL, SQUARED_DIFFERENCE = 4, 5, 14, 17
 UNARY = {
     0: "Abs", 1: "Asin", 2: "Atan", 3: "Ceil", 4: "Cos", 5: "Exp", 6: "Floor", 7: "Log", 8: "Neg", 9: "Not",
     10: "Reciprocal", 11: "Round", 13: "Sign", 14: "Sin", 15: "Sqrt",
 }  # fmt: skip
 RSQRT = 12
 NEURON = {3: "HardSwish", 4: "Relu", 6: "Sigmoid", 8: "Tanh"}
-GELU, RELU_MIN_MAX = 1, 5
+ELU, GELU, HARD_SIGMOID, RELU_MIN_MAX, SOFTPLUS = 0, 1, 2, 5, 7
 MASKS = ("begin_mask", "end_mask", "shrink_axes", "new_axes_mask")
 
 
@@ -54,6 +54,10 @@ def _binary(model: Writer, op: Operator) -> None:
     operation, operands = op.params["operation"], model.inputs(op)
     if operation in BINARY:
         model.add(op, BINARY[operation], operands)
+    elif operation == FLOOR_DIVIDE:
+        model.add(op, "Floor", [model.step(op, "Div", operands, "quotient")])
+    elif operation == FMOD:
+        model.add(op, "Mod", operands, fmod=1)
     elif operation == NOT_EQUAL:
         model.add(op, "Not", [model.step(op, "Equal", operands, "equal")])
     elif operation == SQUARED_DIFFERENCE:
@@ -77,11 +81,17 @@ def _neuron(model: Writer, op: Operator) -> None:
     operation, operands = op.params["operation"], model.inputs(op)
     if operation in NEURON:
         model.add(op, NEURON[operation], operands)
+    elif operation == ELU:
+        model.add(op, "Elu", operands, alpha=op.params.get("alpha", 1.0))
     elif operation == GELU:
         _gelu(model, op, operands[0])
+    elif operation == HARD_SIGMOID:
+        model.add(op, "HardSigmoid", operands, alpha=op.params.get("alpha", 0.2), beta=op.params.get("beta", 0.5))
     elif operation == RELU_MIN_MAX:
         bounds = [model.constant(op, key, op.params[key], np.float32) for key in ("min_value", "max_value")]
         model.add(op, "Clip", [*operands, *bounds])
+    elif operation == SOFTPLUS and op.params.get("beta", 1.0) == 1.0:
+        model.add(op, "Softplus", operands)
     else:
         raise _unknown(op)
 
@@ -134,11 +144,14 @@ def _matmul(model: Writer, op: Operator) -> None:
         model.add(op, "Add", [model.step(op, "MatMul", operands, "product"), model.use(op.inputs[2])])
 
 
-def _softmax(model: Writer, op: Operator) -> None:
-    if op.params.get("beta", 1.0) != 1.0:
-        raise UnsupportedOperator(f"{op.type} with beta {op.params['beta']}")
-    rank = len(model.tensor(op.inputs[0]).shape)
-    model.add(op, "Softmax", [model.use(op.inputs[0])], axis=int(op.params.get("axis", rank - 1)))
+def _softmax(kind: str) -> Translation:
+    def translate(model: Writer, op: Operator) -> None:
+        if op.params.get("beta", 1.0) != 1.0:
+            raise UnsupportedOperator(f"{op.type} with beta {op.params['beta']}")
+        rank = len(model.tensor(op.inputs[0]).shape)
+        model.add(op, kind, [model.use(op.inputs[0])], axis=int(op.params.get("axis", rank - 1)))
+
+    return translate
 
 
 def _layer_norm(model: Writer, op: Operator) -> None:
@@ -194,6 +207,12 @@ def _split(model: Writer, op: Operator) -> None:
     model.add(op, "Split", [model.use(op.inputs[0]), model.constant(op, "sizes", sizes)], axis=axis)
 
 
+def _cumulative_sum(model: Writer, op: Operator) -> None:
+    axis = model.constant(op, "axis", int(op.params["axis"]))
+    exclusive, reverse = (int(op.params.get(flag, 0)) for flag in ("exclusive", "reverse"))
+    model.add(op, "CumSum", [model.use(op.inputs[0]), axis], exclusive=exclusive, reverse=reverse)
+
+
 def _tile(model: Writer, op: Operator) -> None:
     repeats = model.constant(op, "repeats", np.asarray(op.params["multiples"]).ravel())
     model.add(op, "Tile", [model.use(op.inputs[0]), repeats])
@@ -203,6 +222,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Cast": _cast,
     "Concat": _plain("Concat", "axis"),
     "Convert": _cast,
+    "CumulativeSum": _cumulative_sum,
     "Dequantize": _cast,
     "ElementWiseAbs": _fixed(0, _unary),
     "ElementWiseAdd": _fixed(0, _binary),
@@ -224,10 +244,13 @@ TRANSLATIONS: dict[str, Translation] = {
     "ExpandDims": _reshape,
     "FullyConnected": _fully_connected,
     "Gather": _plain("Gather", "axis"),
+    "GatherElements": _plain("GatherElements", "axis"),
     "Gelu": _fixed(GELU, _neuron),
     "LayerNorm": _layer_norm,
+    "LogSoftmax": _softmax("LogSoftmax"),
     "MatMul": _matmul,
     "Pad": _pad,
+    "Prelu": _plain("PRelu"),
     "Quantize": _cast,
     "ReduceMax": _reduce("ReduceMax"),
     "ReduceMean": _reduce("ReduceMean"),
@@ -236,7 +259,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Relu": _fixed(4, _neuron),
     "Reshape": _reshape,
     "Sigmoid": _fixed(6, _neuron),
-    "Softmax": _softmax,
+    "Softmax": _softmax("Softmax"),
     "Split": _split,
     "Squeeze": _reshape,
     "StridedSlice": _strided_slice,
