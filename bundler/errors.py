@@ -149,10 +149,6 @@ class DlcInvalid(FileRefused):
     hint = "Make the DLC again; SNPE 1 and SNPE 2 DLCs are not interchangeable."
 
 
-class CalibrationInvalid(FileRefused):
-    hint = "A calibration list has lines of name:=path, each path a float32 raw file."
-
-
 class EncodingsInvalid(FileRefused):
     hint = "Give encodings of this model, as AIMET exports them, or `build --save-encodings` writes them."
 

@@ -69,7 +69,7 @@ class Bench:
         work.mkdir()
         source = open_model(self.model, self.tokenizer, None, work, quiet, {})
         feeds = [{name: values[None] for name, values in each.inputs.items()} for each in self.exam.features]
-        return Job(source, Recipe("w8a8"), SOC, None, feeds[:WINDOWS], work / "calibration.txt", work, work / "log")
+        return Job(source, Recipe("w8a8"), SOC, None, feeds[:WINDOWS], work, work / "log")
 
     @cached_property
     def _fit(self) -> FitGraph:

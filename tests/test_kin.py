@@ -40,9 +40,7 @@ def test_every_family_at_every_precision(family: str, precision: Precision, tmp_
     feeds = [{spec.name: styles.feed(tokens)[spec.name] for spec in source.inputs} for tokens in TOKENS]
     assert len(source.inputs) == (2 if family == "distilbert" else 3)
     recipe = Recipe(precision, converter="built-in")
-    job = Job(
-        source, recipe, known_socs()[CHIPS[precision]], None, feeds, tmp_path / "none", tmp_path, tmp_path / "log"
-    )
+    job = Job(source, recipe, known_socs()[CHIPS[precision]], None, feeds, tmp_path, tmp_path / "log")
     make_dlc(job, dlc, quiet)
     exact, found = [], []
     for feed, logits in zip(feeds, run_on_simulator(dlc, job.soc, feeds, quiet), strict=True):

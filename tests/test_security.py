@@ -236,7 +236,7 @@ def test_folders_of_an_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = tmp_path / odd / "model $(touch canary).onnx"
     model.write_bytes(b"")
     specs = [TensorSpec(name, "int32", (1, 4)) for name in ("input_ids", "start_logits")]
-    job = VendorJob(model, tuple(specs[:1]), tuple(specs[1:]), known_socs()["SM8550"], model)
+    job = VendorJob(model, tuple(specs[:1]), tuple(specs[1:]), known_socs()["SM8550"], ())
     monkeypatch.chdir(tmp_path)
     commands = convert_with_sdk(open_sdk(sdk), job, tmp_path / odd / "model.dlc", tmp_path / odd / "log")
     told = (tools / "told").read_text().split("\0")

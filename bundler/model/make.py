@@ -73,16 +73,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """What make_dlc works with. feeds: windows of int32 (1, length) arrays; calibration_list: the same for the SDK's
-    tools, as lines of name:=path; work: a folder for drafts; log: what the SDK's tools say goes there; cache: whether
-    a DLC that was written before of the same graph will do; given: a file of encodings, which then are not sought."""
+    """What make_dlc works with.
+
+    feeds: windows of int32 (1, length) arrays. work: a folder for drafts. log: what the SDK's tools say goes there.
+    cache: whether to take a DLC of the same graph from the cache. given: encodings to use instead of measured ones.
+    """
 
     source: ModelSource
     recipe: Recipe
     soc: Soc
     sdk: Sdk | None
     feeds: Sequence[Feed]
-    calibration_list: Path
     work: Path
     log: Path
     cache: bool = False
@@ -304,7 +305,7 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 
 def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
-    """By the tools of Qualcomm's SDK. What the encodings leave open, they find with the calibration list's windows."""
+    """By the tools of Qualcomm's SDK. What the encodings leave open, they find with the same windows."""
     if job.sdk is None:
         raise NoConverter("--converter sdk, and there is no SDK")
     _check_mixed(job.recipe, job.soc)
@@ -323,7 +324,7 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
         inputs=scaled.fit.inputs,
         outputs=scaled.fit.outputs,
         precision=job.recipe.precision,
-        calibration_list=job.calibration_list,
+        feeds=job.feeds,
         calibration=job.recipe.method,
         per_channel=bool(job.recipe.per_channel),
         soc=job.soc,

@@ -9,10 +9,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bundler.errors import CalibrationInvalid, HostStorageFailed, VendorToolFailed, VendorToolUnusable
+from bundler.errors import HostStorageFailed, VendorToolFailed, VendorToolUnusable
+from bundler.model.graph import Feed
 from bundler.model.sdk import HOST, Sdk
 from bundler.model.vendor_plan import BITS, Step, VendorJob, needs_output_names, plan
 from bundler.platforms import end_session
@@ -34,16 +35,15 @@ def convert_with_sdk(sdk: Sdk, job: VendorJob, dlc: Path, log: Path, *, limit_s:
     Raises:
         VendorToolFailed: a tool refuses the model, or does not end; VendorToolUnusable: one does not run here.
         SdkIncomplete, SdkTooOld: the SDK lacks a tool; SocUnfit: nothing can be prepared for the chip.
-        CalibrationInvalid: the tools cannot read the list of calibration files.
     """
     work = log.absolute().with_suffix(".work")
     steps = plan(sdk, job, work, work / "input_list.txt")
-    entries = _calibration_lines(job) if job.precision in BITS else []
-    if needs_output_names(steps):
-        entries.insert(0, "%" + " ".join(spec.name for spec in job.outputs))
     with _told(work):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
+        entries = ["%" + " ".join(spec.name for spec in job.outputs)] if needs_output_names(steps) else []
+        if job.precision in BITS:
+            entries += _write_inputs(work, job.feeds)
         (work / "input_list.txt").write_text("".join(f"{line}\n" for line in entries), encoding="utf-8", newline="\n")
     commands = tuple(_run(sdk, step, work, log, limit_s) for step in steps)
     with _told(dlc):
@@ -59,7 +59,7 @@ def _run(sdk: Sdk, step: Step, work: Path, log: Path, limit_s: float) -> str:
     words = [str(step.tool), *step.arguments]
     settings = _environment(sdk)
     repeat = " ".join(["env", *(f'{name}={shlex.quote(value)}:"${name}"' for name, value in settings.items())])
-    repeat = f"{repeat} {shlex.join(words)}"
+    repeat = f"cd {shlex.quote(str(work))} && {repeat} {shlex.join(words)}"
     inherited = {name: f"{value}:{os.environ[name]}" for name, value in settings.items() if os.environ.get(name)}
     environment = {**os.environ, **settings, **inherited, "SNPE_ROOT": str(sdk.root), "QNN_SDK_ROOT": str(sdk.root)}
     with log.open("ab") as file:
@@ -136,14 +136,16 @@ def _last(said: list[str]) -> list[str]:
     return (errors or spoken)[-LAST_LINES:]
 
 
-def _calibration_lines(job: VendorJob) -> list[str]:
-    """The lines of the calibration list with absolute paths: a tool runs in another folder."""
-    folder = job.calibration_list.parent.absolute()
-    if " " in str(folder):
-        raise CalibrationInvalid(folder, "has a space in its name, at which the vendor's tools split")
-    given = job.calibration_list.read_text(encoding="utf-8").splitlines()
-    named = [[entry.split(":=") for entry in line.split()] for line in given]
-    return [" ".join(f"{name}:={folder / path}" for name, path in line) for line in named]
+def _write_inputs(work: Path, feeds: Sequence[Feed]) -> list[str]:
+    """Writes the windows as float32 raw files, and returns a line of the input list for each. The paths are relative to
+    the folder in which the tools run, because they split lines at spaces."""
+    lines = []
+    for number, feed in enumerate(feeds):
+        paths = {name: f"{name}-{number}.raw" for name in feed}
+        for name, path in paths.items():
+            (work / path).write_bytes(feed[name].astype("<f4").tobytes())
+        lines.append(" ".join(f"{name}:={path}" for name, path in paths.items()))
+    return lines
 
 
 @contextlib.contextmanager

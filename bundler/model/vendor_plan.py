@@ -6,8 +6,12 @@ releases commands that others published. None of it has run against a real SDK: 
 """
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from bundler.errors import SdkIncomplete, SdkTooOld, SocUnfit
 from bundler.model.sdk import HOST, Sdk
@@ -66,15 +70,15 @@ told otherwise, and this project's run on the CPU and the GPU too. SNPE's own ar
 
 @dataclass(frozen=True)
 class VendorJob:
-    """What is to be converted: `model` is ONNX with fixed shapes; `calibration_list` names float32 raw files by
-    `name:=path`, relative to its own folder; `calibration` is min-max, entropy or percentile; `prepare` makes a cache
+    """What is to be converted: `model` is ONNX with fixed shapes; `feeds` are the windows to calibrate on, int32
+    arrays of (1, length) by input; `calibration` is min-max, entropy or percentile; `prepare` makes a cache
     for the HTP of `soc`, on this machine; `encodings`: a file of what tensors are rounded to (encodings.py)."""
 
     model: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     soc: Soc
-    calibration_list: Path
+    feeds: Sequence[Mapping[str, npt.NDArray[np.int32]]]
     precision: str = "fp32"
     calibration: str = "min-max"
     per_channel: bool = False

@@ -263,7 +263,6 @@ def _make_model(
         soc=request.chip,
         sdk=sdk,
         feeds=feeds,
-        calibration_list=_write_calibration(work, names, sample),
         work=work,
         log=layout.convert_log(out),
         cache=request.cache and request.save_encodings is None,
@@ -330,20 +329,6 @@ def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRec
         source.name, source.precision or "", "as it is", request.chip.name, None, size, None, None, None,
         engine=origin.engine, graph=origin.graph,
     )  # fmt: skip
-
-
-def _write_calibration(work: Path, names: list[str], sample: list[Feature]) -> Path:
-    """The sample as float32 raw files, and the list of them that the SDK's quantizers read."""
-    lines = []
-    for number, feature in enumerate(sample):
-        paths = {name: f"calibration/{name}-{number}.raw" for name in names}
-        for name, path in paths.items():
-            (work / path).parent.mkdir(exist_ok=True)
-            (work / path).write_bytes(feature.inputs[name].astype("<f4").tobytes())
-        lines.append(" ".join(f"{name}:={path}" for name, path in paths.items()) + "\n")
-    listing = work / "calibration.txt"
-    listing.write_text("".join(lines), encoding="utf-8", newline="\n")
-    return listing
 
 
 def _write_scripts(device: Path, source: ModelSource, windows: Sequence[Window]) -> None:
