@@ -39,7 +39,7 @@ TAKEN = (FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.BOOL)
 def adapt(path: Path, model: onnx.ModelProto, length: int, names: Mapping[str, str]) -> tuple[str, ...]:
     """Changes the model in place and returns one sentence about each change, for the user.
 
-    names: the model's own names for tensors of KNOWN_INPUTS and OUTPUTS that cannot be recognized.
+    names: the model's own names for tensors of KNOWN_INPUTS and OUTPUTS; they override recognized names.
 
     Raises:
         ModelInvalid: quantized already, or an unsupported opset; UsageError: it has no tensor given in `names`

@@ -1,6 +1,6 @@
 """Converts ONNX to DLC with Qualcomm's writer (libQnnIr.so), after its HTP backend has accepted each operator.
 
-The libraries may print, or crash on odd files. They therefore run in a child: `python -m bundler.model.convert`.
+The libraries may print, or crash on odd files, so they run in a child process: `python -m bundler.model.convert`.
 """
 
 import json
