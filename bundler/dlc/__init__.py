@@ -1,1 +1,1 @@
-"""What is in a DLC, read and executed through the QNN C interface."""
+"""Reads and executes DLCs through the QNN C interface."""

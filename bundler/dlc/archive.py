@@ -1,6 +1,6 @@
-"""A DLC as the ZIP archive that it is: its records, and what they tell of the tools that made it.
+"""Reads a DLC as a ZIP archive: its records, and the history of the tools that made it.
 
-The writers leave checksums at zero, so they are not checked.
+Checksums are not verified, since the writers leave them at zero.
 """
 
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 CACHES = ("aip.", "aix.", "backend.metadata", "gpu.", "hexnnv2.", "hta.", "htp.")
-"""How the names of records begin that hold a network prepared for one accelerator."""
+"""Prefixes of the names of records that hold a network prepared for one accelerator."""
 METADATA = "dlc.metadata"
 LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Step:
-    """One tool's run in the making of a DLC, as the DLC tells it."""
+    """One tool's run in the making of a DLC, as recorded in the DLC."""
 
     kind: str
     tool: str
@@ -28,7 +28,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Archive:
-    """The records' names, those of accelerators' caches among them, and the DLC's history, oldest step first."""
+    """The records' names, including those of accelerators' caches, and the DLC's history, oldest step first."""
 
     records: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
@@ -36,12 +36,12 @@ class Archive:
 
 
 def read_archive(path: Path) -> Archive:
-    """What a DLC's archive tells; an empty one for a file that is no ZIP."""
+    """Reads a DLC's archive; returns an empty one for a file that is no ZIP."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted({entry.filename for entry in archive.infolist()})
             steps: list[Step] = []
-            for name in reversed(names):  # the history has all of the plain metadata and more
+            for name in reversed(names):  # the history includes the plain metadata
                 if name.startswith(METADATA) and not steps:
                     steps = _steps(_content(archive, archive.getinfo(name)))
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
@@ -50,8 +50,8 @@ def read_archive(path: Path) -> Archive:
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
-    """A record's text, at most LIMIT_BYTES of it; empty where it cannot be read."""
-    del entry.CRC  # zipfile then checks none
+    """Returns at most LIMIT_BYTES of a record's text; empty if it cannot be read."""
+    del entry.CRC  # disables zipfile's check
     try:
         with archive.open(entry) as record:
             return record.read(LIMIT_BYTES).decode("utf-8", errors="replace")
@@ -60,7 +60,7 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
 
 
 def _steps(text: str) -> list[Step]:
-    """The steps in metadata of newer releases (JSON) or older ones (lines of key=value)."""
+    """Parses the steps in metadata of newer releases (JSON) or older ones (lines of key=value)."""
     try:
         runs = json.loads(text)["dlcGenerationInfo"]
         return [_step(kind, run) for entry in runs for kind, run in entry.items()]

@@ -1,4 +1,4 @@
-"""DLCs and graphs that can be had again, by what they were made of: a folder with a limit, from which the oldest go."""
+"""A cache of DLCs and fitted graphs, keyed by their inputs. Deletes the oldest entries above a size limit."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ MOST_BYTES = 4 << 30
 
 
 def cache_folder() -> Path:
-    """This user's folder for it."""
+    """Returns this user's cache folder."""
     import platformdirs
 
     return platformdirs.user_cache_path("mbqa-bundle", appauthor=False) / "dlc"
 
 
 def cached(key: str = "*", content: str = "*") -> Path | None:
-    """The file of this key, or with this SHA-256, which counts as used now; None where none of them is whole."""
+    """Returns the file with this key or SHA-256 and marks it as used now; None if there is none or it is damaged."""
     for path in sorted(cache_folder().glob(f"{key}-{content}.dlc")):
         with suppress(OSError):
             if path.stem.endswith(f"-{sha256_of(path)}"):
@@ -32,7 +32,7 @@ def cached(key: str = "*", content: str = "*") -> Path | None:
 
 
 def noted(key: str) -> Any:
-    """What was noted under this key; None where nothing was."""
+    """Returns the JSON noted under this key, or None."""
     try:
         return json.loads((cache_folder() / f"{key}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -40,14 +40,14 @@ def noted(key: str) -> Any:
 
 
 def note(key: str, told: Any) -> None:
-    """Keeps some JSON beside the DLCs. A folder that cannot be written to keeps nothing."""
+    """Writes JSON beside the DLCs. Does nothing if the folder cannot be written to."""
     with suppress(OSError, HostStorageFailed), writing(cache_folder() / f"{key}.json") as draft:
         draft.write_text(json.dumps(told, allow_nan=False), encoding="utf-8", newline="\n")
 
 
 def keep(key: str, source: Path) -> None:
-    """Puts a copy of the file into the folder; others go where it is too large. A folder that cannot be written to
-    keeps nothing."""
+    """Copies the file into the cache and deletes the oldest others above the size limit. Does nothing if the folder
+    cannot be written to."""
     with suppress(OSError, HostStorageFailed):
         path = cache_folder() / f"{key}-{sha256_of(source)}.dlc"
         with writing(path) as draft:
@@ -61,7 +61,7 @@ def keep(key: str, source: Path) -> None:
 
 
 def keep_content(sha256: str, content: bytes) -> None:
-    """Keeps bytes by their checksum, on the worker of a cluster that is sent them."""
+    """Keeps bytes by their checksum, on a cluster's worker that receives them."""
     with tempfile.TemporaryDirectory(prefix="mbqa-") as folder:
         path = Path(folder) / "content"
         path.write_bytes(content)
@@ -69,6 +69,6 @@ def keep_content(sha256: str, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """Returns the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

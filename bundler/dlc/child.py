@@ -1,7 +1,7 @@
-"""A DLC's network in a process of its own, because Qualcomm's libraries print, may crash, and scale badly over cores.
+"""Runs a DLC's network in a child process: Qualcomm's libraries print, may crash, and scale badly over cores.
 
-`Networks` keeps one process for each thread that uses it at once. A process is `python -m bundler.dlc.child TASK`: TASK
-is JSON; it writes a line of JSON, then for each inference that it reads from standard input a byte and the outputs.
+`Networks` keeps one process for each concurrent thread. A process is `python -m bundler.dlc.child TASK`, where TASK is
+JSON. It writes a line of JSON; then, for each inference on standard input, it writes a byte and the outputs.
 """
 
 import json
@@ -35,8 +35,8 @@ Logits = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Task:
-    """A DLC on a runtime, for `dsp` on the chip with QNN's id `soc_model`. `prepared`: what takes the place of
-    compiling it; `save`: where to write what was compiled, without running it."""
+    """A DLC on a runtime; `soc_model` is QNN's id of the chip for `dsp`. `prepared`: a compiled context to use instead
+    of compiling the DLC; `save`: where to write the compiled context, without running it."""
 
     dlc: str
     runtime: Runtime
@@ -50,7 +50,7 @@ class ChildDied(DlcInvalid):
 
 
 class Child:
-    """One process for the DLC at `path`, whose tensors are `inputs` and `outputs`.
+    """A process that runs the DLC at `path`, whose tensors are `inputs` and `outputs`.
 
     Raises:
         DlcInvalid: the runtime refuses the DLC, or takes too long; ChildDied; NoConverter
@@ -81,7 +81,7 @@ class Child:
             raise
 
     def execute(self, feed: Arrays) -> Logits:
-        """The outputs by name, float32, of inputs of any number type, each of its tensor's shape.
+        """Returns the outputs by name, float32, for inputs of any number type, each of its tensor's shape.
 
         Raises:
             DlcInvalid, ChildDied
@@ -96,20 +96,20 @@ class Child:
             return {spec.name: _read(output, spec) for spec in self.outputs}
 
     def close(self) -> None:
-        """Ends the process."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was left to write has no reader
+                with suppress(OSError):  # unwritten data has no reader
                     pipe.close()
 
     @contextmanager
     def _within(self, limit_s: float) -> Iterator[IO[bytes]]:
-        """The process's output, for as long; then the process is killed.
+        """Yields the process's output; kills the process after `limit_s`.
 
         Raises:
-            ChildDied; DlcInvalid: time was up
+            ChildDied; DlcInvalid: the time limit was reached
         """
         late = threading.Event()
 
@@ -134,7 +134,7 @@ class Child:
 
 
 class Networks:
-    """A DLC that several threads run at once, each in a process that stays for the next."""
+    """A DLC that several threads run concurrently, each in a process that is reused later."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -144,7 +144,7 @@ class Networks:
         self._closed = False
 
     def execute(self, feed: Arrays) -> Logits:
-        """As `Child.execute`; an inference on which the process dies is tried once more, in another.
+        """Runs `Child.execute`; retries an inference once, in another process, if its process dies.
 
         Raises:
             DlcInvalid, ChildDied, NoConverter
@@ -174,7 +174,7 @@ class Networks:
         return outputs
 
     def _begun(self) -> Child:
-        """Another process. Raises: as `Child`; ChildDied: `close` was called meanwhile"""
+        """Starts another process. Raises: as `Child`; ChildDied: `close` was called meanwhile"""
         child = Child(self._task)
         with self._lock:
             if not self._closed:
@@ -184,7 +184,7 @@ class Networks:
         raise ChildDied(child.path, "its process was ended before it began")
 
     def close(self) -> None:
-        """Ends the processes, also those at work; one that is just starting ends as soon as it has started."""
+        """Ends all processes, including busy ones; one that is still starting ends once it has started."""
         with self._lock:
             self._closed = True
             ended, self._idle, self._all = [*self._all], [], set()
@@ -193,7 +193,7 @@ class Networks:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -210,7 +210,7 @@ def _read(output: IO[bytes], spec: TensorSpec) -> npt.NDArray[np.float32]:
 
 
 def _serve(task: Task, requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Does the task; each reply goes out at once."""
+    """Performs the task and sends each reply immediately."""
     from bundler.dlc.execute import CpuNetwork, GpuNetwork, HtpNetwork, Network, save_context
 
     path = Path(task.dlc)
@@ -252,7 +252,7 @@ def _line(replies: IO[bytes], told: Any) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     with os.fdopen(os.dup(1), "wb") as ours:
         os.dup2(2, 1)  # what the libraries print
         _serve(Task(**json.loads(sys.argv[1])), sys.stdin.buffer, ours)

@@ -1,6 +1,6 @@
-"""Executes a DLC as SNPE's three runtimes do: float32 on the CPU, float16 on the GPU, the HTP's own way on the DSP.
+"""Executes a DLC like SNPE's three runtimes: float32 on the CPU, float16 on the GPU, the HTP's own way on the DSP.
 
-The first two are ONNX Runtime's work on a translation of the graph, the third that of Qualcomm's HTP simulator.
+For the first two, ONNX Runtime runs a translation of the graph; for the third, Qualcomm's HTP simulator runs the DLC.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class Network(Protocol):
     """A DLC ready to run.
 
-    `inputs` and `outputs` tell what the DLC holds: its own dtypes, and in `encodings` by tensor name what quantized
-    ones stand for. `execute` takes and returns arrays of those shapes: real values in float32 where the DLC has
-    floating or fixed point, integers of the DLC's dtype elsewhere.
+    `inputs` and `outputs` describe the DLC's tensors in its own dtypes; `encodings` holds those of quantized tensors by
+    name. `execute` takes and returns arrays of these shapes: float32 real values for floating or fixed point in the
+    DLC, integers of the DLC's dtype otherwise.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -38,7 +38,7 @@ class Network(Protocol):
 
 
 class CpuNetwork:
-    """The DLC's graph in float32, translated to ONNX and run by ONNX Runtime; a quantized one's weights dequantized.
+    """The DLC's graph in float32, translated to ONNX and run by ONNX Runtime, with quantized weights dequantized.
 
     Raises:
         DlcInvalid: the file is no DLC, or its graph has no translation.
@@ -58,7 +58,7 @@ class CpuNetwork:
         self._real = {tensor.name for tensor in ends if tensor.is_real}
         try:
             model = to_onnx(graph, half=self.half).SerializeToString()
-            # an optimizer may take a pair of casts for superfluous
+            # an optimizer might remove pairs of casts
             self._session = cpu_session(model, optimize="nothing" if self.half else "all")
         except DlcInvalid as refused:
             raise DlcInvalid(path, str(refused)) from refused
@@ -75,7 +75,7 @@ class CpuNetwork:
 
 
 class GpuNetwork(CpuNetwork):
-    """The DLC's graph in float16: as CpuNetwork, with the result of each operator rounded to float16."""
+    """The DLC's graph in float16: like CpuNetwork, with the result of each operator rounded to float16."""
 
     half = True
 

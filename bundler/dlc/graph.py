@@ -1,4 +1,4 @@
-"""What a DLC holds: its graph, read by composing the DLC onto an interface that only writes down what it is told."""
+"""Reads a DLC's graph by composing the DLC onto an interface that only records the calls."""
 
 import ctypes as C
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from bundler.errors import DlcInvalid
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the graph, in the dtype it is stored in: `data` of a weight, `encoding` of a quantized one."""
+    """A tensor of the graph, in its stored dtype: `data` is set for weights, `encoding` for quantized tensors."""
 
     name: str
     dtype: np.dtype[Any]
@@ -27,11 +27,11 @@ class Tensor:
 
     @property
     def is_real(self) -> bool:
-        """Whether its elements stand for real numbers: floating point, or fixed point with an encoding."""
+        """Returns whether its elements represent real numbers: floating point, or fixed point with an encoding."""
         return self.dtype.kind == "f" or self.encoding is not None
 
     def reals(self) -> npt.NDArray[np.float32]:
-        """The weight's real values."""
+        """Returns the weight's real values."""
         if self.data is None:
             raise ValueError(f"tensor {self.name!r} is no weight")
         return self.data.astype(np.float32) if self.encoding is None else self.encoding.dequantize(self.data)
@@ -58,7 +58,7 @@ class Graph:
 
 
 def dtype_of(code: int) -> np.dtype[Any]:
-    """The numpy dtype of a Qnn_DataType_t.
+    """Returns the numpy dtype of a Qnn_DataType_t.
 
     Raises:
         ValueError: there is none.
@@ -77,10 +77,10 @@ def _array(tensor: qnn.Tensor) -> npt.NDArray[Any]:
 
 
 def encoding_of(tensor: qnn.Tensor) -> Encoding | None:
-    """The tensor's quantization; None for one that is not quantized.
+    """Returns the tensor's quantization; None if it is not quantized.
 
     Raises:
-        ValueError: its encoding is of a kind that this reader does not know, or does not fit the tensor.
+        ValueError: this reader does not know the kind of its encoding, or the encoding does not fit the tensor.
     """
     if tensor.quantize.definition != qnn.DEFINED:
         return None
@@ -105,7 +105,7 @@ def encoding_of(tensor: qnn.Tensor) -> Encoding | None:
 
 
 def _along(tensor: qnn.Tensor, value: Any) -> int:
-    """The count of a per-axis encoding's scales, once it is sure that they belong to the tensor's axis."""
+    """Returns the number of a per-axis encoding's scales, after checking that they match the tensor's axis."""
     shape = tensor.shape
     if not 0 <= value.axis < len(shape) or value.count != shape[value.axis]:
         raise ValueError(
@@ -135,11 +135,11 @@ def _names(tensors: Any, count: int) -> tuple[str, ...]:
 
 
 def read_graph(path: Path) -> Graph:
-    """The graph in a DLC, weights included. Needs no backend; run it in a child process for a file that is not trusted.
+    """Reads the graph in a DLC, including weights. Needs no backend; use a child process for an untrusted file.
 
     Raises:
         DlcInvalid: the file is no DLC, or holds what this reader does not know.
-        NoConverter: Qualcomm's libraries are not here.
+        NoConverter: Qualcomm's libraries are not installed.
     """
     recorder = _Recorder()
     info = qnn.Dlc(path).compose(recorder.interface, P(1), P(2))

@@ -1,4 +1,4 @@
-"""Qualcomm's HTP compiler and simulator for a chip: runs a DLC on it, prepares one ahead of time (a "context")."""
+"""Qualcomm's HTP compiler and simulator for a chip: runs a DLC, or compiles it ahead of time (to a "context")."""
 
 import ctypes as C
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ FOLDER = "htp"
 
 
 def context_name(soc_name: str, dlc_sha256: str) -> str:
-    """Where, relative to a DLC's folder, the context that was prepared from it for a chip lies."""
+    """Returns the path, relative to a DLC's folder, of the context that was prepared from it for a chip."""
     return f"{FOLDER}/{soc_name}-{dlc_sha256[:16]}.bin"
 
 
 class HtpNetwork:
     """A DLC on libQnnHtp.so's simulator of the chip with QNN's id `soc_model`.
 
-    Quantized tensors are computed with as integers; floating-point ones in float16. `prepared` is a file of
-    `save_context`'s for the same DLC and chip: it takes the place of compiling the DLC.
-    `execute` takes and returns real values in float32 where the DLC has floating or fixed point, integers as they are.
+    It computes quantized tensors as integers, and floating-point ones in float16. `prepared` is a file written by
+    `save_context` for the same DLC and chip, to use instead of compiling the DLC. `execute` takes and returns float32
+    real values for floating or fixed point in the DLC, and integers unchanged.
 
     Raises:
         DlcInvalid: the file is no DLC or no context, or the HTP refuses its graph.
@@ -51,7 +51,7 @@ class HtpNetwork:
         self._check("graphRetrieve", self._context, self._info.name, graph, types=(P, C.c_char_p, P))
         if prepared is None:
             self._check("graphFinalize", self._graph, None, None, types=(P, P, P))
-        # copies: what the libraries own is left as it is, they free it on their own terms
+        # copies, since the libraries own and free the originals
         self._taken = _copies(self._info.inputs, self._info.numInputs)
         self._given = _copies(self._info.outputs, self._info.numOutputs)
         self.inputs = tuple(_spec(tensor) for tensor in self._taken)
@@ -64,22 +64,22 @@ class HtpNetwork:
             raise DlcInvalid(self._path, f"the HTP refuses it: {name} gave QNN error {code}")
 
     def _compose(self, path: Path) -> qnn.GraphInfo:
-        """The DLC's graph, built in a new context. Its configuration speaks of floating-point tensors only."""
+        """Builds the DLC's graph in a new context. The configuration affects floating-point tensors only."""
         context = C.addressof(self._context)
         self._check("contextCreate", self._backend, self._device, None, context, types=(P, P, P, P))
         precision = qnn.HtpGraphConfig(2, 1)
         precision_config = qnn.Config(0, C.addressof(precision))
         configs = qnn.pointer_list(precision_config)
-        name = read_graph(path).name  # configurations are given by the graph's name
+        name = read_graph(path).name  # configurations refer to the graph's name
         chosen = qnn.GraphConfigInfo(1, name.encode(), C.addressof(configs))
         self._dlc = qnn.Dlc(path)
         try:
             return self._dlc.compose(self._interface, self._backend, self._context, chosen)
-        except DlcInvalid as refused:  # what was read above is a graph: it is the chip that lacks something of it
+        except DlcInvalid as refused:  # the DLC is readable, so the chip does not support part of its graph
             raise DlcInvalid(path, "the HTP refuses it: it does not take an operator at this precision") from refused
 
     def _restore(self, prepared: Path) -> qnn.GraphInfo:
-        """The graph in a context made earlier."""
+        """Restores the graph from a context made earlier."""
         try:
             self._binary = prepared.read_bytes()
         except OSError as error:
@@ -100,7 +100,7 @@ class HtpNetwork:
         return graph
 
     def binary(self) -> bytes:
-        """The compiled graph, to be kept in a file."""
+        """Returns the compiled graph, to be written to a file."""
         size = U64()
         self._check("contextGetBinarySize", self._context, C.addressof(size), types=(P, P))
         buffer, written = (C.c_uint8 * size.value)(), U64()
@@ -146,7 +146,7 @@ class HtpNetwork:
 
 
 def save_context(dlc: Path, soc_model: int, out: Path) -> None:
-    """Compiles the DLC for a chip and writes the result, for `HtpNetwork` to start from.
+    """Compiles the DLC for a chip and writes the context, for use by `HtpNetwork`.
 
     Raises:
         DlcInvalid: the file is no DLC, or the HTP refuses its graph.
@@ -165,7 +165,7 @@ def _spec(tensor: qnn.Tensor) -> TensorSpec:
 
 
 def _copies(tensors: Any, count: int) -> Any:
-    """An array of our own of the tensors; it has the libraries' pointers to names, dimensions and scales."""
+    """Returns our own copies of the tensors; they share the libraries' pointers to names, dimensions and scales."""
     copies = (qnn.Tensor * count)()
     C.memmove(copies, tensors, C.sizeof(copies))
     return copies

@@ -1,6 +1,6 @@
-"""What is in a DLC, of anybody's: read in a child process, because the libraries crash on some malformed files.
+"""Inspects untrusted DLCs in a child process, because the libraries crash on some malformed files.
 
-The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its findings to a file: libraries print as they please.
+The child, `python -m bundler.dlc.inspect DLC REPORT`, writes its report to a file, since the libraries may print.
 """
 
 import json
@@ -25,13 +25,13 @@ from bundler.platforms import limit_memory
 from bundler.types import TensorSpec
 
 LIMIT_S = 120.0
-MEMORY_BYTES = 32 << 30  # of address space: a broken size must not take the machine's memory
+MEMORY_BYTES = 32 << 30  # of address space, so that a corrupt size cannot exhaust the machine's memory
 LAYERS = ("FullyConnected", "MatMul", "Conv2d")
 
 
 @dataclass(frozen=True)
 class DlcTensor:
-    """An input or output: `dtype` as it is stored, `encoding` of a quantized one."""
+    """An input or output: `dtype` is the stored one, `encoding` that of a quantized tensor."""
 
     name: str
     dtype: str
@@ -56,15 +56,15 @@ class DlcOperator:
 
 @dataclass(frozen=True)
 class DlcReport:
-    """What is in a DLC.
+    """The content of a DLC.
 
-    `precision` is fp32 or fp16, or of a quantized graph the bits of most layers' weights and of most activations, as
-    in w8a16. Parameters are the elements of the graph's constant real tensors: those of the ONNX file's float
-    initializers and Constant nodes, but for what the writer does: it folds what is constant, writes small equal
-    constants once, makes attributes of the value of a Pad and the bounds of a Clip, and adds ones for an Expand.
-    `caches` are networks prepared for an accelerator: records in the DLC, and files beside it that were made of this
-    very one. `history`: the tools' runs that made the file. `embedding_rows`: how many token ids it has an embedding
-    for, None where its graph does not show it.
+    `precision` is fp32 or fp16, or for a quantized graph the bits of most layers' weights and of most activations, as
+    in w8a16. Parameters are the elements of the graph's constant real tensors. They match the ONNX file's float
+    initializers and Constant nodes, except that the writer folds constants, writes small equal constants once, makes
+    attributes of a Pad's value and a Clip's bounds, and adds ones for an Expand. `caches` are networks prepared for an
+    accelerator: records in the DLC, and files beside it that were made from exactly this DLC. `history`: the tool runs
+    that made the file.
+    `embedding_rows`: the number of token ids that it has an embedding for, None if its graph does not show it.
     """
 
     graph: str
@@ -83,28 +83,28 @@ class DlcReport:
 
     @property
     def operator_counts(self) -> dict[str, int]:
-        """Type -> how many, the most frequent first."""
+        """Returns the number of operators by type, the most frequent first."""
         counted = Counter(op.type for op in self.operators)
         return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
     @property
     def converter(self) -> str:
-        """The last tool that wrote the file, and its version."""
+        """Returns the last tool that wrote the file, and its version."""
         return " ".join((self.history[-1].tool, self.history[-1].version)).strip() if self.history else "unknown"
 
     def to_json(self) -> dict[str, Any]:
-        """The report in dictionaries, lists, strings and numbers."""
+        """Returns the report as dictionaries, lists, strings and numbers."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {**plain, "operator_counts": self.operator_counts, "converter": self.converter}
 
 
 def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
-    """What is in the DLC; the file may be anything.
+    """Inspects a DLC; the file may be anything.
 
     Raises:
         FileUnreadable: there is no such file, or it cannot be opened.
         DlcInvalid: it is no DLC, or the libraries crash on it.
-        NoConverter: Qualcomm's libraries are not here.
+        NoConverter: Qualcomm's libraries are not installed.
     """
     _check_readable(path)
     library_folder()
@@ -139,10 +139,10 @@ def _check_readable(path: Path) -> None:
 
 
 def _reported(path: Path, found: Mapping[str, Any]) -> DlcReport:
-    """What the child found of the DLC.
+    """Parses the child's report.
 
     Raises:
-        DlcInvalid, NoConverter: as it says
+        DlcInvalid, NoConverter: according to the report
     """
     if "missing" in found:
         raise NoConverter(found["missing"])
@@ -160,7 +160,7 @@ def _reported(path: Path, found: Mapping[str, Any]) -> DlcReport:
 
 
 def _with_tuples(found: dict[str, Any]) -> dict[str, Any]:
-    """An object of JSON whose lists are tuples, as those of the report are."""
+    """Converts the lists of a JSON object to tuples, as in the report."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
@@ -207,7 +207,7 @@ def _embedding_rows(graph: Graph) -> int | None:
 
 
 def _contexts_beside(path: Path) -> list[str]:
-    """Contexts that `build --prepare` made of the DLC, by chip: their names hold its checksum."""
+    """Returns the contexts that `build --prepare` made from the DLC, by chip: their names hold its checksum."""
     if not (path.parent / FOLDER).is_dir():
         return []
     found = sorted(path.parent.glob(context_name("*", sha256_of(path))))
@@ -248,11 +248,11 @@ def _child(path: Path) -> dict[str, Any]:
         return {"invalid": str(invalid).removeprefix(f"{path}: ")}
     except NoConverter as missing:
         return {"missing": str(missing)}
-    except Exception as failure:  # whatever a malformed file leads to is the file's fault
+    except Exception as failure:  # any failure is the malformed file's fault
         return {"invalid": f"its content cannot be read: {type(failure).__name__}: {failure}"}
 
 
 if __name__ == "__main__":
     limit_memory(MEMORY_BYTES)
     Path(sys.argv[2]).write_text(json.dumps(_child(Path(sys.argv[1]))), encoding="utf-8", newline="\n")
-    os._exit(0)  # what was loaded need not be taken apart
+    os._exit(0)  # skips the teardown of the loaded libraries

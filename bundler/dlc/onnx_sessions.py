@@ -1,4 +1,4 @@
-"""How ONNX Runtime is used: on the CPU, and silent, as what is wrong comes as an exception."""
+"""Creates silent ONNX Runtime sessions on the CPU; problems are raised as exceptions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 def quiet_options() -> "onnxruntime.SessionOptions":
-    """Options of a session that logs nothing, and whose threads sleep while they wait: where they spin, as they do by
-    default, two sessions at once on two cores take three times as long, and one alone is no faster for it."""
+    """Returns session options without logging, whose threads sleep while they wait. With the default spinning, two
+    sessions at once on two cores take three times as long, and a single one is no faster."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -21,9 +21,9 @@ def quiet_options() -> "onnxruntime.SessionOptions":
 def cpu_session(
     model: bytes | Path, *, optimize: Literal["all", "basic", "nothing"] = "all", optimized: Path | None = None
 ) -> "onnxruntime.InferenceSession":
-    """A session of an ONNX model, given as a file or as its bytes.
+    """Opens a session of an ONNX model, given as a file or as its bytes.
 
-    optimized: a file that takes the model as ONNX Runtime has optimized it.
+    optimized: a file to which ONNX Runtime writes the optimized model.
 
     Raises:
         Exception: ONNX Runtime refuses the model. Its errors have no common base.

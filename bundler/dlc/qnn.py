@@ -1,9 +1,9 @@
-"""The QNN C interface, as the wheel onnxruntime-qnn 2.7.0 (QNN core API 2.40) lays it out. Knows nothing of models.
+"""The QNN C interface, as laid out in the wheel onnxruntime-qnn 2.7.0 (QNN core API 2.40). Independent of models.
 
-The structures follow the public names of Qualcomm's QNN headers. Three things to know:
-composeGraphs takes QnnInterface_t by value, so the count of its function pointers must be exact;
-C keeps the addresses it is given, so every structure must outlive the call it is used in;
-and the libraries crash on some malformed files, so an untrusted DLC is opened in a child process only.
+The structures follow the public names of Qualcomm's QNN headers. Note:
+composeGraphs takes QnnInterface_t by value, so the count of its function pointers must be exact; C keeps the addresses
+that it receives, so every structure must outlive the call that uses it; the libraries crash on some malformed files, so
+an untrusted DLC is opened in a child process only.
 """
 
 import ctypes as C
@@ -63,7 +63,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 TENSOR_STATIC = 4
 PARAM_TENSOR = 1
 BINARY_INFO_VERSION = 3
-DEFINED = 1  # Qnn_Definition_t: somebody gave the value
+DEFINED = 1  # Qnn_Definition_t: the value is set
 PER_TENSOR, PER_AXIS, BW_PER_TENSOR, BW_PER_AXIS = 0, 1, 2, 3  # Qnn_QuantizationEncoding_t
 
 
@@ -92,7 +92,7 @@ class BwScaleOffset(C.Structure):  # Qnn_BwScaleOffset_t
     _fields_ = [("bits", U32), ("scale", F32), ("offset", I32)]
 
 
-class BwAxisScaleOffset(C.Structure):  # Qnn_BwAxisScaleOffset_t; no offsets: all are 0
+class BwAxisScaleOffset(C.Structure):  # Qnn_BwAxisScaleOffset_t; no offsets means all 0
     _fields_ = [("bits", U32), ("axis", I32), ("count", U32), ("scales", C.POINTER(F32)), ("offsets", C.POINTER(I32))]
 
 
@@ -211,7 +211,7 @@ class GraphConfigInfo(C.Structure):  # QnnSystemDlc_GraphConfigInfo_t: configura
 
 
 def library_folder() -> Path:
-    """The folder of Qualcomm's libraries.
+    """Returns the folder of Qualcomm's libraries.
 
     Raises:
         NoConverter: this is not Linux on x86-64, or the wheel is not installed.
@@ -226,7 +226,7 @@ def library_folder() -> Path:
 
 
 def pointer_list(*structures: C.Structure) -> "C.Array[C.c_void_p]":
-    """A null-terminated array of the structures' addresses."""
+    """Returns a null-terminated array of the structures' addresses."""
     return (P * (len(structures) + 1))(*[C.addressof(s) for s in structures], None)
 
 
@@ -245,7 +245,7 @@ def _provider(library: str, function: str, kind: type[Any]) -> Any:
 
 @cache
 def backend(library: str) -> Interface:
-    """The interface of a backend library such as `libQnnHtp.so`."""
+    """Returns the interface of a backend library such as `libQnnHtp.so`."""
     interface: Interface = _provider(library, "QnnInterface_getProviders", Interface)
     return interface
 
@@ -257,7 +257,7 @@ def system() -> SystemInterface:
 
 
 def function(interface: Interface, name: str) -> int:
-    """Address of an interface's function."""
+    """Returns the address of an interface's function."""
     address: int = interface.table[INTERFACE_FUNCTIONS.index(name)]
     return address
 
@@ -267,10 +267,10 @@ def _system_call(name: str, *arguments: Any, types: Sequence[Any]) -> int:
 
 
 class ContextBinary:
-    """What a compiled context says of its first graph; `graph` lives in this object's memory.
+    """The description of a compiled context's first graph; `graph` lives in this object's memory.
 
     Raises:
-        DlcInvalid: it is no context that the libraries read.
+        DlcInvalid: it is no context that the libraries can read.
     """
 
     def __init__(self, path: Path, binary: bytes) -> None:
@@ -294,7 +294,7 @@ class Dlc:
     """An open DLC file.
 
     Raises:
-        DlcInvalid: the libraries do not read the file.
+        DlcInvalid: the libraries cannot read the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -309,7 +309,7 @@ class Dlc:
     def compose(
         self, interface: Interface, backend: Any, context: Any, config: GraphConfigInfo | None = None
     ) -> GraphInfo:
-        """Builds the DLC's graph through `interface`; returns its name, inputs and outputs (memory of this Dlc's)."""
+        """Builds the DLC's graph through `interface`; returns its name, inputs and outputs (memory of this Dlc)."""
         graphs, count = P(), U32()
         configs = pointer_list(config) if config else None
         code = _system_call(

@@ -1,7 +1,7 @@
-"""A DLC's graph as an ONNX model, which ONNX Runtime executes in place of SNPE's CPU and GPU runtimes.
+"""Translates a DLC's graph to an ONNX model, which ONNX Runtime executes in place of SNPE's CPU and GPU runtimes.
 
-Quantized tensors become float32: weights dequantized, activations not rounded, and only where an encoding starts
-at zero (there a quantizer left out a ReLU) are they clamped.
+Quantized tensors become float32. Weights are dequantized. Activations are not rounded, and are clamped only where an
+encoding starts at zero, since a quantizer removed a ReLU there.
 """
 
 import onnx
@@ -21,9 +21,9 @@ def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
 
 
 def to_onnx(graph: Graph, *, half: bool = False) -> onnx.ModelProto:
-    """An ONNX model of the DLC's graph: real numbers in float32, or each result rounded to float16 with `half`.
+    """Returns an ONNX model of the DLC's graph, in float32; with `half`, each result is rounded to float16.
 
-    Inputs and outputs have the DLC's names; those that stand for real numbers are float32.
+    Inputs and outputs keep the DLC's names; real-valued ones are float32.
 
     Raises:
         DlcInvalid: an operator has no translation.

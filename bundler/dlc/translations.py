@@ -1,6 +1,6 @@
-"""QNN's operators in ONNX: one function an operator type, named as in the QNN operator definition.
+"""Translates QNN's operators to ONNX: one function per operator type, named as in the QNN operator definition.
 
-Each appends nodes to the model under way; all numbers are float32 there, whatever the DLC keeps them in.
+Each appends nodes to the model being written. All real numbers there are float32, in whatever form the DLC has them.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ MASKS = ("begin_mask", "end_mask", "shrink_axes", "new_axes_mask")
 
 
 def _plain(kind: str, *attributes: str) -> Translation:
-    """An operator that ONNX has under the name `kind` with the same attributes."""
+    """Returns a translation to the ONNX operator `kind` with the same attributes."""
 
     def translate(model: Writer, op: Operator) -> None:
         values = {key: np.asarray(op.params[key]).tolist() for key in attributes if key in op.params}
@@ -38,7 +38,7 @@ def _plain(kind: str, *attributes: str) -> Translation:
 
 
 def _fixed(operation: int, translate: Translation) -> Translation:
-    """An operator of its own name that newer converters write as one operation of a general one."""
+    """Returns the translation of an older operator that newer converters write as one operation of a general one."""
 
     def translate_it(model: Writer, op: Operator) -> None:
         translate(model, Operator(op.type, op.name, op.inputs, op.outputs, {**op.params, "operation": operation}))
@@ -97,7 +97,7 @@ def _neuron(model: Writer, op: Operator) -> None:
 
 
 def _gelu(model: Writer, op: Operator, data: str) -> None:
-    """x / 2 * (1 + erf(x / sqrt 2)): the exact one, which opset 17 has no operator for."""
+    """Writes the exact Gelu, x / 2 * (1 + erf(x / sqrt 2)), which opset 17 has no operator for."""
     root, half, one = (
         model.constant(op, role, value, np.float32) for role, value in (("root", 0.5**0.5), ("half", 0.5), ("one", 1.0))
     )
@@ -112,7 +112,7 @@ def _reshape(model: Writer, op: Operator) -> None:
 
 
 def _cast(model: Writer, op: Operator) -> None:
-    """Also Convert, Quantize, Dequantize: between kinds of real numbers there is nothing to do."""
+    """Translates Cast, Convert, Quantize and Dequantize; conversions between real types need no operation."""
     source, target = (model.tensor(name) for name in (op.inputs[0], op.outputs[0]))
     if source.is_real and target.is_real:
         model.add(op, "Identity", [model.use(op.inputs[0])])
@@ -121,7 +121,7 @@ def _cast(model: Writer, op: Operator) -> None:
 
 
 def _fully_connected(model: Writer, op: Operator) -> None:
-    """Weights are (units, inputs); the data is flattened to rows of `inputs`."""
+    """Translates a product with weights (units, inputs); flattens the data to rows of `inputs`."""
     weights = model.tensor(op.inputs[1])
     data = model.use(op.inputs[0])
     flat = model.step(op, "Reshape", [data, model.constant(op, "flat_shape", (-1, weights.shape[1]))], "flat")
@@ -155,7 +155,7 @@ def _softmax(kind: str) -> Translation:
 
 
 def _layer_norm(model: Writer, op: Operator) -> None:
-    """Over the last axes; gamma and beta have those axes' shape."""
+    """Translates LayerNorm over the last axes; gamma and beta have those axes' shape."""
     shape = model.tensor(op.inputs[0]).shape
     axes = sorted(int(axis) for axis in np.asarray(op.params["axes"]).ravel())
     if axes != list(range(axes[0], len(shape))):
@@ -179,7 +179,7 @@ def _reduce(kind: str) -> Translation:
 
 
 def _strided_slice(model: Writer, op: Operator) -> None:
-    """With a negative step an end of -1 means "to the first one", where ONNX would count it from the end."""
+    """Translates StridedSlice. With a negative step, an end of -1 is before the first element, unlike in ONNX."""
     if any(op.params.get(mask) for mask in MASKS):
         raise UnsupportedOperator("StridedSlice with masks")
     begin, end, step = np.asarray(op.params["ranges"], np.int64).T

@@ -1,4 +1,4 @@
-"""The ONNX model under way while a DLC's graph is translated: its nodes, its constants, its numbers' precision."""
+"""The ONNX model written while a DLC's graph is translated: its nodes, its constants, its numbers' precision."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from bundler.dlc.graph import Graph, Operator, Tensor
 MOVEMENT = frozenset(
     ("Concat ExpandDims Gather GatherElements GatherNd Pad Reshape Split Squeeze StridedSlice Tile Transpose").split()
 )
-"""Operators that hand numbers on as they are."""
+"""Operators that move numbers without changing them."""
 
 
 class UnsupportedOperator(Exception):
@@ -21,16 +21,16 @@ class UnsupportedOperator(Exception):
 
 
 def element_type(tensor: Tensor) -> int:
-    """ONNX's type of a tensor: float32 for whatever stands for real numbers."""
+    """Returns ONNX's element type of a tensor: float32 if it represents real numbers."""
     kind: int = TensorProto.FLOAT if tensor.is_real else helper.np_dtype_to_tensor_dtype(tensor.dtype)
     return kind
 
 
 class Writer:
-    """The ONNX graph under way; with `half`, all real numbers are rounded to float16 where they are made.
+    """The ONNX graph being written; with `half`, all results that are real numbers are rounded to float16.
 
-    Kernels are float32's all the same: pairs of Cast nodes do the rounding, so that a sum of many products is
-    rounded once, at its end, and what is too large for float16 becomes infinite.
+    The kernels still compute in float32. Pairs of Cast nodes do the rounding, so that a sum of many products is rounded
+    once, at its end, and a value too large for float16 becomes infinite.
     """
 
     def __init__(self, graph: Graph, *, half: bool) -> None:
@@ -45,7 +45,7 @@ class Writer:
         return self.graph.tensors[name]
 
     def use(self, name: str) -> str:
-        """What the tensor is called here; a weight is written down at its first use, dequantized."""
+        """Returns the tensor's name in the ONNX graph; writes a weight, dequantized, at its first use."""
         tensor = self.tensor(name)
         if tensor.data is not None and name not in self._written:
             self._written.add(name)
@@ -69,20 +69,20 @@ class Writer:
         self.nodes.append(helper.make_node(kind, inputs, op.outputs if outputs is None else outputs, **attributes))
 
     def step(self, op: Operator, kind: str, inputs: Sequence[str], role: str, **attributes: Any) -> str:
-        """Adds a node whose one result only this operator's next nodes take; returns the result's name."""
+        """Adds a node whose result only this operator's next nodes read; returns the result's name."""
         name = f"{op.outputs[0]}:{role}"
         self.add(op, kind, inputs, [name], **attributes)
         return name
 
     def begin(self) -> None:
-        """Rounds the graph's own inputs."""
+        """Rounds the graph's inputs."""
         for name in self.graph.inputs:
             if self.half and self.tensor(name).is_real:
                 self._renamed[name] = f"{name}:rounded"
                 self._round(name, f"{name}:rounded")
 
     def finish(self, op: Operator, first: int) -> None:
-        """Gives the results of `op`, whose nodes begin at `first`, the range and precision that their tensors have."""
+        """Gives the results of `op`, whose nodes begin at `first`, the range and precision of their tensors."""
         if op.type in MOVEMENT:
             return
         for name in op.outputs:
@@ -106,6 +106,6 @@ class Writer:
 
 
 def to_half(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """The nearest float16 numbers, as float32; infinite beyond float16's range."""
+    """Returns the nearest float16 numbers, as float32; infinite beyond float16's range."""
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float32)

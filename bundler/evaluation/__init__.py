@@ -1,1 +1,1 @@
-"""The parts of an evaluation: who takes part, how good answers are, what limits there are."""
+"""The parts of an evaluation: the runs to compare, the quality of their answers, and limits."""

@@ -1,4 +1,4 @@
-"""How far a DLC's answers are from its float32 model's, before it goes to any phone."""
+"""Compares a DLC's answers with those of its float32 model, before it goes to any phone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from bundler.types import OUTPUTS, Feature, Progress, Questions
 
 Logits = Mapping[str, npt.NDArray[Any]]
 Simulator = Callable[[Path, Soc, Sequence[Feed], Progress], Sequence[Logits]]
-"""Takes a DLC, a chip, and windows as int32 (1, length) arrays; gives the outputs of each, as `run_on_simulator`."""
+"""Takes a DLC, a chip, and windows as int32 (1, length) arrays; returns the outputs of each, as `run_on_simulator`."""
 
 
 class Judge:
-    """Compares logits with the float32 graph's on windows: those of `sample`, whose questions are among `questions`.
+    """Compares logits with the float32 graph's on the windows of `sample`, whose questions are among `questions`.
 
     feeds: the windows as int32 (1, length) arrays; calibrated: how many of them a quantized model is calibrated on;
     simulate: runs a DLC.
@@ -43,16 +43,13 @@ class Judge:
         self._sample, self.feeds, self._calibrated, self._simulate = sample, feeds, calibrated, simulate
 
     def check(self, computed: Sequence[Logits]) -> Check:
-        """How far these logits are from float32's. Each window counts as a question of its own.
-
-        Logits are compared on real tokens.
-        """
+        """Compares these logits with float32's, on real tokens. Each window counts as a separate question."""
         equal = sum(one == other for one, other in zip(self._spans(self._exact), self._spans(computed), strict=True))
         correlation, sqnr = compare_logits(self._sample, self._exact, computed)
         return Check(len(self._sample), equal, correlation, sqnr, self._calibrated)
 
     def _spans(self, computed: Sequence[Logits]) -> list[tuple[int, int]]:
-        """The answer to each window."""
+        """Returns the answer to each window."""
         asked = []
         for feature, logits in zip(self._sample, computed, strict=True):
             window = WindowLogits(feature.key, feature.offsets, *(logits[name].ravel() for name in OUTPUTS))
@@ -61,7 +58,7 @@ class Judge:
         return [(answer.start, answer.end) for answer in answers]
 
     def check_dlc(self, dlc: Path, soc: Soc, progress: Progress) -> Check:
-        """The same of the DLC, run by the simulator of the chip's DSP.
+        """Checks the DLC's logits, computed by the simulator of the chip's DSP.
 
         Raises:
             DlcInvalid, SocUnfit, NoConverter, ClusterUnusable
@@ -72,7 +69,7 @@ class Judge:
 def compare_logits(
     sample: Sequence[Feature], exact: Sequence[Logits], computed: Sequence[Logits]
 ) -> tuple[float | None, float | None]:
-    """(correlation, signal-to-noise ratio in dB) of all logits of real tokens; None where there is no such number."""
+    """Returns (correlation, signal-to-noise ratio in dB) over all logits of real tokens; None if undefined."""
     both = [
         (one[name].ravel()[real], other[name].ravel()[real])
         for feature, one, other in zip(sample, exact, computed, strict=True)
@@ -80,7 +77,7 @@ def compare_logits(
         for name in one
     ]
     first, second = (np.concatenate(side).astype(np.float64) for side in zip(*both, strict=True))
-    with np.errstate(all="ignore"):  # logits that are infinite, or all the same, have no correlation
+    with np.errstate(all="ignore"):  # infinite or constant logits have no correlation
         noise = float(np.square(first - second).sum())
         ratio = 10 * np.log10(np.square(first).sum() / noise) if noise else np.inf
         correlation = float(np.corrcoef(first, second)[0, 1])

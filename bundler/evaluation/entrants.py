@@ -1,4 +1,4 @@
-"""The runs that an evaluation compares: which there are, what they are called, and whether they belong together."""
+"""Chooses and names the runs that an evaluation compares, and checks that they belong together."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from bundler.types import RUNTIMES
 
 @dataclass(frozen=True)
 class Entrant:
-    """A finished run under a name that no other of the evaluation has."""
+    """A finished run with a name that is unique in the evaluation."""
 
     name: str
     bundle: Bundle
@@ -27,7 +27,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is compared, and for people what is not and why."""
+    """The runs to compare, and messages about skipped ones."""
 
     entrants: tuple[Entrant, ...]
     passed_over: tuple[str, ...]
@@ -36,8 +36,8 @@ class Chosen:
 def choose_entrants(
     paths: Sequence[Path], runtimes: Sequence[str] = (), devices: Sequence[str] = (), engine: str | None = None
 ) -> Chosen:
-    """All finished runs of the bundles, of these runtimes, phones and engine where they are given. Runs of another
-    sample of the questions are passed over.
+    """Returns all finished runs of the bundles, limited to these runtimes, phones and engine if given. Skips runs of
+    another sample of the questions.
 
     Raises:
         NoRun: a bundle has none; RunsDiffer: the bundles are not of the same questions and model; BundleInvalid
@@ -66,12 +66,12 @@ def choose_entrants(
 
 
 def _questions_meant(runs: Sequence[Run]) -> Sample | None:
-    """All questions, where a run has them; else the newest run's sample."""
+    """Returns None, for all questions, if a run has them all; else the newest run's sample."""
     return None if any(run.sample is None for run in runs) else max(runs, key=lambda run: run.started).sample
 
 
 def check_kin(one: Bundle, other: Bundle) -> None:
-    """Raises RunsDiffer where the bundles differ in more than their DLCs."""
+    """Raises RunsDiffer if the bundles differ in more than their DLCs."""
     model = layout.REFERENCE if any(_sum(bundle, layout.REFERENCE) for bundle in (one, other)) else layout.MODEL
     folder = layout.HOST if model == layout.REFERENCE else layout.DEVICE
     compared = {
@@ -105,7 +105,7 @@ def _is_meant(run: Run, runtimes: Sequence[str], devices: Sequence[str], engine:
 
 
 def _strangers(bundle: Bundle) -> list[Path]:
-    """The folders of runs in the bundle's that are not of this build."""
+    """Returns the folders of the bundle's runs that are not of this build."""
     records = sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}"))
     return [record.parent for record in records if Run.read(record).bundle_id != bundle.id]
 
@@ -115,7 +115,7 @@ def _precision(bundle: Bundle) -> str:
 
 
 def _told_apart(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """Runs of the same name get what tells them apart: their phones, their bundle's folder, a number."""
+    """Distinguishes runs of the same name by adding their phones, their bundle's folder, or a number."""
     named = list(entrants)
     more: list[Callable[[int, Entrant], str]] = [
         lambda _, entrant: "+".join(entrant.run.phones),

@@ -1,4 +1,4 @@
-"""Limits that a user sets to an evaluation, for CI: each holds for every run."""
+"""Limits that a user sets for an evaluation, for CI: each applies to every run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Gate:
-    """One limit and one run; what is not known (`value` None) does not pass."""
+    """One limit and one run; an unknown `value` (None) does not pass."""
 
     name: str
     limit: float
@@ -28,7 +28,7 @@ class Gate:
 
 
 def checked(gates: Gates, runs: Sequence[Mapping[str, Any]]) -> list[Gate]:
-    """Each gate that is set, for each run of an evaluation document."""
+    """Checks each gate that is set for each run of an evaluation document."""
     return [
         Gate(name.replace("_", "-"), limit, run["name"], value, _passes(name, limit, value))
         for name, limit in asdict(gates).items()
@@ -39,7 +39,7 @@ def checked(gates: Gates, runs: Sequence[Mapping[str, Any]]) -> list[Gate]:
 
 
 def raise_failed(gates: Sequence[Mapping[str, Any]]) -> None:
-    """Raises GateFailed where a gate of an evaluation document is not passed."""
+    """Raises GateFailed if a gate of an evaluation document failed."""
     failed = [
         f"{gate['run']}: {_shown(gate['value'])} does not pass --{gate['name']} {gate['limit']:g}"
         for gate in gates

@@ -1,4 +1,4 @@
-"""`--precision auto`: the precision of least size whose answers stay float32's."""
+"""`--precision auto`: chooses the smallest precision that keeps float32's answers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ LADDER: tuple[tuple[Precision, bool], ...] = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """The recipe that was taken, what was made by it, and all that was looked at, the taken one last."""
+    """The chosen recipe, its result, and all trials, the chosen one last."""
 
     recipe: Recipe
     made: Made
@@ -29,8 +29,8 @@ class Chosen:
 def choose_precision(job: Job, fit: FitGraph, judge: Judge, keep: float, dlc: Path, progress: Progress) -> Chosen:
     """Writes `dlc` at the first precision of LADDER that keeps this share of float32's answers on the judge's windows.
 
-    ONNX Runtime on this computer tells soon which precisions do not. The DSP's simulator has the last word. Where none
-    keeps as many, the one that keeps most is taken.
+    ONNX Runtime on this computer quickly rules out precisions. The DSP's simulator decides. If none keeps as many, the
+    one that keeps most is chosen.
 
     Raises:
         SocUnfit: the chip's DSP computes none of them; ModelInvalid, OperatorUnsupported, DlcInvalid, NoConverter
@@ -53,7 +53,7 @@ def choose_precision(job: Job, fit: FitGraph, judge: Judge, keep: float, dlc: Pa
 
 
 def _recipes(job: Job) -> Iterator[Recipe]:
-    """Those of LADDER that the chip computes and a simulator of it runs."""
+    """Yields the recipes of LADDER that the chip computes and a simulator of it runs."""
     for precision, mixed in LADDER:
         if precision in job.soc.simulated.split():
             yield replace(job.recipe, precision=precision, mixed=mixed)
@@ -66,10 +66,10 @@ def _name(recipe: Recipe) -> str:
 def _tried(
     job: Job, fit: FitGraph, judge: Judge, keep: float, dlc: Path, progress: Progress, trials: list[Trial]
 ) -> Chosen | None:
-    """What the recipe makes, if it keeps enough; adds to `trials`."""
+    """Returns the recipe's result, or None if it keeps too few answers; adds to `trials`."""
     try:
         rounded = round_graph(job, fit, progress)
-    except ModelInvalid:  # it has no place in float16
+    except ModelInvalid:  # it exceeds float16
         return None
     here = judge.check(rounded.graph.logits(judge.feeds))
     trial = Trial(job.recipe.precision, job.recipe.mixed, here)

@@ -1,4 +1,4 @@
-"""How fast a run was: from SNPE's own log where the SDK's snpe-diagview reads it, else from the phone's clock."""
+"""Measures a run's latency: from SNPE's own log if the SDK's snpe-diagview reads it, else from the phone's clock."""
 
 import csv
 import re
@@ -29,12 +29,12 @@ Json = dict[str, Any]
 def latency_of(
     run_folders: Sequence[Path], runtime: str, diagview: Path | None = None, phones: Container[str] | None = None
 ) -> Json | None:
-    """The document's `latency` of runs together, on these phones or on all: `init_ms`, the distribution of
-    `inference_ms`; None without any times.
+    """Returns the document's `latency` for these runs together, on these phones or on all: `init_ms`, and the
+    distribution of `inference_ms`; None without any times.
 
-    The first inference of each chunk is not in the distribution: what passes before its end is `init_ms`, less an
-    inference. Where the files' times are not told, each chunk counts as so many equal inferences, its start included.
-    With snpe-diagview's word `init_ms` and the mean are SNPE's; percentiles stay the files', which SNPE does not tell.
+    The distribution excludes each chunk's first inference: the time up to its end, less an inference, is `init_ms`.
+    Without the files' times, each chunk counts as equal inferences that include its start. With snpe-diagview,
+    `init_ms` and the mean are SNPE's, but not the percentiles, which SNPE does not report.
 
     Raises:
         VendorToolFailed: snpe-diagview does not read a log; OutputsInvalid
@@ -58,7 +58,7 @@ def latency_of(
 
 
 def latency_groups(run_folder: Path, runtime: str, parts: Sequence[Part]) -> list[Json]:
-    """The latency by phone model and host, of those that told times; empty where all phones are of one kind."""
+    """Returns the latency by phone model and host, for those with times; empty if all phones are of one kind."""
     kinds: dict[tuple[str, str], set[str]] = {}
     for part in parts:
         kinds.setdefault((part.model, part.host), set()).add(part.phone)
@@ -72,18 +72,18 @@ def latency_groups(run_folder: Path, runtime: str, parts: Sequence[Part]) -> lis
 
 
 def time_reader(sdk: Sdk | None, engine: Engine) -> Path | None:
-    """The SDK's program that reads the engine's own log of times, if there is one."""
+    """Returns the SDK's program that reads the engine's own log of times, if there is one."""
     return sdk.tool(engine.time_reader) if sdk is not None and engine.time_reader else None
 
 
 def memory_of(run_folder: Path, runtime: str) -> float | None:
-    """The most memory that the run was seen to have, in MB; None where the phone does not tell."""
+    """Returns the run's peak memory in MB; None if the phone does not report it."""
     peaks = [each.peak_kb for each in kept_times(run_folder) if each.runtime == runtime and each.peak_kb]
     return round(max(peaks) * 1024 / 1e6, 1) if peaks else None
 
 
 def read_diagview(text: str) -> dict[str, float]:
-    """Milliseconds by name, in lower case, from snpe-diagview's CSV: names in column 2, microseconds in column 4."""
+    """Parses snpe-diagview's CSV to milliseconds by lower-case name: names in column 2, microseconds in column 4."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         row = next(csv.reader([line[:LONGEST_LINE]]), [])
@@ -107,7 +107,7 @@ def _told_by(diagview: Path, log: Path) -> dict[str, float]:
 
 
 def _gaps(times: ChunkTimes) -> list[float]:
-    """Milliseconds from one inference's end to the next one's."""
+    """Returns the milliseconds from each inference's end to the next one's."""
     return [max(0.0, 1000 * float(gap)) for gap in np.diff(times.results_s)]
 
 
@@ -116,7 +116,7 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _distribution(values: Sequence[float]) -> Json:
-    """Percentiles of milliseconds; of very many values some, evenly spread over their order."""
+    """Returns percentiles of milliseconds, and values: a sample evenly spread over their order if there are many."""
     ordered = np.sort(np.asarray(values, np.float64))
     p50, p90, p99 = np.percentile(ordered, [50, 90, 99]).round(3).tolist()
     kept = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), MOST_VALUES)).round().astype(int)]

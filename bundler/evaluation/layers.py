@@ -1,8 +1,8 @@
-"""Where a DLC's error comes from: each operator's result against the float32 model's, on a few windows.
+"""Locates a DLC's error: compares each operator's result with the float32 model's, on a few windows.
 
-Computed here, not on the phone: snpe-net-run writes the outputs only. ONNX Runtime runs the DLC's graph as a runtime
-does: in float32 on the CPU; each result rounded to float16 on the GPU, and on the DSP to the fixed point of its
-encoding, or to float16 where it has none. Results are found by name: converters keep the names of the ONNX file.
+Computed here, not on the phone, since snpe-net-run writes the outputs only. ONNX Runtime runs the DLC's graph like the
+runtime: in float32 on the CPU; with each result rounded to float16 on the GPU, and on the DSP to the fixed point of its
+encoding, or to float16 if it has none. Results are matched by name: converters keep the names of the ONNX file.
 """
 
 import re
@@ -29,14 +29,14 @@ from bundler.runs.reference import OnnxNetwork, real_tokens, verify_logits, wind
 from bundler.types import Runtime
 
 WINDOWS = 2
-OF_FIXED_POINT = re.compile(r"_fixed\d+$")  # how the converter's names end then
+OF_FIXED_POINT = re.compile(r"_fixed\d+$")  # the suffix that the converter adds to fixed-point names
 
 Json = dict[str, Any]
 
 
 def layers_of(bundle: Bundle, runtime: Runtime) -> list[Json] | None:
-    """The document's `layers`: every operator that computes and whose result the float32 model has too, in the order of
-    the graph; None where there is none, or nothing that could differ.
+    """Returns the document's `layers`: every computing operator whose result the float32 model has too, in graph order;
+    None if there are none, or if nothing could differ.
 
     Raises:
         DlcInvalid: the graph has no translation; BundleInvalid: the bundle is of an older release
@@ -67,9 +67,9 @@ def layers_of(bundle: Bundle, runtime: Runtime) -> list[Json] | None:
 
 
 def _reference(bundle: Bundle, graph: Graph) -> tuple[onnx.ModelProto | None, dict[str, str]]:
-    """The float32 model as it is rewritten for the HTP, which folds factors, so that names stand for other values,
-    and with channels scaled as the DLC's are; and the names there of the graph's results. No model where the bundle
-    has none, or where this release does not find the channels that were scaled."""
+    """Returns the float32 model, rewritten for the HTP (which folds factors and so changes named values) and with the
+    DLC's channel scales, and its names for the graph's results. Returns no model if the bundle has none, or if this
+    release does not find the scaled channels."""
     path = bundle.path / layout.HOST / layout.REFERENCE
     results = [name for op in graph.operators for name in op.outputs]
     if not path.exists():
@@ -84,10 +84,10 @@ def _reference(bundle: Bundle, graph: Graph) -> tuple[onnx.ModelProto | None, di
 
 
 def _scaled(bundle: Bundle, fit: FitGraph) -> FitGraph:
-    """The graph with channels scaled as build did before it rounded them.
+    """Scales the graph's channels as build did before rounding.
 
     Raises:
-        ValueError: the exponents are no such file, or of another graph
+        ValueError: the file holds no exponents, or another graph's
     """
     if bundle.manifest.model.equalized is None:
         return fit
@@ -99,12 +99,12 @@ def _scaled(bundle: Bundle, fit: FitGraph) -> FitGraph:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name as the converter writes it, without what it adds for fixed point."""
+    """Returns a tensor's name as the converter writes it, without its fixed-point suffix."""
     return OF_FIXED_POINT.sub("", re.sub(r"\W", "_", name))
 
 
 def _as_on(runtime: Runtime, graph: Graph) -> onnx.ModelProto:
-    """The graph with the rounding of a runtime."""
+    """Returns the graph with the rounding of a runtime."""
     fixed = any(graph.tensors[name].encoding for op in graph.operators for name in op.outputs)
     if runtime == "dsp" and fixed:
         return _rounded(to_onnx(graph), graph)
@@ -112,7 +112,7 @@ def _as_on(runtime: Runtime, graph: Graph) -> onnx.ModelProto:
 
 
 def _rounded(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
-    """The model with each result at the fixed point that its tensor has."""
+    """Returns the model with each result rounded to its tensor's fixed point."""
     nodes = []
     for node in model.graph.node:
         nodes.append(node)
@@ -129,7 +129,7 @@ def _rounded(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
 def _rounding(
     name: str, encoding: Encoding, limits: tuple[int, int], model: onnx.ModelProto
 ) -> Sequence[onnx.NodeProto]:
-    """Nodes from NAME:wide to NAME: to the nearest multiple of the scale within the encoding's range."""
+    """Returns nodes from NAME:wide to NAME that round to the nearest multiple of the scale within the range."""
     low, high = (limit + encoding.offsets[0] for limit in limits)
     for role, value in (("scale", encoding.scales[0]), ("low", low), ("high", high)):
         model.graph.initializer.append(numpy_helper.from_array(np.float32(value), f"{name}:{role}"))
@@ -142,13 +142,13 @@ def _rounding(
 
 
 def _clamped(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
-    """The values within a tensor's range, where that begins at zero: quantizers leave the ReLU that follows to it."""
+    """Clamps the values if the tensor's range begins at zero: quantizers replace a following ReLU by such a range."""
     never_negative = tensor.encoding is not None and tensor.encoding.is_never_negative(tensor.dtype)
     return np.maximum(values, 0) if never_negative else values
 
 
 def _of_real_tokens(values: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """The values, (1, n), without padding: of every axis as long as the window, the real tokens only."""
+    """Returns the values, (1, n), of real tokens only, along every axis as long as the window."""
     axes = [axis for axis, size in enumerate(values.shape) if size == len(real)]
     return at_tokens(values, axes, real).astype(np.float64).reshape(1, -1)
 

@@ -1,4 +1,4 @@
-"""An evaluation document as a table for people."""
+"""Formats an evaluation document as a table for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,13 @@ Json = Mapping[str, Any]
 
 
 def rows(document: Json) -> list[tuple[str, ...]]:
-    """A row for the reference and for each run; what is not known is a dash."""
+    """Returns a row for the reference and for each run; unknown values are dashes."""
     first = ("float32", "-", *_scores(document["reference"]["scores"]), *["-"] * (len(COLUMNS) - 4))
     return [first, *(_row(run) for run in document["runs"])]
 
 
 def unscored(document: Json) -> list[str]:
-    """A sentence where the scores are of fewer questions than were asked."""
+    """Returns a sentence if the scores cover fewer questions than were asked."""
     scores, asked = document["reference"]["scores"], document["questions_count"]
     if scores is None or scores["total"] == asked:
         return []

@@ -1,4 +1,4 @@
-"""The questions of an evaluation: the reference's answer and each run's, beside what is known of them."""
+"""The table of an evaluation's questions: the answers of the reference and of each run, and the known truth."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ Json = dict[str, Any]
 
 
 class Predictions:
-    """What one run says to all questions."""
+    """One run's predictions for all questions."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        self.spans: dict[str, str] = {}  # the best span proper, also where "no answer" won
+        self.spans: dict[str, str] = {}  # the best actual span, even if "no answer" won
         self.null_odds: dict[str, float] = {}
 
     def add(self, question: Question, answer: Answer) -> None:
@@ -29,8 +29,8 @@ class Predictions:
         self.null_odds[question.id] = answer.null_odds
 
     def write(self, folder: Path, *, with_odds: bool) -> None:
-        """predictions.json: question id -> text, empty for "no answer"; and null_odds.json: question id -> how far the
-        score of "no answer" is above the best span's.
+        """Writes predictions.json, which maps question ids to texts, empty for "no answer"; and null_odds.json, which
+        maps them to the score of "no answer" minus that of the best span.
 
         Raises:
             HostStorageFailed
@@ -46,7 +46,7 @@ class Predictions:
 
 
 class Table:
-    """The document's questions, in their order, with answers of the reference and of so many runs."""
+    """The document's questions, in their order, with answers of the reference and of `runs` runs."""
 
     def __init__(self, runs: int, may_be_unanswerable: bool) -> None:
         self._may_be_unanswerable = may_be_unanswerable
@@ -81,7 +81,7 @@ class Table:
         return {"questions": len(self.rows), "equal": equal, "fraction": equal / len(self.rows)}
 
     def scores(self) -> list[Json | None]:
-        """The reference's and each run's; writes what each question adds to them into the rows."""
+        """Returns the scores of the reference and of each run; writes each question's share into the rows."""
         metrics = [self._score(predictions) if self._known else None for predictions in self.predictions]
         places = {row["id"]: row["runs"] for row in self.rows}
         for place, scored in enumerate(metrics[1:]):

@@ -1,1 +1,1 @@
-"""ONNX in, DLC out."""
+"""Converts ONNX models to DLCs."""

@@ -1,7 +1,7 @@
-"""A question-answering ONNX model brought to the names, dtypes and operators that the rest of the package takes.
+"""Adapts a question-answering ONNX model to the names, dtypes and operators that this package expects.
 
-Exporters name tensors as they like, keep weights in float16, leave dropout in, or ask for position_ids. What such a
-model computes stays the same; each change is told in a sentence.
+Exporters choose tensor names freely, keep weights in float16, leave dropout in, or add a position_ids input. Adapting
+does not change what the model computes. Each change is reported in one sentence.
 """
 
 import re
@@ -26,7 +26,7 @@ ALIASES = {
 }
 """Other names of the same tensors, as TensorFlow, Google's BERT and older exporters write them."""
 NUMBERED = re.compile(r"(?:output|clone|squeeze|unstack|select|contiguous)?[_.:]?(\d*)")
-"""Names that exporters make up for outputs without one; their order is that of the model: start, end."""
+"""Names that exporters make up for unnamed outputs. Their numbers follow the model's order: start, end."""
 QUANTIZED = re.compile(r"QLinear|QGemm|QAttention|Quantize|Dequantize|DynamicQuantize|MatMulInteger|ConvInteger|NBits")
 NEWEST_OPSET = 21
 NEWER_OPERATORS = ("Attention", "RMSNormalization", "RotaryEmbedding", "TensorScatter", "Swish")
@@ -37,12 +37,12 @@ TAKEN = (FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.BOOL)
 
 
 def adapt(path: Path, model: onnx.ModelProto, length: int, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Changes the model, and says how: sentences for the user, none where it was as it should be.
+    """Changes the model in place and returns one sentence about each change, for the user.
 
-    names: how the model calls the tensors of KNOWN_INPUTS and OUTPUTS, where it does not say so itself.
+    names: the model's own names for tensors of KNOWN_INPUTS and OUTPUTS; they override recognized names.
 
     Raises:
-        ModelInvalid: it is quantized already, or of an opset that nothing here knows; UsageError: a name of `names`
+        ModelInvalid: quantized already, or an unsupported opset; UsageError: it has no tensor given in `names`
     """
     _refuse_operators(path, model)
     notes = [*_in_float32(model), *_without_dropout(model.graph)]
@@ -54,7 +54,7 @@ def adapt(path: Path, model: onnx.ModelProto, length: int, names: Mapping[str, s
 
 
 def option_for(missing: Iterable[str], option: str) -> str:
-    """The sentence that says how to name tensors that were not found."""
+    """Returns a hint that tells the user how to name the tensors that were not found."""
     return f"Name its tensors: {option} {','.join(f'{name}=NAME' for name in missing)}."
 
 
@@ -71,7 +71,7 @@ def _refuse_operators(path: Path, model: onnx.ModelProto) -> None:
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """All nodes: of the graph, of its branches and of the model's functions."""
+    """Yields all nodes: of the graph, of its branches and of the model's functions."""
     stack = [*model.graph.node, *(each for function in model.functions for each in function.node)]
     while stack:
         each = stack.pop()
@@ -80,7 +80,7 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _in_float32(model: onnx.ModelProto) -> list[str]:
-    """Weights and activations of 16 bits become float32, which holds every value of them."""
+    """Converts 16-bit weights and activations to float32, which represents all their values exactly."""
     changed = False
     tensors = list(model.graph.initializer)
     for each in _nodes(model):
@@ -101,7 +101,7 @@ def _in_float32(model: onnx.ModelProto) -> list[str]:
 
 
 def _without_dropout(graph: onnx.GraphProto) -> list[str]:
-    """Dropout that was exported for training would change answers by chance."""
+    """Removes the training mode of Dropout operators, which would change answers at random."""
     known = {tensor.name: tensor for tensor in graph.initializer}
     known.update({each.output[0]: each.attribute[0].t for each in graph.node if each.op_type == "Constant"})
     trained = 0
@@ -142,7 +142,7 @@ def _named_inputs(path: Path, graph: onnx.GraphProto, names: Mapping[str, str]) 
 def _found(
     path: Path, wanted: tuple[str, ...], present: list[str], names: Mapping[str, str], option: str
 ) -> dict[str, str]:
-    """How the model calls each tensor that is wanted, as far as that is known."""
+    """Returns the model's own name for each wanted tensor that is present."""
     found = {}
     plain = {re.sub(r"(?:___\d+)?(?::0)?$", "", name).removeprefix("serving_default_"): name for name in present}
     for name in wanted:
@@ -161,7 +161,7 @@ def _found(
 
 
 def _in_order(names: list[str]) -> bool:
-    """Whether the names are numbers that an exporter gave, the smaller one first."""
+    """Returns whether the names are numbered by an exporter, with the smaller number first."""
     matches = [NUMBERED.fullmatch(name) for name in names]
     numbers = [int(match[1] or -1) if match else None for match in matches]
     first, second = numbers
@@ -169,7 +169,7 @@ def _in_order(names: list[str]) -> bool:
 
 
 def _rename(graph: onnx.GraphProto, found: Mapping[str, str], side: str) -> list[str]:
-    """Gives tensors their usual names; a tensor inside that has such a name already gets another one."""
+    """Gives tensors their usual names. Renames an inner tensor that already has such a name."""
     new = {theirs: ours for ours, theirs in found.items() if ours != theirs}
     notes = [f"{side} {theirs} is taken as {ours}" for theirs, ours in new.items()]
     if not new:
@@ -184,7 +184,7 @@ def _rename(graph: onnx.GraphProto, found: Mapping[str, str], side: str) -> list
 
 
 def _split_logits(graph: onnx.GraphProto) -> None:
-    """(1, length, 2) becomes start_logits and end_logits, (1, length) each."""
+    """Splits logits (1, length, 2) into start_logits and end_logits, (1, length) each."""
     whole = graph.output[0]
     _rename(graph, {name: name for name in OUTPUTS}, "output")
     for index, name in enumerate(OUTPUTS):
@@ -197,7 +197,7 @@ def _split_logits(graph: onnx.GraphProto) -> None:
 
 
 def _needed(graph: onnx.GraphProto) -> set[str]:
-    """What the logits are computed from; the graph's other nodes and outputs are taken away."""
+    """Returns the tensors that the logits depend on, and removes all other nodes and outputs."""
     makers = {name: each for each in graph.node for name in each.output}
     needed, stack = set[str](), list(OUTPUTS)
     while stack:
@@ -213,7 +213,7 @@ def _needed(graph: onnx.GraphProto) -> set[str]:
 
 
 def _without_positions(graph: onnx.GraphProto, length: int) -> list[str]:
-    """position_ids as an input are always 0, 1, 2, ...: they become a constant (1, length)."""
+    """Replaces a position_ids input, which always holds 0, 1, 2, ..., by a constant (1, length)."""
     value = next((value for value in graph.input if value.name == "position_ids"), None)
     if value is None or len(sizes(value)) != 2 or value.type.tensor_type.elem_type not in COUNTS:
         return []
@@ -224,7 +224,7 @@ def _without_positions(graph: onnx.GraphProto, length: int) -> list[str]:
 
 
 def _whole_numbers(graph: onnx.GraphProto) -> list[str]:
-    """A mask or token types of float or bool become int64 with a cast; the ids of tokens are looked up as they are."""
+    """Makes a float or bool mask and token types int64 inputs with a cast. Leaves input_ids as they are."""
     notes = []
     for value in graph.input:
         kind = value.type.tensor_type.elem_type

@@ -1,9 +1,9 @@
-"""Exponents for channels at which rounding to few bits costs a graph least.
+"""Finds the channel exponents at which rounding a graph to few bits costs least.
 
-A tensor of n bits is rounded to steps of its largest value / 2 ** n. A channel times 2 ** e hears 2 ** -e of that.
-So each tensor costs max(range ** 2) * sum(what each channel's noise costs), both functions of the exponents; a weight
-costs the same in its rows and columns. The sum over all tensors and weights is convex in the exponents: its minimum
-does not depend on how a model's channels were scaled before.
+A tensor of n bits is rounded in steps of its largest value / 2 ** n. In a channel scaled by 2**e, this noise weighs
+2**-e as much. A tensor therefore costs max(range ** 2) * sum(cost of each channel's noise), where both factors depend
+on the exponents; a weight costs the same in its rows and columns. The sum over all tensors and weights is convex in the
+exponents, so its minimum does not depend on how a model's channels were scaled before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from bundler.model.onnx_graph import Array
 
-SHARPNESS = 8  # the maximum is a norm of this power, which has a gradient
+SHARPNESS = 8  # the maximum is replaced by a norm of this power, which has a gradient
 STEPS = 120
 FIRST_STEP, LAST_STEP = 0.5, 0.01  # octaves
 ROUNDS = 40  # of levelling
@@ -24,8 +24,8 @@ TINY = 1e-300
 
 @dataclass(frozen=True)
 class Stream:
-    """Channels that are rounded together. Each has a class, a sign, the size of its largest value (above 0), and what
-    a unit of squared noise in it costs."""
+    """Channels that are rounded together. Each has a class, a sign, its largest |value| (above 0), and the cost of one
+    unit of squared noise."""
 
     classes: Array
     signs: Array
@@ -36,7 +36,7 @@ class Stream:
 @dataclass(frozen=True)
 class Weights:
     """A matrix (read, written). `powers`: its values to the power of SHARPNESS, float64; `power`: the mean square of
-    each channel that is read; `costs`: what a unit of squared noise costs in each that is written."""
+    each input channel; `costs`: the cost of one unit of squared noise in each output channel."""
 
     read: tuple[Array, Array]
     written: tuple[Array, Array]
@@ -47,7 +47,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is rounded in a graph of `count` classes of channels; class 0 keeps exponent 0."""
+    """The rounded tensors of a graph with `count` classes of channels; class 0 keeps exponent 0."""
 
     count: int
     streams: Sequence[Stream]
@@ -55,12 +55,12 @@ class Problem:
 
 
 def powers_of(values: Array) -> Array:
-    """For `Weights`."""
+    """Returns the `powers` of `Weights`."""
     return np.asarray(values.astype(np.float64) ** SHARPNESS)
 
 
 def levelled(problem: Problem) -> Array:
-    """Exponents that bring the largest values of all channels near 4, and of all rows and columns near 1/8."""
+    """Returns exponents that bring all channels' largest values near 4, and those of all rows and columns near 1/8."""
     exponents = np.zeros(problem.count)
     for _ in range(ROUNDS):
         wishes: list[tuple[Array, Array]] = []
@@ -70,7 +70,7 @@ def levelled(problem: Problem) -> Array:
         for each in problem.weights:
             rows, columns = _sides(each, exponents)
             for (classes, signs), sums, sign in ((each.read, rows, 1), (each.written, columns, -1)):
-                live = sums > 0  # what is all zero has no wish
+                live = sums > 0  # all-zero rows and columns have no preference
                 wishes.append((classes[live], sign * (signs[live] * (np.log2(sums[live]) / SHARPNESS + 3))))
         classes, octaves = (np.concatenate(part) for part in zip(*wishes, strict=True))
         number = np.maximum(np.bincount(classes, minlength=problem.count), 1)
@@ -81,8 +81,8 @@ def levelled(problem: Problem) -> Array:
 
 
 def balanced(problem: Problem, activation_bits: float, weight_bits: float, start: Array | None = None) -> Array:
-    """The exponents of least cost, by gradient descent (Adam) from `start`, of which only those that are not 0 move;
-    or of all, from the levelled ones."""
+    """Returns the exponents of least cost, by gradient descent (Adam). Starts at `start` and moves only its nonzero
+    exponents, or starts at the levelled exponents and moves all."""
     exponents = levelled(problem) if start is None else start
     free = np.arange(problem.count) > 0 if start is None else start != 0
     first, second = np.zeros(problem.count), np.zeros(problem.count)
@@ -98,13 +98,13 @@ def balanced(problem: Problem, activation_bits: float, weight_bits: float, start
 
 
 def _sides(each: Weights, exponents: Array) -> tuple[Array, Array]:
-    """For each row and each column the sum of its scaled values, to the power of SHARPNESS."""
+    """Returns the sum of the scaled values, to the power of SHARPNESS, for each row and each column."""
     read, written = (2.0 ** (SHARPNESS * signs * exponents[classes]) for classes, signs in (each.read, each.written))
     return (each.powers @ written) / read, ((1 / read) @ each.powers) * written
 
 
 def _gradient(problem: Problem, exponents: Array, activation_bits: float, weight_bits: float) -> Array:
-    """Of the logarithm of the sum of all costs."""
+    """Returns the gradient of the logarithm of the total cost."""
     parts = [_stream_cost(stream, exponents, 4.0**-activation_bits) for stream in problem.streams]
     parts += [part for each in problem.weights for part in _weights_costs(each, exponents, 4.0**-weight_bits)]
     classes, slopes = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
@@ -113,7 +113,7 @@ def _gradient(problem: Problem, exponents: Array, activation_bits: float, weight
 
 
 def _stream_cost(stream: Stream, exponents: Array, step: float) -> tuple[Array, Array, float]:
-    """The classes, the slope of the cost in each, in half octaves, and the cost; `step`: of values of 1, squared."""
+    """Returns the classes, the cost's slope in each in half octaves, and the cost; `step`: of values of 1, squared."""
     here = stream.signs * exponents[stream.classes]
     sizes, noise = (stream.ranges * 2.0**here) ** SHARPNESS, stream.costs * 4.0**-here
     cost = step * sizes.sum() ** (2 / SHARPNESS) * noise.sum()
@@ -121,7 +121,7 @@ def _stream_cost(stream: Stream, exponents: Array, step: float) -> tuple[Array, 
 
 
 def _weights_costs(each: Weights, exponents: Array, step: float) -> Iterator[tuple[Array, Array, float]]:
-    """The same of a matrix, for its rows and then for its columns. The second cost is 0: it is counted once."""
+    """Yields the same for a matrix: first for its rows, then for its columns with cost 0, so that it counts once."""
     rows, columns = _sides(each, exponents)
     (read, read_signs), (written, written_signs) = each.read, each.written
     power = each.power * 4.0 ** (read_signs * exponents[read])

@@ -1,6 +1,6 @@
-"""Calibration: the range of values of each tensor on real windows, which sets the scales of a quantized model.
+"""Measures the range of each tensor on real windows. These ranges set the scales of a quantized model.
 
-Positions after the last token are left out, so padding does not widen a range.
+Ignores positions after the last token, so that padding does not widen a range.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,20 +24,20 @@ OUTSIDE = 1e-5  # the share of a tensor's values that the percentile method cuts
 BINS = 2048
 LEVELS = 256  # of 8 bits
 SHRINKS = np.linspace(1.0, 0.3, 29)  # the ranges that the entropy method compares, as parts of the whole
-SAME = 1e-4  # of a tensor's largest value: what padding changes by no more than that is not of padding
-FLOOR = 16.0  # a score this far below the least row's best weighs exp(-16): the range need not reach lower
+SAME = 1e-4  # of a tensor's largest value: smaller changes do not count as effects of padding
+FLOOR = 16.0  # a score this far below the lowest row maximum weighs exp(-16): the range need not reach lower
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Float tensor -> (low, high): `full` holds every value that was seen, `ranges` what the method keeps of it."""
+    """Ranges (low, high) by float tensor: `full` holds all values seen, `ranges` is what the method keeps of it."""
 
     full: Mapping[str, tuple[float, float]]
     ranges: Mapping[str, tuple[float, float]]
 
 
 def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
-    """The value that the mask subtracts from a score, large enough for the attention scores of these windows."""
+    """Returns the value that the mask must subtract from a score, given the attention scores of these windows."""
     if not fit.masked_scores:
         return LARGEST_SIZE
     session = runner(fit.model, fit.masked_scores)
@@ -46,10 +46,10 @@ def measure_mask(fit: FitGraph, feeds: Iterable[Feed]) -> float:
 
 
 def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") -> Calibration:
-    """Runs the windows (int32 (1, length) each) through the float32 model; a second time where histograms are needed.
+    """Runs the windows (int32 (1, length) each) through the float32 model, and again if the method needs histograms.
 
-    The range of masked attention scores ends FLOOR below the least best score: what is less weighs nothing. It reaches
-    down there also where no window has padding, as others will have some.
+    The range of masked attention scores ends FLOOR below the lowest row maximum, since lower scores have no weight. It
+    reaches that low even if no window has padding, because other windows will.
 
     Raises:
         ModelInvalid: a tensor is not finite.
@@ -64,10 +64,10 @@ def calibrate(fit: FitGraph, feeds: Sequence[Feed], method: Method = "min-max") 
 
 
 def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
-    """Along which axes of each float tensor the window's tokens lie; tensors without padding in them are left out.
+    """Returns the axes of each float tensor that run over the window's tokens. Omits tensors unaffected by padding.
 
-    They are found by trial, so that no operator needs a rule: a window is computed with two kinds of padding. The axes
-    are the fewest such that nothing differs where all their positions hold tokens. A graph is tried once.
+    Finds them by experiment, without a rule for each operator: it computes one window with two kinds of padding. The
+    axes are the smallest set at whose token positions nothing differs. The result is cached per graph.
     """
     if fit not in _AXES:
         _AXES[fit] = _tried_axes(fit)
@@ -75,7 +75,7 @@ def token_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
 
 
 def keep_token_axes(fit: FitGraph, axes: dict[str, tuple[int, ...]]) -> None:
-    """Has `token_axes` give these, which were found before."""
+    """Makes `token_axes` return these axes, found earlier."""
     _AXES[fit] = axes
 
 
@@ -90,7 +90,7 @@ def _tried_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
     first, second = (_trial(fit, real, padding) for padding in (0, 1))
     axes: dict[str, tuple[int, ...]] = {}
     for name, one, other in zip(names, session.run(names, first), session.run(names, second), strict=True):
-        with np.errstate(all="ignore"):  # values that are not finite differ
+        with np.errstate(all="ignore"):  # non-finite values count as different
             differs = ~(np.abs(one - other) <= SAME * np.abs(one).max(initial=0))
         if differs.any() and (found := _axes_of(differs, real)):
             axes[name] = found
@@ -98,9 +98,9 @@ def _tried_axes(fit: FitGraph) -> dict[str, tuple[int, ...]]:
 
 
 def _trial(fit: FitGraph, real: npt.NDArray[np.bool_], padding: int) -> dict[str, Array]:
-    """A window whose second half is padding of this kind: token ids and segments 0, or others.
+    """Returns a window whose second half is padding of this kind: token ids and segments 0, or others.
 
-    The first of it is always 0: MobileBERT's embedding looks at a token's neighbours too.
+    The first padding position is always 0, because MobileBERT's embedding also reads a token's neighbours.
     """
     kinds = np.where(real | np.roll(real, 1), 0, padding)
     values = {"input_ids": np.where(real, 2, kinds), MASK: real.astype(np.int64)}
@@ -108,7 +108,7 @@ def _trial(fit: FitGraph, real: npt.NDArray[np.bool_], padding: int) -> dict[str
 
 
 def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    """The fewest axes of the tokens' length without a difference where all their positions are real; () for none."""
+    """Returns the fewest token axes such that no real position differs; () if there are none."""
     able = [axis for axis, size in enumerate(differs.shape) if size == len(real)]
     for count in range(1, len(able) + 1):
         for axes in combinations(able, count):
@@ -118,7 +118,7 @@ def _axes_of(differs: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> tup
 
 
 def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """The values where each of these axes is at a token."""
+    """Returns the values at the positions where all these axes point to tokens."""
     count = int(real.sum())
     for axis in axes:
         if real[:count].all():  # a view costs nothing
@@ -129,7 +129,7 @@ def at_tokens(value: npt.NDArray[Any], axes: Sequence[int], real: npt.NDArray[np
 
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:
-    """The names of the float32 tensors that nodes make, in order."""
+    """Returns the names of the float32 tensors that nodes produce, in order."""
     inferred = shaped(model)
     floats = {
         value.name
@@ -142,7 +142,7 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
 def watched(
     fit: FitGraph, feeds: Iterable[Feed], names: Sequence[str], axes: Mapping[str, Sequence[int]] | None = None
 ) -> Iterator[dict[str, Array]]:
-    """The tensors' values at tokens, window by window; `axes`: along which tokens lie, where not all `token_axes`."""
+    """Yields the tensors' values at tokens, window by window; `axes`: the token axes, by default `token_axes`."""
     axes = token_axes(fit) if axes is None else axes
     session = runner(fit.model, names)
     for feed in feeds:
@@ -152,12 +152,12 @@ def watched(
 
 
 def _least_best(scores: Array) -> float:
-    """The least of the rows' largest scores."""
+    """Returns the smallest of the rows' maxima."""
     return float(scores.max(axis=-1).min())
 
 
 def _min_max(fit: FitGraph, feeds: Iterable[Feed]) -> dict[str, tuple[float, float]]:
-    """Each float tensor's range; that of masked scores as `calibrate` says."""
+    """Returns each float tensor's range; `calibrate` describes that of masked scores."""
     ranges: dict[str, tuple[float, float]] = {}
     best = dict.fromkeys(fit.masked_scores, np.inf)
     for values in watched(fit, feeds, float_tensors(fit.model)):
@@ -175,7 +175,7 @@ def _min_max(fit: FitGraph, feeds: Iterable[Feed]) -> dict[str, tuple[float, flo
 def _histograms(
     windows: Iterable[dict[str, Array]], full: Mapping[str, tuple[float, float]]
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """For each tensor the counts of BINS equal steps over its full range; what lies below counts as lowest."""
+    """Counts each tensor's values in BINS equal steps over its full range. Lower values count in the first step."""
     counts = {name: np.zeros(BINS, np.int64) for name in full}
     for values in windows:
         for name, value in values.items():
@@ -187,7 +187,7 @@ def _histograms(
 
 
 def _percentile(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    """Without the outermost OUTSIDE of the values at each end."""
+    """Returns the range without the outermost OUTSIDE of the values at each end."""
     shares = np.cumsum(counts) / counts.sum()
     first = int(np.searchsorted(shares, OUTSIDE))
     last = int(np.searchsorted(shares, 1 - OUTSIDE))
@@ -196,7 +196,7 @@ def _percentile(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple
 
 
 def _entropy(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    """The part of the range whose 256 levels keep most of the distribution (least Kullback-Leibler divergence)."""
+    """Returns the subrange whose 256 levels preserve the distribution best (least Kullback-Leibler divergence)."""
     edges = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
     losses = [_divergence(counts, np.flatnonzero((edges >= low * part) & (edges <= high * part))) for part in SHRINKS]
     best = float(SHRINKS[int(np.argmin(losses))])
@@ -204,7 +204,7 @@ def _entropy(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[fl
 
 
 def _divergence(counts: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> float:
-    """From the histogram, cut to the bins `kept`, to the same at LEVELS levels; the rest counts at the cut."""
+    """Returns the divergence of the histogram, clipped to the bins `kept`, from its version at LEVELS levels."""
     if len(kept) < LEVELS:
         return float("inf")
     inside = counts[kept].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A random sample of windows, drawn while they stream by: memory holds the sample only."""
+"""Draws a random sample of windows from a stream. Only the sample is held in memory."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -7,14 +7,14 @@ from bundler.types import Feature
 
 
 class Sample:
-    """At most `count` of the features that pass through `watch`, each with the same chance; the same seed, the same."""
+    """A uniform random sample of at most `count` of the features that pass through `watch`, fixed by its seed."""
 
     def __init__(self, count: int, seed: int) -> None:
         self._count, self._random = count, random.Random(seed)
         self._kept: list[tuple[int, Feature]] = []
 
     def watch(self, features: Iterable[Feature]) -> Iterator[Feature]:
-        """The features, unchanged."""
+        """Yields the features unchanged."""
         for number, feature in enumerate(features):
             if number < self._count:
                 self._kept.append((number, feature))
@@ -24,5 +24,5 @@ class Sample:
 
     @property
     def features(self) -> list[Feature]:
-        """The sample, in the order in which it passed."""
+        """Returns the sample, in stream order."""
         return [feature for _, feature in sorted(self._kept, key=lambda pair: pair[0])]

@@ -1,10 +1,9 @@
-"""Which channels of a float32 graph may be scaled: channels that must share a scale are tied, those that may not are
-pinned.
+"""Finds which channels of a float32 graph may be scaled. Ties channels that must share a scale; pins the others to 1.
 
-Every channel of an activation has a label. Operators tie labels: an Add gives both its operands and its result one
-scale, attention scores need the reciprocal scale of a query's channel for the key's, a Gemm ties nothing, since its
-weights take the scale of what it reads back and that of what it writes on. Whatever is not known here pins its labels
-to scale 1. Labels are traced through views as arrays of numbers, so that no axis is guessed by its size.
+Every channel of an activation has a label. Operators tie labels. An Add gives its operands and its result one scale.
+Attention scores need reciprocal scales for a channel of the query and of the key. A Gemm ties nothing, since its
+weights absorb the scales of its input and its output. Unknown operators pin their labels to scale 1. Views are traced
+as arrays of labels, so that no axis is guessed from its size.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,25 +14,25 @@ import onnx
 
 from bundler.model.onnx_graph import Array, Net, attribute
 
-PINNED = 0  # the label, and the class, of what keeps its scale
+PINNED = 0  # the label, and the class, of channels that keep their scale
 
 
 class Ties:
-    """Labels, and which of them share a scale (sign 1) or have reciprocal ones (sign -1)."""
+    """Labels, and which of them share a scale (sign 1) or have reciprocal scales (sign -1)."""
 
     def __init__(self) -> None:
         self._parents = [PINNED]
         self._signs = [1]
 
     def fresh(self, count: int) -> Array:
-        """So many labels, tied to none."""
+        """Returns `count` new untied labels."""
         first = len(self._parents)
         self._parents.extend(range(first, first + count))
         self._signs.extend([1] * count)
         return np.arange(first, first + count)
 
     def tie(self, first: Array, second: Array, sign: int = 1) -> None:
-        """Each label of the one with its counterpart in the other; the arrays are broadcast."""
+        """Ties each label to its counterpart in the other array, after broadcasting."""
         one, other = np.broadcast_arrays(first, second)
         pairs = np.unique(np.stack([one[one != other], other[one != other]]), axis=1)
         if sign < 0:
@@ -45,7 +44,7 @@ class Ties:
         self.tie(labels, np.array(PINNED))
 
     def merged(self, labels: Array, axis: int) -> Array:
-        """The labels with one entry along the axis: all along it are tied."""
+        """Returns the labels reduced to one entry along the axis, after tying all labels along it."""
         first = labels.take([0], axis)
         self.tie(labels, first)
         return first
@@ -54,13 +53,13 @@ class Ties:
         return all(self._find(label)[0] == PINNED for label in np.unique(labels).tolist())
 
     def resolved(self) -> tuple[Array, Array]:
-        """For each label its class, numbered from 1 in the order of labels, or PINNED; and its sign in the class."""
+        """Returns each label's class and its sign in the class. Classes count from 1 in label order, or are PINNED."""
         found = np.array([self._find(label) for label in range(len(self._parents))])
         _, classes = np.unique(found[:, 0], return_inverse=True)
         return classes.reshape(-1), found[:, 1]
 
     def _find(self, label: int) -> tuple[int, int]:
-        """The root of the label, and the sign between them."""
+        """Returns the label's root and the sign between them."""
         path = []
         while self._parents[label] != label:
             path.append(label)
@@ -72,7 +71,7 @@ class Ties:
         return label, sign
 
     def _join(self, first: int, second: int, sign: int) -> None:
-        """A contradiction pins: a scale that is its own reciprocal is 1."""
+        """Joins the labels' classes. Pins them on a contradiction, since a scale equal to its reciprocal is 1."""
         (a, sign_a), (b, sign_b) = self._find(first), self._find(second)
         if a != b:
             low, high = min(a, b), max(a, b)
@@ -85,7 +84,7 @@ class Ties:
 class Use:
     """A constant that takes part in scaling, as input `position` of the node whose first output is `node`.
 
-    It is multiplied by the scales of the labels `outward` and divided by those of `inward`, both of its rank or more.
+    It is multiplied by the scales of the labels `outward` and divided by those of `inward`, both of at least its rank.
     """
 
     node: str
@@ -96,8 +95,8 @@ class Use:
 
 @dataclass(frozen=True)
 class Channels:
-    """The labels of every float tensor that nodes make, in arrays of the tensor's rank: 1 along an axis whose entries
-    all have the same ones. `classes` and `signs` go by label; a label's exponent is its class's times its sign."""
+    """The labels of every float tensor that nodes produce, as arrays of its rank; an axis of equal labels has size 1.
+    `classes` and `signs` go by label: a label's exponent is its class's times its sign."""
 
     labels: Mapping[str, Array]
     uses: Sequence[Use]
@@ -106,17 +105,17 @@ class Channels:
 
     @property
     def count(self) -> int:
-        """The number of classes, PINNED among them."""
+        """Returns the number of classes, including PINNED."""
         return int(self.classes.max()) + 1
 
 
 def channels_of(net: Net, shapes: Mapping[str, Sequence[int]]) -> Channels:
-    """The channels of a graph; `shapes` has those of all tensors."""
+    """Returns the channels of a graph; `shapes` holds the shapes of all tensors."""
     return _Tracer(net, shapes).traced()
 
 
 class _Tracer:
-    """Gives every tensor its labels, node by node."""
+    """Assigns labels to every tensor, node by node."""
 
     def __init__(self, net: Net, shapes: Mapping[str, Sequence[int]]) -> None:
         self.net, self.shapes = net, shapes
@@ -133,7 +132,7 @@ class _Tracer:
         return Channels(self.labels, self.uses, *self.ties.resolved())
 
     def of(self, name: str) -> Array:
-        """The labels of a tensor; inputs and constants are pinned."""
+        """Returns the labels of a tensor; inputs and constants are pinned."""
         known = self.labels.get(name)
         if known is not None:
             return known
@@ -142,7 +141,7 @@ class _Tracer:
         return np.full((1,) * rank, PINNED)
 
     def constant(self, each: onnx.NodeProto, position: int) -> Array | None:
-        """The constant at this input, or None."""
+        """Returns the constant at this input, or None."""
         present = len(each.input) > position and each.input[position]
         return self.net.constants.get(each.input[position]) if present else None
 
@@ -168,7 +167,7 @@ class _Tracer:
         return [labels]
 
     def factor(self, each: onnx.NodeProto) -> list[Array]:
-        """A product with a constant, or a quotient by one."""
+        """Labels a product with a constant, or a quotient by one."""
         constant = next((p for p in (1, 0) if self.constant(each, p) is not None), None)
         if constant is None or (each.op_type == "Div" and constant == 0):
             return self.unknown(each)
@@ -199,7 +198,7 @@ class _Tracer:
         return self._product(each)
 
     def _weights(self, each: onnx.NodeProto, weights: Array, turned: bool) -> Array:
-        """New labels for what is written; those that are read are the same for every row."""
+        """Returns new labels for the output channels, after tying the input channels of all rows."""
         read = self.of(each.input[0])
         for axis in range(read.ndim - 1):
             read = self.ties.merged(read, axis)
@@ -209,7 +208,7 @@ class _Tracer:
         return _ranked(outward, read.ndim)
 
     def _product(self, each: onnx.NodeProto) -> list[Array]:
-        """Of two activations: what weighs the other passes its scales; else the contracted axis has reciprocal ones."""
+        """Labels a product of activations: a pinned operand passes scales on, else the contracted axis inverts them."""
         first, second = (self.of(name) for name in each.input)
         rank = len(self.shapes[each.output[0]])
         if min(first.ndim, second.ndim) < 2:
@@ -286,7 +285,7 @@ class _Tracer:
         return [_least(np.concatenate(full, axis))]
 
     def pad(self, each: onnx.NodeProto) -> list[Array]:
-        """Zeros have every scale."""
+        """Labels padding; zeros are unaffected by any scale."""
         pads, value = self.constant(each, 1), self.constant(each, 2)
         given = len(each.input) > 2 and bool(each.input[2])
         zeros = attribute(each, "mode", b"constant") == b"constant" and (
@@ -324,12 +323,12 @@ RULES: dict[str, Rule] = {
 
 
 def _ranked(labels: Array, rank: int) -> Array:
-    """The labels with leading axes of 1, up to the rank."""
+    """Returns the labels with leading axes of size 1 up to the rank."""
     return labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
 
 
 def _least(labels: Array) -> Array:
-    """The labels with 1 along every axis whose entries are all alike."""
+    """Returns the labels with size 1 along every axis whose entries are all equal."""
     for axis in range(labels.ndim):
         first = labels.take([0], axis)
         if labels.shape[axis] > 1 and (labels == first).all():
@@ -338,5 +337,5 @@ def _least(labels: Array) -> Array:
 
 
 def _cut(start: int, end: int, step: int) -> slice:
-    """ONNX's Slice as Python's: an end far below zero is before the first."""
+    """Converts the bounds of an ONNX Slice to a Python slice; a very negative end means before the first element."""
     return slice(start, None if step < 0 and end < -(1 << 30) else end, step)

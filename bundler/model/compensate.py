@@ -1,8 +1,8 @@
-"""Rounding of weights that keeps the outputs of a matrix product, by GPTQ and bias correction.
+"""Rounds weights so that the outputs of a matrix product are preserved, by GPTQ and bias correction.
 
-GPTQ (Frantar et al. 2022, arXiv:2210.17323) rounds the weights of an output one after the other. After each it changes
-those not yet rounded, to cancel the error in the output on calibration windows. Bias correction (Nagel et al. 2019,
-arXiv:1906.04721) moves what is left of the mean error into the bias.
+GPTQ (Frantar et al. 2022, arXiv:2210.17323) rounds the weights of an output one after the other. After each, it adjusts
+the weights not yet rounded, to cancel the output error on calibration windows. Bias correction (Nagel et al. 2019,
+arXiv:1906.04721) moves the remaining mean error into the bias.
 """
 
 from collections import defaultdict
@@ -20,17 +20,17 @@ from bundler.model.onnx_graph import Array, Net, attribute
 from bundler.model.quantize import Scheme
 from bundler.types import Progress
 
-COMPARED = 4  # windows, and no more than a quarter, on which it must be better than to round to the nearest
-GAIN = 0.95  # the share of the logits' error that is left, at most
-DAMPING = 0.05  # of an input's mean power, added to each: windows that were not seen differ
+COMPARED = 4  # windows, at most a quarter, on which it must be better than rounding to nearest
+GAIN = 0.95  # the largest allowed share of the logits' error that remains
+DAMPING = 0.05  # of an input's mean power, added to each input, because unseen windows differ
 BLOCK = 32  # inputs whose weights are rounded before the error is passed on to the other weights
 ROOM = 2**29  # bytes of sums at a time; for more, the windows are run again
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the values (count, inputs) that a matrix is multiplied with: their mean (inputs,), and the mean product of any
-    two (inputs, inputs), float64."""
+    """Moments of the values (count, inputs) that a matrix multiplies: the mean (inputs,), and the mean product of any
+    two inputs (inputs, inputs), float64."""
 
     count: int
     mean: Array
@@ -39,8 +39,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A constant matrix, by name: the operators that multiply by it, and the bias that they all add, None where there
-    is none that is theirs alone."""
+    """A constant matrix: its name, the operators that multiply by it, and their shared bias; None if there is none or
+    if other operators use it too."""
 
     name: str
     nodes: tuple[onnx.NodeProto, ...]
@@ -50,11 +50,11 @@ class Matrix:
 def compensated(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
 ) -> FixedWeights:
-    """The matrices of the graph in the scheme's bits, and the biases that go with them; none where they are not
-    measured to bring the logits nearer. Activations have 16 bits there: the rounding of 8 hides what weights cost.
+    """Returns the graph's matrices in the scheme's bits, with matching biases; none if measurements show no gain.
+    Measures with 16-bit activations, since 8-bit rounding would hide the error of the weights.
 
-    feeds: calibration windows, int32 (1, length) each. The last of them judge, and are not looked at before where there
-    are others.
+    feeds: calibration windows, int32 (1, length) each. The last ones are held out for the comparison if there are
+    enough.
     """
     nothing = FixedWeights()
     if scheme.weight_bits > 8:
@@ -71,11 +71,11 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
     for number, (each, moments) in enumerate(_measured(fit, matrices(net), feeds)):
         progress("rounding the model's weights", number, None)
         bits = scheme.weight_encoding(each.nodes[0], net.constants[each.name]).bits
-        if bits > 8 or moments.count < len(moments.mean):  # so few do not tell how inputs go together
+        if bits > 8 or moments.count < len(moments.mean):  # too few values to estimate correlations between inputs
             continue
         try:
             fixed[each.name], bias = fixed_weight(net, each, moments, scheme)
-        except np.linalg.LinAlgError:  # of values out of all proportion: rounded to the nearest
+        except np.linalg.LinAlgError:  # extreme values: rounded to nearest
             continue
         if each.bias is not None and bias is not None:
             biases[each.bias] = bias
@@ -83,7 +83,7 @@ def _all_fixed(fit: FitGraph, scheme: Scheme, feeds: Sequence[Feed], progress: P
 
 
 def matrices(net: Net) -> list[Matrix]:
-    """The constant matrices that activations are multiplied with."""
+    """Returns the constant matrices that activations are multiplied with."""
     nodes: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
     for each in net.ordered():
         if each.op_type in ("Gemm", "MatMul") and net.constants.get(each.input[1], np.array(0)).ndim == 2:
@@ -108,7 +108,7 @@ def _bias(net: Net, nodes: Sequence[onnx.NodeProto]) -> str | None:
 
 
 def _bias_of(net: Net, each: onnx.NodeProto) -> str | None:
-    """The constant (outputs,) that is added to what the operator makes."""
+    """Returns the name of the constant (outputs,) that is added to the operator's output."""
     units = net.constants[each.input[1]].shape[0 if attribute(each, "transB", 0) else 1]
     names = list(each.input[2:])
     if not names and net.read_once(each.output[0]) and net.readers(each.output[0])[0].op_type == "Add":
@@ -117,7 +117,7 @@ def _bias_of(net: Net, each: onnx.NodeProto) -> str | None:
 
 
 def _measured(fit: FitGraph, found: Sequence[Matrix], feeds: Sequence[Feed]) -> Iterator[tuple[Matrix, Moments]]:
-    """The matrices and what they are multiplied with at tokens, as many at a time as ROOM holds."""
+    """Yields the matrices with the moments of their inputs at tokens, in batches that fit into ROOM."""
     net = Net(fit.model)
     for batch in _batches(net, found):
         names = list(dict.fromkeys(node.input[0] for each in batch for node in each.nodes))
@@ -151,10 +151,10 @@ def _batches(net: Net, found: Sequence[Matrix]) -> Iterator[list[Matrix]]:
 
 
 def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tuple[FixedWeight, Array | None]:
-    """The matrix in fixed point as its operators read it, and its bias, float32 (outputs,).
+    """Returns the matrix in fixed point, in its operators' layout, and its bias, float32 (outputs,).
 
     Raises:
-        LinAlgError: the moments are of no use.
+        LinAlgError: the moments cannot be used.
     """
     value = net.constants[each.name]
     axis = weight_axis(each.nodes[0], value)
@@ -170,17 +170,17 @@ def fixed_weight(net: Net, each: Matrix, moments: Moments, scheme: Scheme) -> tu
 
 
 def rounded(matrix: Array, spread: Array, scale: Array, bits: int) -> Array:
-    """A matrix (inputs, outputs) over its scale, () or (outputs,), in whole numbers, float64.
+    """Rounds a matrix (inputs, outputs), divided by its scale, () or (outputs,), to whole numbers, float64.
 
     spread: the mean product of any two inputs, (inputs, inputs).
 
     Raises:
-        LinAlgError: `spread` is not finite, or is none.
+        LinAlgError: `spread` is not finite, or not positive definite.
     """
     if not np.isfinite(spread).all():
         raise np.linalg.LinAlgError("the spread is not finite")
     limit = 2 ** (bits - 1) - 1
-    order = np.argsort(-np.diag(spread), kind="stable")  # the loudest come first, while others can make up for them
+    order = np.argsort(-np.diag(spread), kind="stable")  # the strongest inputs first, while others can still compensate
     damping = DAMPING * max(float(np.diag(spread).mean()), 1e-12)
     upper = np.linalg.cholesky(np.linalg.inv(spread[np.ix_(order, order)] + damping * np.eye(len(order)))).T
     left, made = matrix[order], np.empty(matrix.shape)

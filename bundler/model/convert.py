@@ -1,6 +1,6 @@
-"""ONNX -> DLC by Qualcomm's own writer (libQnnIr.so), after its HTP backend has accepted each operator.
+"""Converts ONNX to DLC with Qualcomm's writer (libQnnIr.so), after its HTP backend has accepted each operator.
 
-The libraries may print, and crash on odd files, so they work in a child process: `python -m bundler.model.convert`.
+The libraries may print, or crash on odd files, so they run in a child process: `python -m bundler.model.convert`.
 """
 
 import json
@@ -30,8 +30,8 @@ def onnx_to_dlc(model: Path, dlc: Path, soc: Soc, *, name: str | None = None) ->
 
     Raises:
         ModelInvalid: the file is broken, or the libraries fail on it.
-        OperatorUnsupported: the HTP lacks an operator of it.
-        NoConverter: Qualcomm's libraries are not here.
+        OperatorUnsupported: the HTP lacks an operator of the model.
+        NoConverter: Qualcomm's libraries are not installed.
     """
     library_folder()
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=dlc.parent) as folder:
@@ -58,7 +58,7 @@ def onnx_to_dlc(model: Path, dlc: Path, soc: Soc, *, name: str | None = None) ->
 
 
 def _judge(model: Path | str, folder: Path, done: "subprocess.CompletedProcess[str]") -> None:
-    """Turns the child's verdict, or its death, into an error."""
+    """Raises an error for the child's verdict, or for its crash."""
     report = folder / "verdict.json"
     if not report.exists():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -73,7 +73,7 @@ def _judge(model: Path | str, folder: Path, done: "subprocess.CompletedProcess[s
 
 
 def _fix_timestamps(dlc: Path) -> None:
-    """Sets the times that the writer noted to a fixed one of the same length: same input, same bytes."""
+    """Replaces the writer's timestamps by a fixed one of equal length: the same input gives the same bytes."""
     with zipfile.ZipFile(dlc) as entries:
         offsets = [entry.header_offset for entry in entries.infolist() if entry.filename.startswith("dlc.metadata")]
     with dlc.open("r+b") as file:
@@ -124,4 +124,4 @@ def _child(model: str, folder: str, soc_model: str, hexagon: str) -> dict[str, o
 if __name__ == "__main__":
     verdict = _child(*sys.argv[1:])
     (Path(sys.argv[2]) / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8", newline="\n")
-    os._exit(0)  # what was loaded need not be taken apart
+    os._exit(0)  # skips the teardown of the loaded libraries

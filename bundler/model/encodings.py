@@ -1,8 +1,8 @@
-"""Files of encodings, as AIMET writes them and Qualcomm's converters take them (`--quantization_overrides`).
+"""Reads and writes encoding files in AIMET's format, which Qualcomm's converters take (`--quantization_overrides`).
 
 Sources: AIMET's encoding format specification (versions up to 0.6.1: lists of encodings by tensor; 1.0.0: a list of
 tensors) and Qualcomm's QAIRT quantization specification (80-63442-10). In all of them real = scale * (stored + offset)
-with `stored` from 0 to 2^bits - 1: an int8 weight has the offset -128. No SDK was at hand to read what is written here.
+with `stored` from 0 to 2^bits - 1: an int8 weight has the offset -128. The output was not tested with a real SDK.
 """
 
 import json
@@ -19,14 +19,14 @@ from bundler.model.graph import FitGraph
 from bundler.model.onnx_graph import Net
 
 WRITTEN = "1.0.0"
-OURS = "mbqa_bundle"  # the key of what a file of ours says besides
+OURS = "mbqa_bundle"  # the key of our additional data
 LISTS = {"0.4", "0.5", "0.6"}
 BITS = (8, 16)
 
 
 @dataclass(frozen=True)
 class Given:
-    """A file of encodings: `exponents`: the scales of channels (rescale.py) of the graph that they are of."""
+    """An encodings file. `exponents`: the channel scales (rescale.py) of the graph that it describes."""
 
     path: Path
     encodings: Encodings
@@ -34,10 +34,10 @@ class Given:
 
 
 def read_encodings(path: Path) -> Given:
-    """The file's encodings of activations and weights.
+    """Reads a file's encodings of activations and weights.
 
     Raises:
-        FileUnreadable, EncodingsInvalid: it is none, of a version that is not known, or says what cannot be.
+        FileUnreadable, EncodingsInvalid: no encodings file, an unknown version, or invalid values.
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def read_encodings(path: Path) -> Given:
 
 
 def encodings_text(encodings: Encodings, exponents: Sequence[int] = ()) -> str:
-    """The same as a file of version 1.0.0; the same encodings always give the same text."""
+    """Returns the encodings as a file of version 1.0.0; the same encodings always give the same text."""
     told: dict[str, Any] = {
         "version": WRITTEN,
         "activation_encodings": [_told(name, each) for name, each in encodings.activations.items()],
@@ -77,13 +77,13 @@ def encodings_text(encodings: Encodings, exponents: Sequence[int] = ()) -> str:
 
 
 def encodings_for(fit: FitGraph, given: Given, original: Net) -> Encodings:
-    """Those of the file's encodings that say how tensors of the fitted graph are rounded.
+    """Returns the file's encodings that apply to tensors of the fitted graph.
 
-    Tensors that only the original model has, and constants that are not multiplied by, are left out: what they are
-    rounded to follows from the others, and from their values.
+    Omits tensors that only the original model has, and constants that are not factors: the other encodings, and their
+    values, determine how these are rounded.
 
     Raises:
-        EncodingsInvalid: it is of tensors that neither has, of none that counts, or has as many scales as no weight.
+        EncodingsInvalid: it names unknown tensors or no usable ones, or a weight has the wrong number of scales.
     """
     net = Net(fit.model)
     made = _made(net)
@@ -107,7 +107,7 @@ def encodings_for(fit: FitGraph, given: Given, original: Net) -> Encodings:
 
 
 def _made(net: Net) -> set[str]:
-    """The names of the tensors that a graph's nodes make."""
+    """Returns the names of the tensors that a graph's nodes produce."""
     return {name for each in net.ordered() for name in each.output}
 
 
@@ -119,7 +119,7 @@ def _check_weight(path: Path, name: str, encoding: Encoding, units: int) -> None
 
 
 def _entries(told: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each tensor's name and its encoding in the form of version 1.0.0; older versions are converted."""
+    """Yields each tensor's name and its encoding in the form of version 1.0.0; converts older versions."""
     if isinstance(told, list):
         for each in told:
             yield str(each["name"]), each
@@ -139,7 +139,7 @@ def _entries(told: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _steps(one: Mapping[str, Any]) -> tuple[Any, Any]:
-    """(scale, offset), where they are not told from the range."""
+    """Returns (scale, offset), computed from the range if they are not given."""
     if one.get("scale") is not None or "min" not in one:
         return one.get("scale"), one.get("offset")
     scale = (float(one["max"]) - float(one["min"])) / (2 ** int(one["bitwidth"]) - 1)
@@ -147,7 +147,7 @@ def _steps(one: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _read(path: Path, name: str, told: Mapping[str, Any], *, signed: bool) -> Encoding:
-    """One tensor's encoding. Raises: EncodingsInvalid"""
+    """Parses one tensor's encoding. Raises: EncodingsInvalid"""
     bits, kind = told.get("bw"), str(told.get("dtype", "INT")).upper()
     if kind != "INT" or bits not in BITS:
         raise EncodingsInvalid(path, f"{name} has {kind.lower()} of {bits} bits, and int of 8 and 16 bits are taken")

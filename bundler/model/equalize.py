@@ -1,8 +1,8 @@
-"""Channels of a graph balanced before it is rounded, where that is measured to bring the logits nearer.
+"""Balances a graph's channels before rounding, if measurements show that this brings the logits nearer.
 
-Some models have channels a hundred times as large as their neighbours. In fixed point these take the range of a
-tensor, in float16 they may leave it. Scaling channels by powers of two (rescale.py) changes nothing that the float32
-graph computes, and so costs nothing on the phone.
+Some models have channels a hundred times as large as their neighbours. In fixed point these use up the range of a
+tensor; in float16 they may overflow. Scaling channels by powers of two (rescale.py) does not change what the float32
+graph computes, and costs nothing on the phone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,28 +25,28 @@ from bundler.types import Progress
 
 RANGE_WINDOWS = 8  # of the calibration windows are enough to tell large channels from small ones
 WINDOWS = 4  # on which candidates are compared
-GAIN = 0.5  # a candidate's share of the error without it, at most: four windows tell no less from chance
-BETTER = 0.7  # its share of the error of the candidate before it, at most: the first leaves more as it was
-CHECKED = 2  # windows, for logits that must stay
+GAIN = 0.5  # a candidate's largest allowed share of the error without it: four windows cannot show smaller gains
+BETTER = 0.7  # its largest allowed share of the error of the candidate before it, which changes fewer channels
+CHECKED = 2  # windows on which the logits must stay the same
 TOLERANCE = 1e-4  # of a logit, relative to the largest where that exceeds 1
-TAMED = 1.25  # octaves: channels that are to move by more are outliers
-NEAR = 4.0  # float16's largest number over this is near its end
-SMALL = 2.0**-10  # a channel whose largest value is below loses bits in float16
+TAMED = 1.25  # octaves: channels that would move by more are outliers
+NEAR = 4.0  # float16's largest number divided by this counts as near its limit
+SMALL = 2.0**-10  # a channel whose largest value is smaller loses bits in float16
 
 
 @dataclass(frozen=True)
 class Equalized:
-    """The graph to round, and the exponents of its classes of channels (rescale.py); none where it is as it was."""
+    """The graph to round, and the exponents of its classes of channels (rescale.py); none if it is unchanged."""
 
     fit: FitGraph
     exponents: tuple[int, ...] = ()
 
 
-@np.errstate(all="ignore")  # what is not finite costs everything, or is no exponent
+@np.errstate(all="ignore")  # non-finite noise counts as infinite, and non-finite exponents as 0
 def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progress: Progress) -> Equalized:
-    """The graph with balanced channels, or as it is where that is not measured to be better.
+    """Returns the graph with balanced channels, or unchanged if that is not measured to be better.
 
-    feeds: calibration windows, int32 (1, length) each; scheme: the bits to come, None for float16.
+    feeds: calibration windows, int32 (1, length) each; scheme: the bits to round to, None for float16.
     """
     channels = channels_in(fit)
     if channels.count == 1 or not feeds:
@@ -66,7 +66,7 @@ def equalize(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None, progre
 
 
 def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
-    """What rounding does to the logits: squared error over their power on these windows; infinite where it fails."""
+    """Returns the logits' squared rounding error over their power on these windows; infinite if rounding fails."""
     try:
         if scheme is not None:
             ratio = Measure(fit, calibrate(fit, feeds), feeds).noise(scheme)
@@ -78,7 +78,7 @@ def noise(fit: FitGraph, feeds: Sequence[Feed], scheme: Scheme | None) -> float:
 
 
 def leaves_float16(fit: FitGraph, channels: Channels, spans: Spans) -> bool:
-    """Whether a weight or a value comes near the largest number of float16, or a free channel near the smallest."""
+    """Returns whether a weight or value comes near float16's largest number, or a free channel is very small."""
     largest = [np.abs(v).max(initial=0) for v in Net(fit.model).constants.values() if v.dtype == np.float32]
     for name, span in spans.items():
         largest.append(span.sizes.max(initial=0))
@@ -90,7 +90,7 @@ def leaves_float16(fit: FitGraph, channels: Channels, spans: Spans) -> bool:
 
 
 def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, ...]]:
-    """Exponents to compare, without those of class 0: of outliers only, and of all channels."""
+    """Yields exponents to compare, without class 0: first those of outliers only, then those of all channels."""
     if not problem.streams:
         return
     if scheme is None:
@@ -105,12 +105,12 @@ def _proposals(problem: Problem, scheme: Scheme | None) -> Iterable[tuple[int, .
 
 
 def _whole(exponents: Array) -> tuple[int, ...]:
-    """As whole numbers; 0 for what weights out of all proportion made no number."""
+    """Rounds the exponents to integers; NaN, from extreme weights, becomes 0."""
     return tuple(np.round(np.clip(np.nan_to_num(exponents), -LIMIT, LIMIT)).astype(int).tolist()[1:])
 
 
 def _candidate(fit: FitGraph, channels: Channels, exponents: tuple[int, ...], feeds: Sequence[Feed]) -> Equalized:
-    """The scaled graph, or the graph as it is where nothing is to be scaled or the logits would change."""
+    """Returns the scaled graph, or the graph unchanged if there is nothing to scale or the logits would change."""
     if not any(exponents):
         return Equalized(fit)
     try:

@@ -1,4 +1,4 @@
-"""Makes an ONNX file out of a transformers question-answering model, in the form that Qualcomm's HTP takes."""
+"""Exports a transformers question-answering model to ONNX, in the form that Qualcomm's HTP takes."""
 
 import os
 import warnings
@@ -16,15 +16,15 @@ from bundler.model.pretrained import check_config, import_libraries, load_model,
 from bundler.types import OUTPUTS, Progress
 
 OPSET = 17
-MASK = -10000.0  # far below any attention score, and a float16 still holds it
+MASK = -10000.0  # far below any attention score, but representable in float16
 TOLERANCE = 1e-3  # of logits, relative to the largest one
 
 
 def export_model(source: str | Path, out: Path, length: int, progress: Progress) -> None:
-    """Writes `out`: int32 inputs (1, length), those that the model takes; start_logits, end_logits float32 (1, length).
+    """Writes `out`, with the model's int32 inputs (1, length) and start_logits, end_logits float32 (1, length).
 
-    `source` is a folder as transformers writes it, or the name of a model on huggingface.co. No code of the model's is
-    run. What is written gives torch's logits, or nothing is written.
+    `source` is a folder as transformers writes it, or the name of a model on huggingface.co. Runs none of the model's
+    own code. Writes nothing unless the ONNX gives the same logits as torch.
 
     Raises:
         ModelInvalid, FileUnreadable: no question-answering model of a known family, or a damaged one; ExtraMissing,
@@ -34,10 +34,10 @@ def export_model(source: str | Path, out: Path, length: int, progress: Progress)
     check_config(folder, read_config(folder), length)
     progress("loading torch", 0, None)
     torch, _ = import_libraries()
-    folder = local_folder(source, progress)  # the weights come last, when all else is known to be right
+    folder = local_folder(source, progress)  # downloads the weights last, after all other checks
     progress("loading the model's weights", 0, None)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the libraries warn of their own future
+        warnings.simplefilter("ignore")  # the libraries warn about their own future versions
         model = load_model(folder)
         names = _inputs(model)
         sample = _sample(torch, names, length, model.config.vocab_size)
@@ -57,7 +57,7 @@ def export_model(source: str | Path, out: Path, length: int, progress: Progress)
 
 
 def _inputs(model: Any) -> tuple[str, ...]:
-    """What the model's forward takes, in the usual order; no segments where it knows one only."""
+    """Returns the inputs of the model's forward, in the usual order; omits segments if the model has only one type."""
     import inspect
 
     taken = inspect.signature(model.forward).parameters
@@ -66,7 +66,7 @@ def _inputs(model: Any) -> tuple[str, ...]:
 
 
 def _sample(torch: Any, names: Sequence[str], length: int, words: int) -> tuple[Any, ...]:
-    """Int32 (1, length) each: random tokens, two segments, a quarter of padding."""
+    """Returns int32 (1, length) values for each input: random tokens, two segments, a quarter of padding."""
     mask = np.arange(length) < max(1, length * 3 // 4)
     values = {
         "input_ids": np.random.default_rng(0).integers(0, words, length) * mask,
@@ -77,10 +77,9 @@ def _sample(torch: Any, names: Sequence[str], length: int, words: int) -> tuple[
 
 
 def _wrapper(torch: Any, model: Any, names: Sequence[str], *, additive: bool) -> Any:
-    """The model as a module that takes the inputs by position and gives the two logits.
+    """Returns the model as a module that takes its inputs by position and returns the two logits.
 
-    additive: the graph makes the mask itself, float32 (1, 1, 1, length) of 0 and MASK, so that no boolean operator gets
-    into it.
+    additive: the graph itself makes a float32 mask (1, 1, 1, length) of 0 and MASK, which avoids boolean operators.
     """
 
     class Wrapper(torch.nn.Module):  # type: ignore[misc]  # torch is known at run time only
@@ -96,11 +95,11 @@ def _wrapper(torch: Any, model: Any, names: Sequence[str], *, additive: bool) ->
             found = self.model(**named, return_dict=True)
             return found.start_logits, found.end_logits
 
-    return Wrapper().eval()  # or the exporter would leave the model in training mode
+    return Wrapper().eval()  # otherwise the exporter would leave the model in training mode
 
 
 def _best_wrapper(torch: Any, model: Any, names: Sequence[str], sample: Sequence[Any], expected: Sequence[Any]) -> Any:
-    """The one with an additive mask, where this transformers takes such a mask as it is (from 5 on it does)."""
+    """Returns the wrapper with an additive mask if this transformers takes one (5 and later do), else one without."""
     wrapper = _wrapper(torch, model, names, additive=True)
     try:
         found = [values.numpy() for values in wrapper(*sample)]
@@ -111,7 +110,7 @@ def _best_wrapper(torch: Any, model: Any, names: Sequence[str], sample: Sequence
 
 
 def _write(torch: Any, wrapper: Any, sample: Sequence[Any], names: Sequence[str], path: Path) -> None:
-    """By the exporter that traces: it needs no further package, and its graphs are what the HTP was tried with."""
+    """Exports by tracing, which needs no further package. The HTP was tested with graphs of this exporter."""
     torch.onnx.export(
         wrapper, tuple(sample), path, input_names=list(names), output_names=list(OUTPUTS), opset_version=OPSET,
         dynamo=False,
@@ -127,6 +126,6 @@ def _compare(source: str, path: Path, sample: dict[str, Any], expected: Sequence
 
 
 def _difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
-    """The largest one, relative to the largest logit where that is above 1."""
+    """Returns the largest difference, relative to the largest logit if that is above 1."""
     scale = max(1.0, *(float(np.abs(values).max()) for values in expected))
     return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(found, expected, strict=True)) / scale

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: the wrong one in the right place is called by its name."""
+"""Detects a file's kind by its first bytes, so that errors can name what was given instead of a model."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ OTHER_KINDS = (
     (0, b"\x80\x02", "is a pickle, as PyTorch's older files are", "Give the folder that holds it, with config.json."),
     (8, b'{"', "is a safetensors file", "Give the folder that holds it, config.json and the tokenizer."),
 )
-"""Files of other kinds: where their mark stands, the mark in lower case, what the file is, and what to do."""
+"""Files of other kinds: the offset of their mark, the mark in lower case, what the file is, and what to do."""
 WEIGHTS = (b"pk\x03\x04", b"\x80\x02", b'{"')
-"""The marks of those that hold a model's weights."""
-HEADER_BYTES = 100 << 20  # of safetensors, which sets this limit itself
+"""The marks of files that hold a model's weights."""
+HEADER_BYTES = 100 << 20  # of safetensors' header; safetensors sets this limit itself
 
 
 def check_kind(path: Path, *, weights: bool = False) -> None:
-    """Refuses files of other kinds; those that hold weights are taken where `weights` are looked for.
+    """Rejects files of other kinds. Accepts files of weights if `weights` is set.
 
     Raises:
         FileUnreadable, ModelInvalid
@@ -39,7 +39,7 @@ def check_kind(path: Path, *, weights: bool = False) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Refuses a safetensors file that was cut short, by the sizes that its header tells.
+    """Rejects a truncated safetensors file, by the sizes in its header.
 
     Raises:
         FileUnreadable, ModelInvalid

@@ -1,4 +1,4 @@
-"""A model's graph fitted to the HTP, proved to compute the same, and kept for the next build."""
+"""Fits a model's graph to the HTP, checks that its logits stay the same, and caches it for later builds."""
 
 import hashlib
 import importlib.metadata
@@ -16,25 +16,25 @@ from bundler.model.mask import set_mask_size
 from bundler.model.sources import ModelSource, first_line, load_onnx
 
 COMPARED_WINDOWS = 2
-TOLERANCE = 1e-4  # what rewriting the graph may change of a logit, relative to the largest where that exceeds 1
+TOLERANCE = 1e-4  # largest change of a logit by rewriting, relative to the largest logit if that exceeds 1
 
 
 def releases() -> tuple[str, ...]:
-    """Of the packages that decide what a graph and its DLC are."""
+    """Returns the versions of the packages that determine a graph and its DLC."""
     return tuple(map(importlib.metadata.version, ("mbqa-bundle", "onnxruntime", "onnxruntime-qnn")))
 
 
 def model_key(source: ModelSource, *facts: object) -> str:
-    """SHA-256 of the model, the number of its tokens, these facts and the releases."""
+    """Returns the SHA-256 of the model, its number of tokens, these facts and the package versions."""
     digest = hashlib.sha256(repr((facts, source.length, releases())).encode())
     digest.update(load_onnx(source.path).SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 
 def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False) -> FitGraph:
-    """The source's graph, rewritten for the HTP; on the first windows it gives the same logits.
+    """Returns the source's graph rewritten for the HTP, after checking that the first windows' logits are unchanged.
 
-    measure: the mask takes from a score what the windows call for; in float it may be as large as exporters make it.
+    measure: sets the mask's penalty by the windows' scores; a float model can keep the exporter's large one.
 
     Raises:
         ModelInvalid
@@ -60,7 +60,7 @@ def fitted(source: ModelSource, feeds: Sequence[Feed], *, measure: bool = False)
 
 
 def fitted_before(source: ModelSource, feeds: Sequence[Feed], work: Path) -> FitGraph:
-    """The fitted graph of an earlier build, which compared its logits; where there is none it is fitted and kept.
+    """Returns the fitted graph of an earlier build, which checked its logits; fits and caches it if there is none.
 
     Raises:
         ModelInvalid

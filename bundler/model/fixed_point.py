@@ -1,4 +1,4 @@
-"""Numbers in fixed point: how real ones are stored, of activations (asymmetric) and of weights (symmetric)."""
+"""Fixed-point formats of activations (asymmetric) and weights (symmetric), and conversions to and from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ WEIGHTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16
 
 @dataclass(frozen=True)
 class Encoding:
-    """real = scale * (stored - zero_point); float32 and the stored dtype, () or, of a weight, (n,) for its channels.
+    """A format: real = scale * (stored - zero_point); float32 and the stored dtype, () or (n,) for a weight's channels.
 
-    axis: along which the channels lie, where that is known.
+    axis: the axis of the channels, if known.
     """
 
     scale: Array
@@ -26,18 +26,18 @@ class Encoding:
 
     @property
     def bits(self) -> int:
-        """Of the stored dtype."""
+        """Returns the width of the stored dtype."""
         return 8 * self.zero_point.dtype.itemsize
 
     def spread(self, rank: int) -> tuple[Array, Array]:
-        """Scale and zero point for arrays of this rank."""
+        """Returns scale and zero point, broadcastable to arrays of this rank."""
         shape = () if self.axis is None else tuple(-1 if index == self.axis else 1 for index in range(rank))
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
 @dataclass(frozen=True)
 class Encodings:
-    """What a graph's tensors are rounded to, by name: activations (asymmetric), and constant matrices (symmetric)."""
+    """The encodings of a graph's tensors by name: activations (asymmetric) and constant matrices (symmetric)."""
 
     activations: Mapping[str, Encoding] = field(default_factory=dict)
     weights: Mapping[str, Encoding] = field(default_factory=dict)
@@ -52,20 +52,20 @@ class FixedWeight:
 
     @property
     def reals(self) -> Array:
-        """What the numbers stand for, float32."""
+        """Returns the real values, float32."""
         return np.asarray(self.values.astype(np.float32) * self.encoding.spread(self.values.ndim)[0])
 
 
 @dataclass(frozen=True)
 class FixedWeights:
-    """Weights that are rounded already, and what biases become by it, float32; both by the constant's name."""
+    """Weights that are already rounded, and their adjusted biases, float32; both by the constant's name."""
 
     weights: Mapping[str, FixedWeight] = field(default_factory=dict)
     biases: Mapping[str, Array] = field(default_factory=dict)
 
 
 def asymmetric(low: float, high: float, bits: int) -> Encoding:
-    """The encoding of values from `low` to `high`; zero is always exact."""
+    """Returns the encoding for values from `low` to `high`; zero is always exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     steps = 2**bits - 1
     scale = np.float32((high - low) / steps or 1e-6)
@@ -74,7 +74,7 @@ def asymmetric(low: float, high: float, bits: int) -> Encoding:
 
 
 def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
-    """A weight's encoding, for the whole of it or for each index of an axis."""
+    """Returns a weight's encoding, for the whole weight or for each index of an axis."""
     others = None if axis is None else tuple(index for index in range(value.ndim) if index != axis)
     largest = np.maximum(np.abs(value).max(axis=others), 1e-6)
     scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float32)
@@ -82,7 +82,7 @@ def symmetric(value: Array, bits: int, axis: int | None = None) -> Encoding:
 
 
 def stored(value: Array, encoding: Encoding) -> Array:
-    """The fixed-point numbers of real ones."""
+    """Converts real numbers to fixed point."""
     limits = np.iinfo(encoding.zero_point.dtype)
     scale, zero_point = encoding.spread(value.ndim)
     rounded = np.round(value / scale) + zero_point
@@ -90,16 +90,16 @@ def stored(value: Array, encoding: Encoding) -> Array:
 
 
 def reals(value: Array, encoding: Encoding) -> Array:
-    """The real numbers of fixed-point ones, float64."""
+    """Converts fixed-point numbers to real ones, float64."""
     return np.asarray((value.astype(np.float64) - encoding.zero_point) * encoding.scale)
 
 
 def squared_error(value: Array, encoding: Encoding) -> float:
-    """What rounding to the encoding does to the weight."""
+    """Returns the summed squared error from rounding the weight to the encoding."""
     scale, _ = encoding.spread(value.ndim)
     return float(np.square(np.round(value / scale) * scale - value).sum())
 
 
 def weight_axis(each: onnx.NodeProto, value: Array) -> int:
-    """The axis of a product's outputs in the weight that it multiplies by."""
+    """Returns the axis of a product's outputs in its weight."""
     return 0 if attribute(each, "transB", 0) else value.ndim - 1

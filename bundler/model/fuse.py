@@ -1,7 +1,7 @@
-"""Arithmetic with constants moved into the weights: fewer operators on the phone, fewer roundings when quantized.
+"""Folds arithmetic with constants into the weights: fewer operators on the phone, fewer roundings when quantized.
 
-MobileBERT's NoNorm is a multiplication and an addition after every residual sum, and attention scores are divided by
-a constant: both are folded into the weights of the layers before. Float32 results change in their last bits only.
+MobileBERT's NoNorm is a multiplication and an addition after every residual sum, and attention scores are divided by a
+constant. Both are folded into the weights of the preceding layers. Float32 results change in their last bits only.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
 def fuse_constants(net: Net) -> None:
-    """Folds constant factors and summands into weights, wherever the layer before takes them."""
+    """Folds constant factors and summands into weights, wherever the preceding layer allows it."""
     for each in net.ordered():
         if each.op_type in ("Mul", "Div"):
             _absorb(net, each, np.multiply)
@@ -27,7 +27,7 @@ def fuse_constants(net: Net) -> None:
 
 
 def _absorb(net: Net, each: onnx.NodeProto, combine: Combine) -> None:
-    """Does away with `each`, a calculation with one constant, where there is a plan for it."""
+    """Removes `each`, an operation with one constant, if there is a plan for it."""
     computed, other = each.input
     if each.op_type != "Div" and computed in net.constants:
         computed, other = other, computed
@@ -45,14 +45,14 @@ def _absorb(net: Net, each: onnx.NodeProto, combine: Combine) -> None:
 
 
 def _over_last_axis(value: Array) -> Array | None:
-    """A scalar as (), what varies over the last axis only as (n,); None for anything else."""
+    """Returns a scalar as (), and a value that varies over the last axis only as (n,); None for anything else."""
     if value.size == 1:
         return value.reshape(())
     return value.reshape(-1) if value.shape[-1] == value.size else None
 
 
 def _plan(net: Net, name: str, vector: Array, combine: Combine) -> list[Change] | None:
-    """What makes tensor `name`, read once, hold its value times or plus the vector; None where weights cannot do it."""
+    """Returns changes that multiply tensor `name`, read once, by the vector or add it; None if weights cannot do so."""
     each = net.maker(name)
     if each is None or not net.read_once(name):
         return None
@@ -72,7 +72,7 @@ def _plan_factor(net: Net, each: onnx.NodeProto, factor: Array) -> list[Change] 
 
 
 def _plan_factor_of_sum(net: Net, each: onnx.NodeProto, factor: Array) -> list[Change] | None:
-    """Both operands are to be multiplied; one of them by a new operator, if it must be."""
+    """Multiplies both operands, and adds a new operator for one of them if necessary."""
     plans = [_plan_operand(net, each, position, factor, np.multiply) for position in (0, 1)]
     if all(plan is None for plan in plans):
         return None
@@ -104,7 +104,7 @@ def _plan_operand(
 
 
 def _keeps_last_axis(net: Net, each: onnx.NodeProto, vector: Array) -> bool:
-    """Whether a view leaves the axis that `vector` varies over the last one."""
+    """Returns whether a view keeps the axis of `vector` as its last one."""
     if vector.ndim == 0:
         return True
     shape = net.constants.get(each.input[1]) if each.op_type == "Reshape" else None
@@ -114,7 +114,7 @@ def _keeps_last_axis(net: Net, each: onnx.NodeProto, vector: Array) -> bool:
 def _change_weights(
     net: Net, each: onnx.NodeProto, vector: Array, combine: Combine, positions: "range | list[int]"
 ) -> list[Change] | None:
-    """The constants at these input positions combined with a vector over the operator's output units."""
+    """Combines the constants at these input positions with a vector over the operator's output units."""
     changes: list[Change] = []
     for position in positions:
         weights = net.constants.get(each.input[position])

@@ -1,6 +1,6 @@
-"""Any exporter's question-answering graph made fit for the HTP: fixed shapes, int32 inputs, a finite additive mask.
+"""Adapts any exporter's question-answering graph to the HTP: fixed shapes, int32 inputs, a finite additive mask.
 
-What the graph computes in float32 stays the same; `largest_difference` measures it.
+The graph computes the same in float32; `largest_difference` measures this.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ from bundler.model.onnx_graph import Array, Net, attribute, opset_of, sizes
 from bundler.model.sources import NEEDED, first_line
 from bundler.types import OUTPUTS, TensorSpec
 
-OPSET = 21  # the first whose QuantizeLinear knows 16 bits
+OPSET = 21  # the first version whose QuantizeLinear supports 16 bits
 OLDEST_OPSET = 9
 INT32, INT64, FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
 
@@ -31,7 +31,7 @@ Feed = Mapping[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class FitGraph:
-    """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length). It is itself alone.
+    """A float32 model that the HTP takes: int32 inputs (1, length), float32 outputs (1, length). Compared by identity.
 
     `masked_scores` names the attention scores after the mask was added, (1, heads, length, length) each; `name` is the
     model's, for messages.
@@ -51,12 +51,12 @@ class FitGraph:
 
     @property
     def length(self) -> int:
-        """Tokens of a window."""
+        """Returns the number of tokens of a window."""
         return int(self.model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
 
 
 def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> FitGraph:
-    """The model with inputs of (1, length), rewritten for the HTP.
+    """Returns the model with inputs of (1, length), rewritten for the HTP.
 
     Raises:
         ModelInvalid: its opset is too old, its shapes do not follow from `length`, or its mask has no additive meaning.
@@ -78,7 +78,7 @@ def fit_for_htp(model: onnx.ModelProto, length: int, name: str = "model") -> Fit
 
 
 def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx.ModelProto:
-    """The model after ONNX Runtime's basic optimizations: constants folded, LayerNorm, Gelu and Gemm recognised.
+    """Applies ONNX Runtime's basic optimizations: folds constants, recognizes LayerNorm, Gelu and Gemm.
 
     Raises:
         ModelInvalid
@@ -95,7 +95,7 @@ def simplified(model: onnx.ModelProto, length: int, name: str = "model") -> onnx
 
 
 def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
-    """A session that runs the model as it is, on the CPU; `outputs` are made outputs too."""
+    """Returns a CPU session that runs the model unoptimized and also returns the tensors `outputs`."""
     probed = deepcopy(model)
     present = {value.name for value in probed.graph.output}
     probed.graph.output.extend(
@@ -105,20 +105,20 @@ def runner(model: onnx.ModelProto, outputs: Iterable[str] = ()) -> Any:
 
 
 def logits_of(model: onnx.ModelProto, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
-    """The outputs (1, length) by name, as the model has them, for each feed."""
+    """Returns the model's outputs (1, length) by name, for each feed."""
     session, names = runner(model), [value.name for value in model.graph.output]
     return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
 
 
 def tokens_of(feed: Feed, length: int) -> npt.NDArray[np.bool_]:
-    """(length,): True at the positions of a window that hold tokens, False at padding."""
+    """Returns a mask (length,) of a window's positions: True at tokens, False at padding."""
     return feed[MASK][0] == 1 if MASK in feed else np.ones(length, np.bool_)
 
 
 def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable[Feed]) -> tuple[float, float]:
-    """The largest |difference| of any logit of a real token, and the largest |logit|; feeds are int32 (1, length).
+    """Returns the largest |difference| of real tokens' logits, and the largest |logit|; feeds are int32 (1, length).
 
-    NaN where a logit is.
+    Both are NaN if a logit is.
     """
     names = [spec.name for spec in fit.outputs]
     first, second = runner(original), runner(fit.model)
@@ -135,7 +135,7 @@ def largest_difference(original: onnx.ModelProto, fit: FitGraph, feeds: Iterable
 
 
 def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """A copy of the model in OPSET."""
+    """Converts the model to OPSET."""
     from onnx import version_converter
 
     opset = opset_of(model)
@@ -156,11 +156,11 @@ def _at_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with its functions inlined, no inputs but those to be fed, and no outputs but the logits."""
+    """Returns a copy with inlined functions, no inputs except those to be fed, and no outputs except the logits."""
     plain = deepcopy(model)
     if plain.functions:
         plain = onnx.inliner.inline_local_functions(plain)
-    plain.ir_version = max(plain.ir_version, 4)  # before it, weights had to be among the inputs
+    plain.ir_version = max(plain.ir_version, 4)  # before version 4, weights had to be among the inputs
     weights = {tensor.name for tensor in plain.graph.initializer}
     for value in [value for value in plain.graph.input if value.name in weights]:
         plain.graph.input.remove(value)
@@ -170,7 +170,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fix_shapes(model: onnx.ModelProto, length: int) -> None:
-    """Inputs become (1, length); all other shapes are left to be inferred again."""
+    """Sets the inputs' shapes to (1, length); clears all other shapes, to be inferred again."""
     del model.graph.value_info[:]
     for value in model.graph.input:
         del value.type.tensor_type.shape.dim[:]
@@ -187,7 +187,7 @@ def _refuse_branches(model: onnx.ModelProto, name: str) -> None:
 
 
 def _inferred(model: onnx.ModelProto, length: int, name: str) -> onnx.ModelProto:
-    """The model with the shape of every tensor."""
+    """Returns the model with the shape of every tensor."""
     try:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
         onnx.checker.check_model(model)
@@ -207,7 +207,7 @@ def _inferred(model: onnx.ModelProto, length: int, name: str) -> onnx.ModelProto
 
 
 def _take_int32(net: Net) -> None:
-    """Inputs become int32; who needs 64 bits gets a cast."""
+    """Makes inputs int32, with a cast for operators that need 64 bits."""
     for value in net.inputs:
         if value.type.tensor_type.elem_type == INT32:
             continue
@@ -220,7 +220,7 @@ def _take_int32(net: Net) -> None:
 
 
 def _merge_views(net: Net) -> None:
-    """A Reshape of a Reshape is one; equal operators on equal inputs are one."""
+    """Merges a Reshape of a Reshape into one, and equal operators on equal inputs into one."""
     seen: dict[tuple[Any, ...], str] = {}
     for each in net.ordered():
         source = net.maker(each.input[0]) if each.op_type == "Reshape" else None
@@ -236,13 +236,13 @@ def _merge_views(net: Net) -> None:
 
 
 def _without_zeros(net: Net, each: onnx.NodeProto) -> bool:
-    """Whether a Reshape's target says nothing that depends on its input's own shape."""
+    """Returns whether a Reshape's target is independent of its input's own shape."""
     target = net.constants.get(each.input[1])
     return target is not None and bool((target != 0).all()) and not attribute(each, "allowzero", 0)
 
 
 def _identity(net: Net, name: str) -> Any:
-    """The name, or for small constants their value."""
+    """Returns the name, or the value of a small constant."""
     value = net.constants.get(name)
     return name if value is None or value.size > 64 else (value.dtype.str, value.shape, value.tobytes())
 

@@ -1,4 +1,4 @@
-"""A float32 graph in float16: half the size, and what the HTP and the GPU compute with anyway."""
+"""Converts a float32 graph to float16: half the size, and the HTP and the GPU compute in it anyway."""
 
 from collections.abc import Iterable
 
@@ -13,15 +13,15 @@ from bundler.model.onnx_graph import Net, attribute, node
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
-NEAR = LARGEST / 4  # other questions than those looked at may give values that are larger
+NEAR = LARGEST / 4  # other questions than the examined ones may give larger values
 
 
 def check_range(fit: FitGraph, feeds: Iterable[Feed]) -> str:
-    """Says which tensor comes near the largest value of float16 on these windows, int32 (1, length) each; empty where
-    none does.
+    """Returns a sentence about the tensor that comes near float16's largest value on these windows, int32 (1, length)
+    each; empty if none does.
 
     Raises:
-        ModelInvalid: one goes beyond it, or is not finite.
+        ModelInvalid: one exceeds it, or is not finite.
     """
     names = float_tensors(fit.model)
     session = runner(fit.model, names)
@@ -40,7 +40,7 @@ def check_range(fit: FitGraph, feeds: Iterable[Feed]) -> str:
 
 
 def in_float16(fit: FitGraph) -> onnx.ModelProto:
-    """The graph with weights and activations in float16; inputs stay int32, outputs float32.
+    """Returns the graph with weights and activations in float16; inputs stay int32, outputs float32.
 
     Raises:
         ModelInvalid: a weight is too large for float16.

@@ -1,4 +1,4 @@
-"""Brings a model from huggingface.co into a folder here; knows files and names, not what is in them."""
+"""Downloads a model from huggingface.co into a local folder. Selects files by name and does not read their content."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from bundler.errors import HubUnreachable, ModelInvalid
 from bundler.types import Progress
 
-TIMEOUT_S = 10.0  # for an answer of the hub; a download may take as long as bytes arrive
+TIMEOUT_S = 10.0  # for a response of the hub; a download may take as long as bytes arrive
 MODEL_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 FILE_SUFFIXES = {".onnx", ".dlc", ".bin", ".safetensors", ".pt", ".json", ".txt", ".zip", ".tflite"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "special_tokens_map.json")
@@ -19,7 +19,7 @@ EXAMPLE = "csarron/mobilebert-uncased-squad-v2"
 
 
 def local_folder(source: str | Path, progress: Progress, *, weights: bool = True) -> Path:
-    """The folder of a model: `source` itself, or where its files from the hub are (config, tokenizer, weights).
+    """Returns a model's folder: `source` itself, or where its files from the hub are (config, tokenizer, weights).
 
     Raises:
         ModelInvalid: `source` is no folder and no model of the hub; HubUnreachable.
@@ -38,19 +38,19 @@ def local_folder(source: str | Path, progress: Progress, *, weights: bool = True
 
 
 def is_model_name(text: str) -> bool:
-    """Whether this may be a model on the hub: `owner/name`, or the `name` of an old one, and nothing here."""
+    """Returns whether the text may name a model on the hub (`owner/name`, or an old `name`) and no local file."""
     if Path(text).exists() or Path(text).suffix in FILE_SUFFIXES:
         return False
     return MODEL_NAME.fullmatch(text) is not None and ".." not in text and "--" not in text
 
 
 def tokenizer_in(folder: Path) -> Path | None:
-    """The folder's tokenizer.json, or else its vocab.txt."""
+    """Returns the folder's tokenizer.json, else its vocab.txt, else None."""
     return next((path for name in ("tokenizer.json", "vocab.txt") if (path := folder / name).is_file()), None)
 
 
 def make_quiet() -> None:
-    """Keeps the libraries of the hub from printing, and from telling others what is done here."""
+    """Stops the hub's libraries from printing and from sending telemetry."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -59,7 +59,7 @@ def make_quiet() -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # where it was imported before
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # takes effect even if it was imported before
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is not False:  # False: the user asks for them
         disable_progress_bars()
@@ -90,7 +90,7 @@ def _download(name: str, progress: Progress, weights: bool) -> Path:
         ) from error
     except errors.HFValidationError as error:
         raise ModelInvalid(name, "is not the name of a model on huggingface.co", f"One such is {EXAMPLE}.") from error
-    except Exception as error:  # the hub's library lets through those of whatever HTTP library it uses
+    except Exception as error:  # the hub's library does not wrap the errors of its HTTP library
         return _cached(name, weights, error)
     if not wanted:
         raise ModelInvalid(
@@ -100,7 +100,7 @@ def _download(name: str, progress: Progress, weights: bool) -> Path:
 
 
 def _wanted(names: Collection[str], weights: bool) -> list[str]:
-    """Of a repository's files those that count: one format of weights, safetensors rather than pickles."""
+    """Returns the needed files of a repository, with one format of weights: safetensors rather than pickles."""
     if "config.json" not in names:
         return []
     found = [name for name in ("config.json", *TOKENIZER_FILES) if name in names]
@@ -111,7 +111,7 @@ def _wanted(names: Collection[str], weights: bool) -> list[str]:
 
 
 def _cached(name: str, weights: bool, reason: Exception) -> Path:
-    """The newest copy in the hub's cache on this machine, if it is whole."""
+    """Returns the newest copy in the local hub cache, if it is complete."""
     from huggingface_hub import snapshot_download
 
     unreachable = HubUnreachable(name, short_reason(reason))
@@ -127,7 +127,7 @@ def _cached(name: str, weights: bool, reason: Exception) -> Path:
 
 
 def short_reason(error: Any) -> str:
-    """The innermost cause in one line; what the operating system said, where an HTTP library wrapped it into more."""
+    """Returns the innermost cause in one line; only the operating system's message if an HTTP library wrapped it."""
     while error.__cause__ is not None:
         error = error.__cause__
     if said := re.search(r"\[Errno -?\d+\] [^'\")]+", str(error)):

@@ -1,4 +1,4 @@
-"""A model's DLC at the precision asked for: graph fitted, calibrated, quantized, converted, prepared."""
+"""Makes a model's DLC at a given precision: fits the graph, calibrates, quantizes, converts and prepares it."""
 
 import hashlib
 import importlib.metadata
@@ -42,15 +42,15 @@ from bundler.types import Progress
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Converter = Literal["built-in", "sdk"]
-RANGED_WINDOWS = 8  # whose values are compared with what float16 holds
+RANGED_WINDOWS = 8  # whose values are compared with float16's range
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model becomes a DLC; method, per_channel and mixed count for quantized precisions, equalize for fp16 too.
+    """How a model becomes a DLC. Method, per_channel and mixed apply to quantized precisions, equalize also to fp16.
 
-    per_channel: weights that gain by it get a scale for each channel; None measures whether that pays (split.py).
-    converter: None takes the SDK's where the SDK has one, else the one of the onnxruntime-qnn wheel.
+    per_channel: gives weights that benefit a scale for each channel; None measures whether that pays (split.py).
+    converter: None selects the SDK's if the SDK has one, else the one of the onnxruntime-qnn wheel.
     """
 
     precision: Precision = "fp16"
@@ -67,16 +67,16 @@ class Recipe:
 
     @property
     def scheme(self) -> Scheme | None:
-        """The bits of a quantized precision."""
+        """Returns the bits of a quantized precision."""
         return Scheme(*BITS[self.precision], per_channel=bool(self.per_channel)) if self.quantized else None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What make_dlc works with.
+    """The inputs of make_dlc.
 
-    feeds: windows of int32 (1, length) arrays. work: a folder for drafts. log: what the SDK's tools say goes there.
-    cache: whether to take a DLC of the same graph from the cache. given: encodings to use instead of measured ones.
+    feeds: windows of int32 (1, length) arrays; work: a folder for drafts; log: the file for the SDK tools' output;
+    cache: whether to reuse a DLC of the same graph; given: encodings to use instead of computing them.
     """
 
     source: ModelSource
@@ -92,11 +92,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """What was made. `graph`: the float32 model that the DLC stands for (None: it was made before); `wide`: how many
-    operators have 16 bits instead of 8; `mask_size`: what the attention mask takes from the score of padding;
-    `exponents`: the scales of its classes of channels in the DLC (rescale.py), none where they are its own;
-    `per_channel`: whether weights have a scale for each channel; sizes are in bytes; `remark`: what the user should
-    know of it, or empty; `encodings`: of a quantized one."""
+    """The result of make_dlc. `graph`: the float32 model of the DLC (None: reused from the cache); `wide`: the number
+    of operators with 16 bits instead of 8; `mask_size`: what the attention mask subtracts from the score of padding;
+    `exponents`: the scales of the DLC's classes of channels (rescale.py), none if unscaled; `per_channel`: whether
+    weights have a scale for each channel; sizes are in bytes; `remark`: a warning for the user, or empty; `encodings`:
+    those of a quantized model."""
 
     graph: FitGraph | None
     converter: str
@@ -111,7 +111,7 @@ class Made:
 
 
 def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
-    """Says at once what would be said at last: that nothing on this machine converts a model.
+    """Fails early if nothing on this machine can convert a model.
 
     Raises:
         NoConverter
@@ -123,7 +123,7 @@ def check_converter(recipe: Recipe, sdk: Sdk | None) -> None:
 
 
 def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
-    """Writes `dlc` and, where the recipe says so, what was prepared of it for the chip beside it.
+    """Writes `dlc` and, if the recipe asks for it, the version prepared for the chip beside it.
 
     Raises:
         ModelInvalid, OperatorUnsupported, VendorToolFailed: the model is refused.
@@ -137,13 +137,13 @@ def make_dlc(job: Job, dlc: Path, progress: Progress) -> Made:
     fit = fit_checked(job, progress)
     made = write_dlc(job, fit, round_graph(job, fit, progress), dlc, progress)
     if key:
-        facts = vars(replace(made, graph=None, encodings=None))  # which are not there of a DLC that was made before
+        facts = vars(replace(made, graph=None, encodings=None))  # a cached result has neither
         note(key, {"content": sha256_of(dlc), "made": facts})
     return made
 
 
 def _key(job: Job) -> str:
-    """Of what a DLC is made of: the model, how, by what, and, but for float32, the windows that it is calibrated on."""
+    """Returns a DLC's cache key: of model, recipe, chip, versions and, except for float32, calibration windows."""
     digest = hashlib.sha256(model_key(job.source, job.recipe, job.soc).encode())
     for feed in job.feeds if job.recipe.precision != "fp32" else ():
         for name, values in sorted(feed.items()):
@@ -152,7 +152,7 @@ def _key(job: Job) -> str:
 
 
 def _made_before(key: str, dlc: Path) -> Made | None:
-    """What was made of the same, its DLC at `dlc`; None where it is not in the cache any more."""
+    """Returns the cached result for this key after copying its DLC to `dlc`; None if it is no longer in the cache."""
     told = noted(key)
     try:
         made = Made(**{**told["made"], "exponents": tuple(told["made"]["exponents"])})
@@ -166,7 +166,7 @@ def _made_before(key: str, dlc: Path) -> Made | None:
 
 
 def fit_checked(job: Job, progress: Progress) -> FitGraph:
-    """The source's graph, fitted to the HTP, each of its operators known to the chip; for the built-in converter.
+    """Returns the source's graph fitted to the HTP, with all operators checked; for the built-in converter.
 
     Raises:
         ModelInvalid, OperatorUnsupported, SocUnfit, NoConverter
@@ -179,14 +179,14 @@ def fit_checked(job: Job, progress: Progress) -> FitGraph:
         return fitted_before(job.source, job.feeds, job.work) if job.cache else fitted(job.source, job.feeds)
     fit = fitted(job.source, job.feeds, measure=True)
     progress("checking every operator against the HTP", 0, None)
-    _convert(job, fit.model, job.work / "float.dlc", "fp32")  # refuses before the long part begins
+    _convert(job, fit.model, job.work / "float.dlc", "fp32")  # fails before the long part begins
     return fit
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A graph at a precision, before it is a DLC. `scaled`: what was rounded; `wide`: how many of its operators have 16
-    bits; `fixed`: the weights that are not rounded to the nearest."""
+    """A graph at a precision, before its conversion to a DLC. `scaled`: the graph before rounding; `wide`: the number
+    of its operators with 16 bits; `fixed`: the weights that are not rounded to nearest."""
 
     scaled: Equalized
     graph: QuantizedModel
@@ -195,7 +195,7 @@ class Rounded:
 
 
 def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
-    """The fitted graph at the recipe's precision.
+    """Returns the fitted graph at the recipe's precision.
 
     Raises:
         ModelInvalid, EncodingsInvalid
@@ -216,7 +216,7 @@ def round_graph(job: Job, fit: FitGraph, progress: Progress) -> Rounded:
 
 
 def _measured_scheme(job: Job, fit: FitGraph, calibration: Calibration, scheme: Scheme, progress: Progress) -> Scheme:
-    """The scheme with scales and bits where they are measured to be worth it."""
+    """Returns the scheme with per-channel scales and 16-bit operators where measurements show that they pay."""
     if job.recipe.per_channel is None and job.soc.has_htp:  # other runtimes may lack such weights
         progress("comparing scales of the model's weights", 0, None)
         scheme = replace(scheme, per_channel=splitting_pays(fit, calibration, scheme, job.feeds))
@@ -228,7 +228,7 @@ def _measured_scheme(job: Job, fit: FitGraph, calibration: Calibration, scheme: 
 
 
 def write_dlc(job: Job, fit: FitGraph, rounded: Rounded, dlc: Path, progress: Progress) -> Made:
-    """Writes `dlc` by the libraries of the onnxruntime-qnn wheel.
+    """Writes `dlc` with the libraries of the onnxruntime-qnn wheel.
 
     Raises:
         ModelInvalid, OperatorUnsupported, NoConverter
@@ -261,7 +261,7 @@ def _made(job: Job, fit: FitGraph, rounded: Rounded, tool: str, dlc: Path) -> Ma
 
 
 def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
-    """The graph as it is to be rounded."""
+    """Returns the graph to round."""
     if job.given is not None:
         return _as_given(job.given, fit)
     if job.recipe.precision == "fp32" or not job.recipe.equalize:
@@ -270,7 +270,7 @@ def _equalized(job: Job, fit: FitGraph, progress: Progress) -> Equalized:
 
 
 def _as_given(given: Given, fit: FitGraph) -> Equalized:
-    """The graph with the scales of channels that the encodings are of."""
+    """Returns the graph with the channel scales that the encodings were made for."""
     if not given.exponents:
         return Equalized(fit)
     try:
@@ -291,7 +291,7 @@ def _check_mixed(recipe: Recipe, soc: Soc) -> None:
 
 
 def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) -> None:
-    """Writes the DLC of a graph, or takes it from the cache: the same graph gives the same DLC."""
+    """Writes the DLC of a graph, or copies it from the cache: the same graph gives the same DLC."""
     judge, raw = judge_for(job.soc, precision), graph.SerializeToString(deterministic=True)
     key = hashlib.sha256(repr((judge.qnn_id, judge.hexagon, releases())).encode() + raw).hexdigest()
     if job.cache and (known := cached(key)):
@@ -305,7 +305,7 @@ def _convert(job: Job, graph: onnx.ModelProto, dlc: Path, precision: Precision) 
 
 
 def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
-    """By the tools of Qualcomm's SDK. What the encodings leave open, they find with the same windows."""
+    """Makes the DLC with the SDK's tools. They calibrate what the encodings leave open on the same windows."""
     if job.sdk is None:
         raise NoConverter("--converter sdk, and there is no SDK")
     _check_mixed(job.recipe, job.soc)
@@ -336,7 +336,7 @@ def _by_sdk(job: Job, dlc: Path, progress: Progress) -> Made:
 
 
 def _with_weights(model: onnx.ModelProto, fixed: FixedWeights) -> onnx.ModelProto:
-    """The float32 model with weights that rounding to the nearest leaves as they are, and biases to go with them."""
+    """Returns the float32 model with the fixed weights, which rounding to nearest keeps, and with their biases."""
     net = Net(model)
     net.constants.update({name: each.reals for name, each in fixed.weights.items()} | dict(fixed.biases))
     return net.to_model()

@@ -1,9 +1,9 @@
-"""The attention mask of any exporter rewritten to one finite additive mask.
+"""Rewrites the attention mask of any exporter to one finite additive mask.
 
-Exporters express "this position is padding" in many ways: (1 - mask) * -3.4e38, Where(mask, 0, -inf), a chain of
-boolean gathers, Where(mask == 0, -3.4e38, scores). In float16 such constants are infinite, and in a quantized model
-they take the whole range. What a tensor that depends on the mask alone *means* is found by computing it for one mask;
-every place where it meets the attention scores becomes Add(scores, (mask - 1) * size).
+Exporters mask padding in many ways: (1 - mask) * -3.4e38, Where(mask, 0, -inf), a chain of boolean gathers, Where(mask
+== 0, -3.4e38, scores). In float16 such constants are infinite, and in a quantized model they take the whole range. The
+*meaning* of a tensor that depends on the mask alone is found by computing it for one mask. Every place where it meets
+the attention scores becomes Add(scores, (mask - 1) * size).
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from bundler.model.onnx_graph import Array, Net, node
 
 MASK = "attention_mask"
 SIZE = "mask:size"
-LARGEST_SIZE = 10000.0  # until the range of the scores is known: what exporters use
-MARGIN = 20.0  # exp(-20) of the best score is what a masked position may weigh
+LARGEST_SIZE = 10000.0  # what exporters use; applies until the range of the scores is known
+MARGIN = 20.0  # a masked position may weigh at most exp(-20) of the best score
 
 
 class NoAdditiveMeaning(Exception):
-    """The mask is used in a way that no additive mask stands for; says where."""
+    """The mask is used in a way that no additive mask can express; the message says where."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a tensor made of the mask alone says: its value where a token is (`kept`) and where padding is."""
+    """The values of a tensor that depends on the mask alone: at tokens (`kept`) and at padding (`dropped`)."""
 
     kept: float
     dropped: float
@@ -35,7 +35,7 @@ class Meaning:
 
 
 def rewrite_mask(net: Net, length: int) -> list[str]:
-    """Gives the graph one additive mask, at most LARGEST_SIZE; returns the names of the masked attention scores.
+    """Gives the graph one additive mask of at most LARGEST_SIZE; returns the names of the masked attention scores.
 
     Raises:
         NoAdditiveMeaning
@@ -56,7 +56,7 @@ def rewrite_mask(net: Net, length: int) -> list[str]:
 
 
 def set_mask_size(model: onnx.ModelProto, size: float) -> None:
-    """Sets how much the mask takes from the score of a padded position; never more than the exporter's own mask."""
+    """Sets the amount that the mask subtracts from a padded position's score, at most that of the exporter's mask."""
     for tensor in model.graph.initializer:
         if tensor.name == SIZE:
             least = min(np.float32(size), onnx.numpy_helper.to_array(tensor))
@@ -64,7 +64,7 @@ def set_mask_size(model: onnx.ModelProto, size: float) -> None:
 
 
 def _made_of_mask(net: Net) -> set[str]:
-    """The tensors that depend on the mask and on constants only."""
+    """Returns the tensors that depend on the mask and on constants only."""
     made = {MASK}
     for each in net.ordered():
         inputs = [name for name in each.input if name and name not in net.constants]
@@ -116,7 +116,7 @@ def _add_mask(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -
 
 
 def _scores(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -> tuple[str, float] | None:
-    """The scores that an operator masks, those that come through where a token is, and what padding costs."""
+    """Returns the scores that an operator masks (unchanged at tokens) and the penalty of padding; None if unknown."""
     penalty = meaning.kept - meaning.dropped
     if each.op_type == "Add" and meaning.kept == 0 and penalty > 0:
         return each.input[1 - position], penalty
@@ -131,7 +131,7 @@ def _scores(net: Net, each: onnx.NodeProto, meaning: Meaning, position: int) -> 
 
 
 def _additive_mask(net: Net, rank: int, size: np.float32) -> str:
-    """(1, ..., 1, length) float32: 0 where a token is, -size where padding is."""
+    """Returns the name of a float32 mask (1, ..., 1, length): 0 at tokens, -size at padding."""
     name = f"mask:rank{rank}"
     if net.maker(name) is None:
         if SIZE not in net.constants:
@@ -146,7 +146,7 @@ def _additive_mask(net: Net, rank: int, size: np.float32) -> str:
 
 
 def _drop_nan_guards(net: Net) -> None:
-    """A finite mask leaves no row of the softmax undefined: Where(IsNaN(x), 0, x) is x."""
+    """Replaces Where(IsNaN(x), 0, x) by x: with a finite mask no softmax row is undefined."""
     for each in [each for each in net.ordered() if each.op_type == "IsNaN"]:
         for reader in list(net.readers(each.output[0])):
             if reader.op_type == "Where" and reader.input[2] == each.input[0]:

@@ -1,4 +1,4 @@
-"""An ONNX graph that can be rewritten: nodes, constants as arrays, and who makes and who reads each tensor."""
+"""A mutable ONNX graph: nodes, constants as arrays, and the producer and readers of each tensor."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,9 +13,9 @@ Array = npt.NDArray[Any]
 
 
 class Net:
-    """A model's main graph, a copy. Passes change it through the methods here; `to_model` drops what no output needs.
+    """A copy of a model's main graph. Passes change it by the methods here; `to_model` drops what no output needs.
 
-    Subgraphs of control flow are not looked into.
+    Ignores the subgraphs of control flow.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -41,24 +41,24 @@ class Net:
         return [value.name for value in self.outputs]
 
     def maker(self, name: str) -> onnx.NodeProto | None:
-        """The node whose output `name` is; None for inputs and constants."""
+        """Returns the node that produces `name`; None for inputs and constants."""
         return self._makers.get(name)
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes that take `name`, one entry a use."""
+        """Returns the nodes that read `name`, one entry per use."""
         return self._readers.get(name, [])
 
     def read_once(self, name: str) -> bool:
         return len(self.readers(name)) == 1 and name not in self.output_names
 
     def add_constant(self, value: npt.ArrayLike, hint: str) -> str:
-        """Name of a new constant."""
+        """Adds a constant and returns its name."""
         name = self.fresh(hint)
         self.constants[name] = np.asarray(value)
         return name
 
     def fresh(self, hint: str) -> str:
-        """A tensor name that is not in use."""
+        """Returns an unused tensor name."""
         while True:
             self._names += 1
             name = f"{hint}:{self._names}"
@@ -66,7 +66,7 @@ class Net:
                 return name
 
     def insert(self, each: onnx.NodeProto) -> str:
-        """Adds a node; `ordered` finds its place. Returns the name of its first output."""
+        """Adds a node, which `ordered` puts in place. Returns the name of its first output."""
         for name in filter(None, each.output):
             self._makers[name] = each
         for name in each.input:
@@ -81,27 +81,27 @@ class Net:
             self._forget(name, each)
 
     def connect(self, each: onnx.NodeProto, position: int, name: str) -> None:
-        """The node reads `name` at this position from now on."""
+        """Makes the node read `name` at this position."""
         self._forget(each.input[position], each)
         each.input[position] = name
         self._readers.setdefault(name, []).append(each)
 
     def redirect(self, old: str, new: str, *, among: Sequence[onnx.NodeProto] | None = None) -> None:
-        """The readers of `old` (all, or those given) read `new`."""
+        """Makes the readers of `old` (all, or the given ones) read `new`."""
         for reader in list(self.readers(old) if among is None else among):
             for position, name in enumerate(reader.input):
                 if name == old:
                     self.connect(reader, position, new)
 
     def rename_output(self, each: onnx.NodeProto, old: str, new: str) -> None:
-        """The node's output `old`, and what its readers read, is called `new`."""
+        """Renames the node's output `old` to `new`, also for its readers."""
         each.output[list(each.output).index(old)] = new
         del self._makers[old]
         self._makers[new] = each
         self.redirect(old, new)
 
     def bypass(self, each: onnx.NodeProto, source: str) -> None:
-        """Removes a node whose readers take `source` instead."""
+        """Removes a node and makes its readers read `source` instead."""
         self.redirect(each.output[0], source)
         self.remove(each)
 
@@ -110,7 +110,7 @@ class Net:
         del readers[next(index for index, other in enumerate(readers) if other is reader)]
 
     def ordered(self) -> list[onnx.NodeProto]:
-        """The nodes that outputs depend on, each after those that it reads from."""
+        """Returns the nodes that outputs depend on, in topological order."""
         order: list[onnx.NodeProto] = []
         done: set[int] = set()
         stack = [(each, False) for name in reversed(self.output_names) if (each := self.maker(name)) is not None]
@@ -128,7 +128,7 @@ class Net:
         return order
 
     def to_model(self) -> onnx.ModelProto:
-        """The model, its nodes in topological order, with nothing that no output needs."""
+        """Returns the model without unused parts, its nodes in topological order."""
         nodes = self.ordered()
         _name_apart(nodes)
         used = {name for each in nodes for name in each.input} | set(self.output_names)
@@ -141,8 +141,8 @@ class Net:
 
 
 def shaped(model: onnx.ModelProto) -> onnx.GraphProto:
-    """The model's graph with the type and shape of every tensor: as it is where it has them, which with large weights
-    saves seconds."""
+    """Returns the model's graph with the type and shape of every tensor. Infers them only if some are missing, which
+    saves seconds with large weights."""
     graph = model.graph
     known = {value.name for value in (*graph.value_info, *graph.output) if value.type.tensor_type.HasField("shape")}
     if all(name in known for each in graph.node for name in each.output if name):
@@ -151,17 +151,17 @@ def shaped(model: onnx.ModelProto) -> onnx.GraphProto:
 
 
 def sizes(value: onnx.ValueInfoProto) -> list[int | None]:
-    """The sizes of a tensor's axes; None where the model leaves one open."""
+    """Returns the sizes of a tensor's axes; None for each axis without a fixed size."""
     return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators; 0 where the model names none."""
+    """Returns the opset version of ONNX's own operators; 0 if the model states none."""
     return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
 
 
 def _name_apart(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Gives nodes that share a name one of their own; the empty name may be shared."""
+    """Renames nodes with duplicate names; several nodes may have the empty name."""
     seen: set[str] = set()
     for number, each in enumerate(nodes):
         if each.name and each.name in seen:
@@ -170,7 +170,7 @@ def _name_apart(nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def _constant(each: onnx.NodeProto) -> Array:
-    """The value of a Constant node."""
+    """Returns the value of a Constant node."""
     only = each.attribute[0]
     value = helper.get_attribute_value(only)
     if only.name == "value":
@@ -179,10 +179,10 @@ def _constant(each: onnx.NodeProto) -> Array:
 
 
 def attribute(each: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """The attribute's value, or the default where the node has none."""
+    """Returns the attribute's value, or the default if the node lacks it."""
     return next((helper.get_attribute_value(a) for a in each.attribute if a.name == name), default)
 
 
 def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    """A node with one output, named after it."""
+    """Returns a node with one output, named after it."""
     return helper.make_node(kind, inputs, [output], name=output, **attributes)

@@ -1,4 +1,4 @@
-"""Loads a question-answering model from a transformers folder, after what can be said without torch was said."""
+"""Loads a question-answering model from a transformers folder, after all checks that need no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FINE_TUNED = "Give a model that was fine-tuned on questions and answers (SQuAD).
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says.
+    """Reads config.json.
 
     Raises:
         FileUnreadable; ModelInvalid: it is missing or no JSON object.
@@ -29,10 +29,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path) -> Any:
-    """The torch model in float32, in evaluation mode, with eager attention.
+    """Loads the torch model in float32, in evaluation mode, with eager attention.
 
     Raises:
-        ModelInvalid: there are no weights, damaged ones, or none for the head that answers; ExtraMissing.
+        ModelInvalid: weights are missing or damaged, or those of the question-answering head are; ExtraMissing.
     """
     check_weights(folder)
     torch, transformers = import_libraries()
@@ -41,14 +41,14 @@ def load_model(folder: Path) -> Any:
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True,
             local_files_only=True, trust_remote_code=False, weights_only=True,
         )  # fmt: skip
-    except Exception as error:  # whatever the files make the libraries raise
+    except Exception as error:  # the libraries raise anything on bad files
         raise ModelInvalid(folder, f"cannot be loaded: {_reason(error)}", "Get its files again.") from error
     _check_loaded(folder, torch, model, report)
     return model.eval()
 
 
 def check_config(folder: Path, config: dict[str, Any], length: int) -> None:
-    """Refuses what is no question-answering model of a known family for `length` tokens.
+    """Rejects models that do not answer questions with `length` tokens, or are of an unknown family.
 
     Raises:
         ModelInvalid
@@ -68,7 +68,7 @@ def check_config(folder: Path, config: dict[str, Any], length: int) -> None:
 
 
 def import_libraries() -> tuple[Any, Any]:
-    """torch and transformers, told to be quiet.
+    """Imports torch and transformers and silences them.
 
     Raises:
         ExtraMissing
@@ -87,7 +87,7 @@ def import_libraries() -> tuple[Any, Any]:
 
 
 def check_weights(folder: Path) -> None:
-    """Refuses a folder without a file of weights, with a file of another kind in its place, or with half of one.
+    """Rejects a folder whose weights are missing, truncated, or replaced by a file of another kind.
 
     Raises:
         ModelInvalid, FileUnreadable
@@ -124,7 +124,7 @@ def _check_loaded(folder: Path, torch: Any, model: Any, report: dict[str, Any]) 
 
 
 def _reason(error: Exception) -> str:
-    """What an exception of transformers says, in one line."""
+    """Returns the message of a transformers exception in one line."""
     text = " ".join(str(error).split())
     if "weights_only" in text or "Weights only load failed" in text:
         return "its .bin file is damaged or holds code besides weights, and such code is not run"

@@ -1,4 +1,4 @@
-"""A float32 graph with QuantizeLinear and DequantizeLinear around its operators: what the HTP runs in fixed point.
+"""Inserts QuantizeLinear and DequantizeLinear around a float32 graph's operators: the HTP's fixed-point form.
 
 Activations are asymmetric uint8 or uint16, weights symmetric int8 or int16. Tensors that an operator only moves
 (Reshape, Slice, Gather, ...) share one encoding. Outputs stay fixed point, as SNPE's own quantizer leaves them.
@@ -28,15 +28,15 @@ from bundler.model.graph import Feed, FitGraph, logits_of
 from bundler.model.onnx_graph import Array, Net
 
 MOVES = frozenset("Concat Expand Gather Identity Pad Reshape Slice Split Squeeze Transpose Unsqueeze".split())
-HEADROOM = 1.25  # of 16-bit ranges: a value outside is cut off, and 16 bits can spare the resolution
-PER_CHANNEL_GAIN = 1.5  # a weight gets a scale per channel where that divides its squared error by this
+HEADROOM = 1.25  # of 16-bit ranges: values outside are clipped, and 16 bits have resolution to spare
+PER_CHANNEL_GAIN = 1.5  # a weight gets a scale per channel if that divides its squared error by at least this
 ELEMENTS = {8: onnx.TensorProto.UINT8, 16: onnx.TensorProto.UINT16}
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of weights and activations; operators in `wide` (by their first output) get the next more of both, and
-    tensors in `given` what is written there."""
+    """The bits of weights and activations. Operators in `wide` (by their first output) get the next larger of both;
+    tensors in `given` get the encodings given there."""
 
     weight_bits: int
     activation_bits: int
@@ -48,7 +48,7 @@ class Scheme:
         return 16 if self.activation_bits == 16 and each.output[0] in self.wide else self.weight_bits
 
     def weight_encoding(self, each: onnx.NodeProto, value: Array) -> Encoding:
-        """Of the weight that a product multiplies by."""
+        """Returns the encoding of a product's weight."""
         axis, given = weight_axis(each, value), self.given.weights.get(each.input[1])
         if given is not None:
             return replace(given, axis=axis if given.scale.ndim else None)
@@ -60,14 +60,14 @@ class Scheme:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The model with fixed-point outputs, how to read them, and what its tensors are rounded to (None: it is float)."""
+    """A model with fixed-point outputs, the encodings to read them, and its tensors' encodings (None: float)."""
 
     model: onnx.ModelProto
     outputs: Mapping[str, Encoding] = field(default_factory=dict)
     encodings: Encodings | None = None
 
     def logits(self, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
-        """What ONNX Runtime computes with it on the CPU, float (1, length) by name, for each feed."""
+        """Runs the model in ONNX Runtime on the CPU; returns float outputs (1, length) by name, for each feed."""
         return [
             {name: reals(value, self.outputs[name]) if name in self.outputs else value for name, value in each.items()}
             for each in logits_of(self.model, feeds)
@@ -77,13 +77,13 @@ class QuantizedModel:
 def quantize(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights | None = None
 ) -> QuantizedModel:
-    """The graph in fixed point; the ranges must hold every float tensor of it. `fixed`: weights of 8 bits that are not
-    to be rounded to the nearest."""
+    """Returns the graph in fixed point; the ranges must cover all its float tensors. `fixed`: 8-bit weights that are
+    already rounded."""
     return _Quantizer(fit, calibration, scheme, fixed or FixedWeights()).quantized()
 
 
 class Groups:
-    """Tensors that share an encoding, because an operator only moves the one's values to the other."""
+    """Groups of tensors that share an encoding, because operators only move values between them."""
 
     def __init__(self, net: Net) -> None:
         self._parents: dict[str, str] = {}
@@ -95,7 +95,7 @@ class Groups:
                 self._join(each.input[0], each.output[0])
 
     def of(self, name: str) -> str:
-        """The name that stands for the tensor's group."""
+        """Returns the name that represents the tensor's group."""
         while (parent := self._parents.get(name, name)) != name:
             name = parent
         return name
@@ -105,19 +105,19 @@ class Groups:
 
 
 def _moved(each: onnx.NodeProto) -> list[str]:
-    """The inputs whose values an operator of MOVES passes on."""
+    """Returns the inputs whose values an operator of MOVES passes on."""
     if each.op_type not in MOVES:
         return []
     return list(each.input if each.op_type == "Concat" else each.input[:1])
 
 
 def clipped_by_relu(net: Net, name: str) -> bool:
-    """Whether only a Relu reads the tensor: its negative values need no range, fixed point cuts them off by itself."""
+    """Returns whether only a Relu reads the tensor. Its negative values then need no range: fixed point clips them."""
     return net.read_once(name) and net.readers(name)[0].op_type == "Relu" and name not in net.constants
 
 
 class _Quantizer:
-    """Writes the quantized graph: `net` is read, `made` is written."""
+    """Builds the quantized graph: reads `net`, writes `made`."""
 
     def __init__(self, fit: FitGraph, calibration: Calibration, scheme: Scheme, fixed: FixedWeights) -> None:
         self.net = Net(fit.model)
@@ -135,7 +135,7 @@ class _Quantizer:
         self._read: dict[tuple[str, int], str] = {}
 
     def _group_ranges(self, calibrated: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Of each group of tensors the range that holds them all, constants that take part included."""
+        """Returns the range of each group of tensors, including its constants."""
         ranges: dict[str, tuple[float, float]] = {}
 
         def widen(name: str, low: float, high: float) -> None:
@@ -155,13 +155,13 @@ class _Quantizer:
         return ranges
 
     def _group_given(self) -> dict[str, Encoding]:
-        """What the scheme gives for each group: what it gives for the first tensor of it."""
+        """Returns the given encoding of each group: that of its first tensor with one."""
         names = [each.output[0] for each in self.net.ordered() if not clipped_by_relu(self.net, each.output[0])]
         given = self.scheme.given.activations
         return {self.groups.of(name): given[name] for name in reversed(names) if name in given}
 
     def _group_bits(self) -> dict[str, int]:
-        """An operator has the bits of its output's group: 16 where any operator that writes to the group is wide."""
+        """Returns each group's bits, 16 if any operator writing to it is wide. An operator has its output's bits."""
         writers = [each for each in self.net.ordered() if each.op_type not in MOVES]
         wide = {self.groups.of(each.output[0]) for each in writers if each.output[0] in self.scheme.wide}
         bits = {self.groups.of(name): self.scheme.activation_bits for each in writers for name in each.output}
@@ -182,7 +182,7 @@ class _Quantizer:
         return QuantizedModel(self._model(), outputs, Encodings(activations, self.weights))
 
     def _operand(self, each: onnx.NodeProto, position: int, name: str) -> str:
-        """What the operator reads in place of `name`."""
+        """Returns the tensor that the operator reads in place of `name`."""
         constant = self.net.constants.get(name)
         if constant is None:
             return self._activation(name, self._bits_of(each.output[0])) if name in self.floats else name
@@ -209,7 +209,7 @@ class _Quantizer:
         return asymmetric(low * room, high * room, bits)
 
     def _activation(self, name: str, bits: int) -> str:
-        """The tensor after rounding to its own bits and, where the reader has others, to those too."""
+        """Rounds the tensor to its own bits and, if the reader's bits differ, to those too; returns its name."""
         own = self._bits_of(name)
         if (name, own) not in self._read:
             self._read[name, own] = self._round(_real(name) if name in self.net.output_names else name, name, own)
@@ -236,7 +236,7 @@ class _Quantizer:
         return names
 
     def _constant(self, name: str, encoding: Encoding, values: Array | None = None) -> str:
-        """A weight in fixed point, and the DequantizeLinear that reads it; made once for each encoding."""
+        """Adds a fixed-point weight and its DequantizeLinear, once for each encoding; returns the latter's output."""
         hint = f"{name}:{encoding.zero_point.dtype}:{encoding.scale.ravel()[0]:.9g}"
         real = f"{hint}:real"
         if f"{hint}:fixed" not in self.constants:
@@ -254,7 +254,7 @@ class _Quantizer:
         return self._constant(name, encoding, values)
 
     def _norm(self, each: onnx.NodeProto, position: int, name: str) -> str:
-        """What a LayerNormalization multiplies by or adds; of other dtypes the HTP computes it in float16, or not."""
+        """Rounds the scale or bias of a LayerNormalization. The HTP handles other dtypes in float16, or not at all."""
         value = self.net.constants[name]
         if position == 2:
             return self._constant(name, symmetric(value, 24))

@@ -1,4 +1,4 @@
-"""A float32 graph whose channels hold their values times powers of two, and whose logits are the same."""
+"""Scales the channels of a float32 graph by powers of two, without changing its logits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from bundler.model.onnx_graph import Array, Net, shaped, sizes
 
 
 def channels_in(fit: FitGraph) -> Channels:
-    """The channels of a fitted graph; the same graph always gets the same classes."""
+    """Returns the channels of a fitted graph; the same graph always gets the same classes."""
     graph = shaped(fit.model)
     shapes = {
         value.name: [size or 1 for size in sizes(value)] for value in (*graph.input, *graph.value_info, *graph.output)
@@ -21,10 +21,10 @@ def channels_in(fit: FitGraph) -> Channels:
 
 
 def rescaled(fit: FitGraph, exponents: Sequence[int], channels: Channels | None = None) -> FitGraph:
-    """The graph with the channels of class n (from 1) times 2 ** exponents[n - 1].
+    """Returns the graph with the channels of class n (from 1) multiplied by 2 ** exponents[n - 1].
 
     Raises:
-        ValueError: the exponents are another graph's, or a constant would leave float32.
+        ValueError: the exponents belong to another graph, or a constant would overflow float32.
     """
     channels = channels or channels_in(fit)
     if len(exponents) != channels.count - 1:
@@ -38,7 +38,7 @@ def rescaled(fit: FitGraph, exponents: Sequence[int], channels: Channels | None 
 
 
 def _scale(net: Net, use: Use, exponents: Array, made: dict[tuple[str, bytes], str]) -> None:
-    """Gives one node a constant of its own, times 2 ** exponents; nodes that need the same share one."""
+    """Replaces one node's constant by a copy times 2 ** exponents; nodes with equal needs share the copy."""
     if not exponents.any():
         return
     each = net.maker(use.node)

@@ -1,11 +1,11 @@
-"""Which operators get 16 bits where all others have 8.
+"""Chooses the operators that get 16 bits where all others have 8.
 
 A few channels of BERT's residual sums are a hundred times as large as the others, and LayerNorm's result depends on all
-of them. The sums, what is added and what LayerNorm makes of them need more than 8 bits (Bondarenko 2021). Of MobileBERT
-all sums together do: what is lost in one goes through to the end, and adds up over the layers. Attention's
-shares lie between 0 and 1, and most are less than a step of 8 bits. Gelu makes next to nothing of most that it reads,
-and what is left is small beside the range. The largest logits make the answer, and those of other questions may be
-larger than the calibrated ones: 16 bits leave room for them (quantize.HEADROOM).
+of them. The sums, their operands and LayerNorm's results need more than 8 bits (Bondarenko 2021). In MobileBERT all
+sums need them together: the error of each sum reaches the output, and the errors add up over the layers. Attention
+weights lie between 0 and 1, and most are smaller than an 8-bit step. Gelu maps most of its inputs to nearly zero; its
+other outputs are small compared to the range. The largest logits determine the answer, and other questions may exceed
+the calibrated range: 16 bits leave room for that (quantize.HEADROOM).
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ from bundler.model.onnx_graph import Array, Net
 from bundler.model.quantize import MOVES, Scheme
 from bundler.types import Progress
 
-RANKED = 2  # windows are enough to tell loud parts from others
-RELEVANT = 0.02  # the share of the noise of all parts that one has to make
-WINDOWS = 16  # tell whether it is worth it: of four, one would decide
-HALF = 0.5  # of them, and more, must gain it: a share of the error of all would be that of the worst
-GAIN = 0.4  # the share of the logits' error that is left, at most
-MORE_GAIN = 0.9  # the same of attention and NoNorm's sums after them, and of the rest after both
+RANKED = 2  # windows; enough to tell loud parts from others
+RELEVANT = 0.02  # the smallest share of the total noise that makes a part loud
+WINDOWS = 16  # windows to decide whether it is worth it; among four, a single one could decide
+HALF = 0.5  # more than this share of the windows must improve; a share of the summed error would follow the worst one
+GAIN = 0.4  # the largest allowed share of the logits' error that remains
+MORE_GAIN = 0.9  # the same for attention with NoNorm's sums after them, and for the rest after both
 
 
 def loud_operators(
     fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed], progress: Progress
 ) -> frozenset[str]:
-    """The operators (by their first output) that make the logits, and those whose rounding to 8 bits makes most of the
-    noise: of LayerNorm's, of attention's and of NoNorm's sums, and behind loud sums of the rest. None of these where 16
-    bits for them do not bring the logits much nearer, or more than half of all would have them."""
+    """Returns the operators (by their first output) that get 16 bits: those of the logits and, in order, LayerNorm's
+    noisiest at 8 bits, attention with NoNorm's sums and, if LayerNorm's are included, the rest. Skips a group that
+    brings the logits little nearer, or that takes the result above half of all operators."""
     net, measure = Net(fit.model), Measure(fit, calibration, feeds[:WINDOWS])
     nothing, wide = frozenset[str](), logits_of(net)
 
@@ -56,14 +56,14 @@ def loud_operators(
 
 
 def _operators(net: Net) -> frozenset[str]:
-    """All that compute something."""
+    """Returns all operators that compute something."""
     return frozenset(each.output[0] for each in net.ordered() if each.op_type not in MOVES)
 
 
 def _loudest(
     net: Net, parts: Sequence[frozenset[str]], measure: Measure, scheme: Scheme, progress: Progress
 ) -> frozenset[str]:
-    """Of LayerNorm's parts those that make most of the noise."""
+    """Returns those of LayerNorm's parts that cause most of the noise."""
     everything = _operators(net)
     base = measure.noise(replace(scheme, wide=everything))
     costs = []
@@ -75,17 +75,17 @@ def _loudest(
 
 
 def logits_of(net: Net) -> frozenset[str]:
-    """The operators that make the outputs."""
+    """Returns the operators that produce the outputs."""
     return frozenset(each.output[0] for name in net.output_names if (each := _source(net, name)) is not None)
 
 
 def parts_of(net: Net) -> list[frozenset[str]]:
-    """Operators that get 16 bits together: each LayerNorm's with what its sum is made of."""
+    """Returns groups of operators that get 16 bits together: each LayerNorm with the operands of its sum."""
     return [frozenset(_summed(net, each)) for each in net.ordered() if each.op_type == "LayerNormalization"]
 
 
 def sums_of(net: Net) -> frozenset[str]:
-    """Without LayerNorm: every sum of two activations but scores, and what factors and terms make of it (NoNorm)."""
+    """Returns, for models without LayerNorm, all sums of two activations except scores, with NoNorm's steps on them."""
     found, nodes = set[str](), net.ordered()
     for each in nodes if all(each.op_type != "LayerNormalization" for each in nodes) else ():
         read = [name for name in each.input if name not in net.constants]
@@ -98,13 +98,13 @@ def sums_of(net: Net) -> frozenset[str]:
 
 
 def attention_of(net: Net) -> frozenset[str]:
-    """Attention's shares, and what they weigh."""
+    """Returns the Softmax operators of attention, and the products with their results."""
     shares = [each.output[0] for each in net.ordered() if each.op_type == "Softmax"]
     return frozenset(name for share in shares for name in (share, *(each.output[0] for each in net.readers(share))))
 
 
 def rest_of(net: Net) -> frozenset[str]:
-    """Every LayerNorm and the sum that it reads; every product that Gelu reads, and what is added to it."""
+    """Returns each LayerNorm and the sum that it reads, and each product that Gelu reads, with its bias."""
     found = set[str]()
     for each in net.ordered():
         if each.op_type == "LayerNormalization":
@@ -116,7 +116,7 @@ def rest_of(net: Net) -> frozenset[str]:
 
 
 def _summed(net: Net, norm: onnx.NodeProto) -> Iterator[str]:
-    """LayerNorm, the sum, and what is added, from the activation on that its product reads."""
+    """Yields the LayerNorm, its sum, and the sum's operands, back to the activation that their product reads."""
     yield norm.output[0]
     total = _source(net, norm.input[0])
     if total is None or total.op_type != "Add":
@@ -127,7 +127,7 @@ def _summed(net: Net, norm: onnx.NodeProto) -> Iterator[str]:
 
 
 def _product(net: Net, each: onnx.NodeProto | None) -> Iterator[str]:
-    """A product with weights, its bias, and the function that it reads; nothing of anything else."""
+    """Yields a product with weights, its bias, and the Gelu that it reads; nothing for other operators."""
     made = []
     if each is not None and each.op_type == "Add" and any(name in net.constants for name in each.input):
         made.append(each.output[0])
@@ -136,12 +136,12 @@ def _product(net: Net, each: onnx.NodeProto | None) -> Iterator[str]:
         return
     yield from (*made, each.output[0])
     read = _source(net, each.input[0])
-    if read is not None and read.op_type == "Gelu":  # of the second product of a feed-forward part
+    if read is not None and read.op_type == "Gelu":  # in the second product of a feed-forward part
         yield read.output[0]
 
 
 def _source(net: Net, name: str) -> onnx.NodeProto | None:
-    """What made the tensor, before it was moved."""
+    """Returns the node that computed the tensor, skipping operators that only move values."""
     each = net.maker(name)
     while each is not None and each.op_type in MOVES:
         each = net.maker(each.input[0])

@@ -1,4 +1,4 @@
-"""What is rounded in a graph, channel by channel: how large it gets, and what noise in it costs what reads it."""
+"""Measures, channel by channel, how large a graph's rounded values are and what noise in them costs their readers."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ from bundler.model.graph import Feed, FitGraph
 from bundler.model.onnx_graph import Array, Net, attribute
 from bundler.model.quantize import MOVES, Groups, clipped_by_relu
 
-LEAST_COST = 1e-4  # of a channel, relative to the mean of its tensor's
-PASSED_BY_RELU = 0.5  # of the noise
-DEAD = 1e-12  # a channel below this part of its tensor's largest value has no say
+LEAST_COST = 1e-4  # of a channel, relative to the mean of its tensor
+PASSED_BY_RELU = 0.5  # the share of the noise
+DEAD = 1e-12  # a channel below this part of its tensor's largest value is ignored
 
 
 @dataclass(frozen=True)
 class Span:
-    """Of each channel of a tensor, in an array like its labels: the largest |value|, and the mean square."""
+    """The largest |value| and the mean square of each channel of a tensor, in arrays shaped like its labels."""
 
     sizes: Array
     squares: Array
@@ -31,7 +31,7 @@ Spans = Mapping[str, Span]
 
 
 def measure_spans(fit: FitGraph, channels: Channels, feeds: Iterable[Feed]) -> Spans:
-    """Of every tensor with more than one label, at tokens: padding sets no range."""
+    """Measures every tensor with more than one label, at tokens only: padding sets no range."""
     names = [name for name in float_tensors(fit.model) if channels.labels[name].size > 1]
     shared = {name: _shared(channels.labels[name].shape) for name in names}
     axes = {name: [axis for axis in axes if axis in shared.get(name, ())] for name, axes in token_axes(fit).items()}
@@ -41,19 +41,19 @@ def measure_spans(fit: FitGraph, channels: Channels, feeds: Iterable[Feed]) -> S
             sizes = np.abs(value).max(shared[name], keepdims=True).astype(np.float64)
             squares = np.square(value, dtype=np.float64).mean(shared[name], keepdims=True)
             before = spans.get(name, Span(sizes, squares))
-            with np.errstate(invalid="ignore"):  # values that are not finite leave a model alone
+            with np.errstate(invalid="ignore"):  # non-finite values leave a model unchanged
                 mean = before.squares + (squares - before.squares) / windows
             spans[name] = Span(np.maximum(sizes, before.sizes), mean)
     return spans
 
 
 def problem_of(fit: FitGraph, channels: Channels, spans: Spans) -> Problem:
-    """What `balance` is to solve."""
+    """Returns the problem for `balance` to solve."""
     return _Survey(fit, channels, spans).problem()
 
 
 class _Entries:
-    """Channels of one encoding, by key: their ranges, mean squares and costs."""
+    """Channels that share an encoding, by key: their ranges, mean squares and costs."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[Array, ...]] = []
@@ -62,7 +62,7 @@ class _Entries:
         self.parts.append((keys.ravel(), ranges.ravel(), squares.ravel(), costs.ravel()))
 
     def merge(self) -> None:
-        """One entry a key. All together cost 1 for noise as loud as they are."""
+        """Merges entries with equal keys. Normalizes the costs so that noise as loud as the values costs 1 in total."""
         keys, ranges, squares, costs = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         self.keys, places = np.unique(keys, return_inverse=True)
         self.ranges, self.squares = np.zeros(len(self.keys)), np.zeros(len(self.keys))
@@ -75,16 +75,16 @@ class _Entries:
         self.costs = _over(self.costs, (self.costs * self.squares).sum(keepdims=True))
 
     def of(self, keys: Array, values: Array) -> Array:
-        """The values, which go by entry, of these channels; 0 for those that have none."""
+        """Returns the values of these channels, where `values` go by entry; 0 for unknown channels."""
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[places] == keys, values[places], 0.0)
 
 
 class _Survey:
-    """Collects, node by node, what is rounded.
+    """Collects a graph's rounded tensors, node by node.
 
-    What noise costs is carried from the outputs back to the inputs, as its power is through weights; what attention's
-    shares, or an operator that is not known, make of it counts as much as all that they give.
+    Propagates the cost of noise from the outputs to the inputs, in the way that weights propagate its power. For
+    attention weights and unknown operators, the noise counts relative to their whole output.
     """
 
     def __init__(self, fit: FitGraph, channels: Channels, spans: Spans) -> None:
@@ -110,8 +110,8 @@ class _Survey:
         return Problem(self.channels.count, [stream for stream in streams if stream.classes.any()], weights)
 
     def _keys(self, name: str) -> Array:
-        """A number for each label of the tensor: that of the label below 0 where it is pinned, else twice its class,
-        and one more where its sign is -1."""
+        """Returns a number for each label of the tensor: the negative label if it is pinned, else twice its class, plus
+        one if its sign is -1."""
         labels = self.channels.labels[name]
         classes, signs = self.channels.classes[labels], self.channels.signs[labels]
         return np.where(classes == PINNED, -labels, 2 * classes + (signs < 0))
@@ -120,18 +120,18 @@ class _Survey:
         return self.entries[self.groups.of(name)]
 
     def _charge(self, name: str, costs: Array) -> None:
-        """Adds what noise in a tensor's channels costs."""
+        """Adds the cost of noise in a tensor's channels."""
         keys, mine = self._keys(name), self.costs[name]
         for key, cost in zip(keys.ravel().tolist(), np.broadcast_to(costs, keys.shape).ravel().tolist(), strict=True):
             mine[key] += cost
 
     def _cost(self, name: str, keys: Array) -> Array:
-        """What noise in these channels of a tensor costs."""
+        """Returns the cost of noise in these channels of a tensor."""
         mine = self.costs[name]
         return np.array([mine.get(key, 0.0) for key in keys.ravel().tolist()]).reshape(keys.shape)
 
     def _pass_back(self, each: onnx.NodeProto) -> None:
-        """Charges a node's inputs with what noise in its outputs costs."""
+        """Charges a node's inputs with the cost of noise in its outputs."""
         name = each.output[0]
         cost = self._cost(name, self._keys(name))
         sources = [source for source in each.input if source in self.channels.labels]
@@ -151,7 +151,7 @@ class _Survey:
                 self._charge(source, cost.sum() / self._keys(source).size)
 
     def _pass_back_product(self, each: onnx.NodeProto, cost: Array) -> None:
-        """Of queries and keys each makes the other's noise loud; values' noise goes on, and shares weigh the values."""
+        """Charges queries and keys by each other's power, values with the output's cost, and shares by its power."""
         first, second = each.input
         if first in self.spans and second in self.spans:
             one, other = self.spans[first].squares, self.spans[second].squares.swapaxes(-1, -2)
@@ -163,7 +163,7 @@ class _Survey:
             self._charge(first, (cost * self.spans[each.output[0]].squares).sum())
 
     def _written(self, each: onnx.NodeProto) -> None:
-        """The sizes of what a node makes, or of the table that it reads from."""
+        """Adds the sizes of a node's output, or of the table that it reads from."""
         name = each.output[0]
         if name not in self.spans or clipped_by_relu(self.net, name):
             return
@@ -190,7 +190,7 @@ class _Survey:
         return [Weights(_apart(read), _apart(written), powers_of(self._matrix(each)), power, costs)]
 
     def _summand(self, each: onnx.NodeProto) -> list[Stream]:
-        """A constant that is added: it has an encoding of its own."""
+        """Returns the stream of an added constant, which has its own encoding."""
         constants = [name for name in each.input if name in self.net.constants]
         name = each.output[0]
         if each.op_type not in ("Add", "Sub") or len(constants) != 1 or name not in self.spans:
@@ -206,27 +206,27 @@ def _stream(keys: Array, ranges: Array, group: _Entries) -> Stream:
 
 
 def _apart(keys: Array) -> tuple[Array, Array]:
-    """Classes and signs of keys."""
+    """Returns the classes and signs of keys."""
     return np.where(keys > 0, keys // 2, PINNED), 1.0 - 2.0 * (keys % 2)
 
 
 def _shared(shape: Sequence[int]) -> tuple[int, ...]:
-    """The axes all along which an array like labels has the same ones."""
+    """Returns the axes of size 1, along which all entries have the same labels."""
     return tuple(axis for axis, size in enumerate(shape) if size == 1)
 
 
 def _of_channels(constant: Array, shape: tuple[int, ...]) -> Array:
-    """The largest |value| of a constant for each entry of an array like labels."""
+    """Returns the largest |value| of a constant for each entry of a label array."""
     value = np.abs(constant).reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
     return np.broadcast_to(value.max(_shared(shape), keepdims=True), shape)
 
 
 def _repeats(keys: Array) -> Array:
-    """How often each key is there."""
+    """Returns the number of occurrences of each key."""
     _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(counts[places].reshape(keys.shape))
 
 
 def _over(noise: "Array | float", power: Array) -> Array:
-    """The quotient, 0 where there is no power."""
+    """Returns the quotient, 0 where there is no power."""
     return np.where(power > 0, noise / np.where(power > 0, power, 1), 0.0)

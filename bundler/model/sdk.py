@@ -1,8 +1,7 @@
-"""Qualcomm's SDK: which one lies in a folder, and what a phone needs of it. model/vendor.py runs its host tools.
+"""Detects Qualcomm's SDK in a folder, and the parts of it that a phone needs. model/vendor.py runs its host tools.
 
-Both layouts are known: `aarch64-android` with `hexagon-vNN/unsigned` (2.11 and later), `aarch64-android-clang*` with
-`dsp` (before). Read in SNPE's documents (docs/sdk.md) and checked against folders that the tests make, not against a
-real SDK.
+Knows both layouts: `aarch64-android` with `hexagon-vNN/unsigned` (2.11 and later), `aarch64-android-clang*` with `dsp`
+(earlier). Based on SNPE's documents (docs/sdk.md), and tested on folders that the tests make, not on a real SDK.
 """
 
 import os
@@ -18,9 +17,9 @@ from bundler.soc import FIRST_HTP, Soc
 VARIABLES = ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT")
 HOST = "x86_64-linux-clang"
 CONVERTERS = ("snpe-onnx-to-dlc", "qairt-converter")
-STATIC_LIBCXX = (2, 21)  # from here on libSNPE.so brings its C++ library along (revision history 2.21.0)
+STATIC_LIBCXX = (2, 21)  # from this version on, libSNPE.so includes its C++ library (revision history 2.21.0)
 LAST_CLANG_LAYOUT = (2, 10)
-UNKNOWN_RELEASE = (2, 25)  # the flags that a present layout gets where nothing tells the version
+UNKNOWN_RELEASE = (2, 25)  # the release assumed for the present layout if the version is unknown
 SNPE, QNN = ENGINES["snpe"], ENGINES["qnn"]
 SDK_YAML = re.compile(r"^\s*[\"']?([\w .-]+?)[\"']?\s*:\s*[\"']?v?(\d+\.\d+\.\d+(?:\.\d+)?)\b", re.MULTILINE)
 SDK_KEYS = re.compile(r"^version$|sdk|product|qairt|snpe|qnn", re.IGNORECASE)
@@ -29,10 +28,10 @@ FOLDER_NAME = re.compile(r"(?:^|[-_v])(\d+\.\d+\.\d+(?:\.\d+)?)$")
 
 @dataclass(frozen=True)
 class Sdk:
-    """An SDK of this machine.
+    """An SDK on this machine.
 
-    version: such as 2.25.0.240728, None where nothing tells it; layout: the folder in bin/ and lib/ with the phone's
-    parts, None in an SDK without them; hexagons: the versions that it has both the stub and the skel for.
+    version: such as 2.25.0.240728, None if unknown; layout: the folder in bin/ and lib/ with the phone's parts, None in
+    an SDK without them; hexagons: the versions for which it has both the stub and the skel.
     """
 
     root: Path
@@ -46,25 +45,25 @@ class Sdk:
 
     @property
     def release(self) -> tuple[int, int]:
-        """The first two numbers of the version; where it is not known, what the layout suggests."""
+        """Returns the first two numbers of the version, or an estimate from the layout if it is unknown."""
         if self.version is None:
             return LAST_CLANG_LAYOUT if self.layout and "clang" in self.layout else UNKNOWN_RELEASE
         major, minor = self.version.split(".")[:2]
         return int(major), int(minor)
 
     def tool(self, name: str) -> Path | None:
-        """A program for this machine, if the SDK has it."""
+        """Returns the path of a host program, or None if the SDK lacks it."""
         path = self.root / "bin" / HOST / name
         return path if path.is_file() else None
 
 
 def sdk_from_environment(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The SDK that the vendor's own variables name, if any."""
+    """Returns the SDK folder from the vendor's own environment variables, if any."""
     return next((Path(environment[name]) for name in VARIABLES if environment.get(name)), None)
 
 
 def open_sdk(root: Path) -> Sdk:
-    """The SDK in this folder.
+    """Opens the SDK in this folder.
 
     Raises:
         NotAnSdk: there is none, or one for another host; SdkTooOld: it is SNPE 1.
@@ -82,14 +81,14 @@ def open_sdk(root: Path) -> Sdk:
 
 
 def device_parts(sdk: Sdk, soc: Soc | None = None) -> dict[str, Path]:
-    """Path in the bundle's device folder -> file of the SDK: SNPE's parts, and QNN's where all of them are there.
+    """Returns SDK files by path in the bundle's device folder: SNPE's parts, and QNN's if all of them exist.
 
-    soc: the phone's chip; None: all that the SDK knows, deploy then leaves out those that are not the phone's
-    (`engines.hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
+    soc: the phone's chip; None: all chips that the SDK knows. In that case deploy leaves out the parts that are not the
+    phone's (`engines.hexagon_of_part`). A chip without HTP gets what the CPU and the GPU need.
 
     Raises:
-        NotAnSdk: no SDK, or none for Android; SdkIncomplete: files of it are missing; SdkTooOld: it does not know the
-        Hexagon version.
+        NotAnSdk: no SDK, or none for Android; SdkIncomplete: it lacks files; SdkTooOld: it lacks the chip's Hexagon
+        version.
     """
     if sdk.layout is None:
         raise NotAnSdk(sdk.root, "this SDK has no Android part (bin/aarch64-android*/snpe-net-run)")
@@ -99,12 +98,12 @@ def device_parts(sdk: Sdk, soc: Soc | None = None) -> dict[str, Path]:
         parts["lib/libc++_shared.so"] = _file(sdk, f"lib/{sdk.layout}/libc++_shared.so")
     try:
         return parts | _parts(sdk, QNN, hexagons)
-    except SdkIncomplete:  # an SDK of SNPE alone, or one whose qnn-net-run takes no DLC
+    except SdkIncomplete:  # an SDK with SNPE only, or one whose qnn-net-run takes no DLC
         return parts
 
 
 def _parts(sdk: Sdk, engine: Engine, hexagons: Collection[int]) -> dict[str, Path]:
-    """What a phone needs of an engine. Raises: SdkIncomplete"""
+    """Returns an engine's files for a phone. Raises: SdkIncomplete"""
     libraries = f"lib/{sdk.layout}"
     parts = {engine.path: _file(sdk, f"bin/{sdk.layout}/{engine.program}")}
     parts |= {f"lib/{name}": _file(sdk, f"{libraries}/{name}") for name in engine.needed}
@@ -117,7 +116,7 @@ def _parts(sdk: Sdk, engine: Engine, hexagons: Collection[int]) -> dict[str, Pat
 
 
 def _wanted(sdk: Sdk, soc: Soc | None) -> list[int]:
-    """The Hexagon versions with HTP, of the chip or of the SDK. Raises: SdkTooOld"""
+    """Returns the Hexagon versions with HTP, of the chip or of the SDK. Raises: SdkTooOld"""
     wanted = [hexagon for hexagon in (sdk.hexagons if soc is None else (soc.hexagon,)) if hexagon >= FIRST_HTP]
     if soc is not None and not set(wanted) <= set(sdk.hexagons):
         has = ", ".join(f"v{version}" for version in sdk.hexagons) or "none"
@@ -127,7 +126,7 @@ def _wanted(sdk: Sdk, soc: Soc | None) -> list[int]:
 
 
 def _layout(root: Path) -> str | None:
-    """The phone's folder: the present name where there are several, else that of the newest compiler."""
+    """Returns the phone's folder: the one with the present name, else that of the newest compiler."""
     found = sorted(path.parent.name for path in root.glob("bin/aarch64-android*/snpe-net-run") if path.is_file())
     return None if not found else found[0] if found[0] == "aarch64-android" else found[-1]
 
@@ -138,13 +137,13 @@ def _hexagons(root: Path, layout: str | None) -> tuple[int, ...]:
 
 
 def _skels(engine: Engine, hexagon: int) -> tuple[str, str]:
-    """Where a release may keep the DSP's library: since 2.11, and before."""
+    """Returns the possible places of the DSP's library: since 2.11, and before."""
     name = engine.dsp_part(hexagon, "Skel")
     return f"lib/hexagon-v{hexagon}/unsigned/{name}", f"lib/dsp/{name}"
 
 
 def _version(root: Path) -> str | None:
-    """By sdk.yaml (2.16 and later; it also names versions of other software), else by the folder's name."""
+    """Returns the version from sdk.yaml (2.16 and later; it also lists other software), else from the folder's name."""
     described = root / "sdk.yaml"
     text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
     stated: list[str] = [version for key, version in SDK_YAML.findall(text) if SDK_KEYS.search(key)]
@@ -155,7 +154,7 @@ def _version(root: Path) -> str | None:
 
 
 def _refusal(root: Path) -> NotAnSdk:
-    """Says what the folder is instead of an SDK for Linux and Android."""
+    """Returns an error that says what the folder is instead of an SDK for Linux and Android."""
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _layout(path)]
     if inside:
         return NotAnSdk(root, "is no SDK, but has SDKs in it", f"Give one of them, such as {inside[-1]}.")

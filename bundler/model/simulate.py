@@ -1,4 +1,4 @@
-"""Qualcomm's HTP libraries at work on a DLC: its logits for windows, and its compilation ahead of time."""
+"""Runs Qualcomm's HTP libraries on a DLC: computes its logits for windows, or compiles it ahead of time."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,10 @@ from bundler.types import Progress
 
 
 def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[Feed], progress: Progress) -> list[Logits]:
-    """The outputs of the DLC, float32 (1, length) by name, for each feed of int32 (1, length) arrays.
+    """Returns the DLC's outputs, float32 (1, length) by name, for each feed of int32 (1, length) arrays.
 
     Raises:
-        DlcInvalid: the HTP refuses it; NoConverter: the libraries are not here.
+        DlcInvalid: the HTP refuses it; NoConverter: the libraries are not installed.
     """
     networks = Networks(Task(str(dlc.absolute()), "dsp", soc.qnn_id))
     threads = ThreadPoolExecutor(max(1, min(cores(), len(feeds))))
@@ -33,7 +33,7 @@ def run_on_simulator(dlc: Path, soc: Soc, feeds: Sequence[Feed], progress: Progr
 
 
 def prepare_context(dlc: Path, soc: Soc) -> Path:
-    """Compiles the DLC for the chip; the result lies beside it, under a name that ties it to the DLC's content.
+    """Compiles the DLC for the chip, into a file beside it whose name includes the hash of the DLC's content.
 
     Raises:
         DlcInvalid: the HTP refuses it; NoConverter
@@ -45,7 +45,7 @@ def prepare_context(dlc: Path, soc: Soc) -> Path:
 
 
 def check_simulated(soc: Soc, precision: str) -> None:
-    """Raises SocUnfit where the simulator of the chip's HTP was not seen to compute this precision."""
+    """Raises SocUnfit unless the simulator of the chip's HTP is known to compute this precision."""
     if precision in soc.simulated.split():
         return
     others = [name for name, other in known_socs().items() if precision in other.simulated.split()]

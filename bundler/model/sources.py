@@ -1,4 +1,4 @@
-"""What `--model` may name: an ONNX file, a DLC, a transformers folder, a model on the hub. All end as a ModelSource."""
+"""Opens what `--model` names, an ONNX file, a DLC, a transformers folder or a model on the hub, as a ModelSource."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,16 @@ LARGEST_LENGTH = 4096
 NEWEST_IR = 10
 HUB_ADDRESS = re.compile(r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/")
 SOURCE_LINE = re.compile(r"\S+\.(?:cc|cpp|h|cu):\d+:? (?:\S+ )?(?:\[\w+\] )?")
-"""A place in the source of ONNX's libraries, which says nothing to the user."""
+"""A location in the source of ONNX's libraries, which does not help the user."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A question-answering model: an ONNX file, or a DLC that is taken as it is.
+    """A question-answering model: an ONNX file, or a DLC that is used unchanged.
 
-    Every input and output is (1, length) once it runs on a phone; `tokenizer` is a tokenizer.json or a vocab.txt;
-    `notes` tell how the file differs from what is taken of it; `embedding_rows`: how many token ids it has an embedding
-    for, None where its graph does not show it.
+    Every input and output is (1, length) on the phone; `tokenizer` is a tokenizer.json or a vocab.txt; `notes` describe
+    how the file was adapted; `embedding_rows` is the number of token ids that it has an embedding for, None if its
+    graph does not show it.
     """
 
     name: str
@@ -61,9 +61,9 @@ def open_model(
     progress: Progress,
     names: Mapping[str, str] | None = None,
 ) -> ModelSource:
-    """The model that `model` names, and its tokenizer; exported, downloaded or adapted into `work` where it must be.
+    """Opens the model that `model` names, with its tokenizer. Exports, downloads or adapts it into `work` if needed.
 
-    names: how an ONNX file calls the tensors of KNOWN_INPUTS and OUTPUTS, where it calls them otherwise.
+    names: the ONNX file's own names for tensors of KNOWN_INPUTS and OUTPUTS, if they differ.
 
     Raises:
         ModelInvalid, DlcInvalid, FileUnreadable: refused; UsageError: it has another length, or no tokenizer.
@@ -75,9 +75,9 @@ def open_model(
         raise ModelInvalid(path, "is an adapter, not a whole model", "Merge it into its base model (merge_and_unload).")
     if path.is_dir() and not _has_weights(path) and (path / "onnx" / "model.onnx").is_file():
         tokenizer = tokenizer or tokenizer_in(path)
-        path = path / "onnx" / "model.onnx"  # as Xenova lays it out
+        path = path / "onnx" / "model.onnx"  # the layout of Xenova's models
     if path.is_dir() and (path / "model.onnx").is_file() and not (_has_weights(path) and find_spec("torch")):
-        path = path / "model.onnx"  # what optimum writes; without torch its weights beside it are of no use
+        path = path / "model.onnx"  # what optimum writes; its weights are useless without torch
     if path.is_dir() or is_model_name(str(model)):
         return _exported(str(model), tokenizer, length or DEFAULT_LENGTH, work, progress)
     beside = tokenizer or tokenizer_beside(path)
@@ -89,7 +89,7 @@ def open_model(
 
 
 def tokenizer_beside(model: Path) -> Path:
-    """The tokenizer.json or vocab.txt in the model's folder.
+    """Returns the tokenizer.json or vocab.txt in the model's folder.
 
     Raises:
         FileUnreadable: there is no such model; UsageError: there is no tokenizer
@@ -103,7 +103,7 @@ def tokenizer_beside(model: Path) -> Path:
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """The ONNX file with all its weights, those in files beside it too.
+    """Loads the ONNX file with all its weights, including those in files beside it.
 
     Raises:
         FileUnreadable; ModelInvalid: it is no ONNX, or its external data is missing or lies outside its folder
@@ -119,7 +119,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ModelInvalid(path, "is no ONNX file, or it was cut short") from error
     if not model.graph.output or not _names_are_text(model.graph):
         raise ModelInvalid(path, "is no ONNX file, or it was cut short")
-    model.ir_version = min(model.ir_version, NEWEST_IR)  # what is newer matters to no operator that is taken here
+    model.ir_version = min(model.ir_version, NEWEST_IR)  # newer versions do not affect any supported operator
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # the library raises ValueError, OSError and its own
@@ -130,7 +130,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def embedding_rows(model: onnx.ModelProto) -> int | None:
-    """How many token ids the model has an embedding for; None where its graph does not show it."""
+    """Returns the number of token ids that the model has an embedding for; None if its graph does not show it."""
     graph = model.graph
     rows, ids = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}, {"input_ids"}
     for node in graph.node:
@@ -142,7 +142,7 @@ def embedding_rows(model: onnx.ModelProto) -> int | None:
 
 
 def load_adapted(path: Path, length: int | None, names: Mapping[str, str]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The ONNX file's model with the usual names, dtypes and operators, and what was changed for it.
+    """Loads the ONNX file's model with the usual names, dtypes and operators; also returns notes on the changes.
 
     Raises:
         FileUnreadable, ModelInvalid; UsageError: it has no tensor of such a name
@@ -157,7 +157,7 @@ def load_adapted(path: Path, length: int | None, names: Mapping[str, str]) -> tu
 def specs_of(
     path: Path, model: onnx.ModelProto, length: int | None = None
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and outputs that the ONNX file's model will have for windows of `length` tokens.
+    """Returns the inputs and outputs that the ONNX file's model will have for windows of `length` tokens.
 
     Raises:
         ModelInvalid: it is not a question-answering model; UsageError: it has another length
@@ -181,7 +181,7 @@ def specs_of(
 
 
 def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progress: Progress) -> ModelSource:
-    """A transformers model as an ONNX file; what is wrong with it is told before torch is loaded or weights come."""
+    """Exports a transformers model to ONNX. Reports defects before loading torch or downloading weights."""
     from bundler.model.export import export_model
     from bundler.model.pretrained import check_config, check_weights, read_config
     from bundler.model.tokenizers import tokenizer_of
@@ -200,7 +200,7 @@ def _exported(model: str, tokenizer: Path | None, length: int, work: Path, progr
 def _of_onnx(
     path: Path, name: str, tokenizer: Path, length: int | None, work: Path, names: Mapping[str, str]
 ) -> ModelSource:
-    """An ONNX file, adapted into `work` where it must be."""
+    """Opens an ONNX file, adapted into `work` if needed."""
     model, notes = load_adapted(path, length, names)
     inputs, outputs = specs_of(path, model, length)
     if notes:
@@ -217,7 +217,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _read_dlc(path: Path, tokenizer: Path, length: int | None) -> ModelSource:
-    """A DLC as it is: its own names, dtypes and shapes, read in a child process."""
+    """Opens a DLC with its own names, dtypes and shapes, read in a child process."""
     from bundler.dlc.inspect import inspect_dlc
 
     report = inspect_dlc(path)
@@ -235,7 +235,7 @@ def _read_dlc(path: Path, tokenizer: Path, length: int | None) -> ModelSource:
 
 
 def _check_weights(path: Path, model: onnx.ModelProto) -> None:
-    """Refuses weights that are not finite; single numbers may be infinite, as constants of masks are."""
+    """Rejects non-finite weights; single numbers may be infinite, as constants of masks are."""
     for tensor in model.graph.initializer:
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
             continue
@@ -250,7 +250,7 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
 
 
 def _names_are_text(graph: onnx.GraphProto) -> bool:
-    """protobuf gives bytes where a name is no UTF-8."""
+    """Returns whether all names are text: protobuf gives bytes for a name that is not UTF-8."""
     named = (*graph.input, *graph.output, *graph.node, *graph.initializer)
     tensors = (name for node in graph.node for name in (node.op_type, node.domain, *node.input, *node.output))
     return all(isinstance(name, str) for name in (*(each.name for each in named), *tensors))
@@ -267,7 +267,7 @@ def _check_names(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> N
 
 
 def _hint(path: Path, wanted: Sequence[str], present: Sequence[str], option: str) -> str:
-    """How to say what the model calls its tensors; a DLC's are taken as they are."""
+    """Returns a hint on naming the model's tensors, which applies to ONNX files only."""
     missing = [name for name in wanted if name not in present]
     return NEEDED if path.suffix == ".dlc" else f"{NEEDED} {option_for(missing, option)}"
 
@@ -280,7 +280,7 @@ def _check_length(path: Path, own: int | None, asked: int | None) -> None:
 
 
 def _fixed_length(path: Path, value: Any) -> int | None:
-    """The input's length where it has a fixed one."""
+    """Returns the input's length if it is fixed, else None."""
     kind = value.type.tensor_type.elem_type
     if kind not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
         raise ModelInvalid(path, f"input {value.name} is {_dtype(kind)}, not int32 or int64", NEEDED)
@@ -291,7 +291,7 @@ def _fixed_length(path: Path, value: Any) -> int | None:
 
 
 def _check_output(path: Path, value: Any, shape: tuple[int, int]) -> None:
-    """A float output (1, length), as far as its declaration says anything."""
+    """Rejects an output that is declared as anything but float (1, length)."""
     tensor = value.type.tensor_type
     if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
         raise ModelInvalid(path, f"output {value.name} is {_dtype(tensor.elem_type)}, not float32", NEEDED)
@@ -311,13 +311,13 @@ def _dtype(kind: int) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What a foreign library says of its failure, for a sentence of ours."""
+    """Returns the first line of a foreign library's error, without codes and source locations."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return SOURCE_LINE.sub("", re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)) or type(error).__name__
 
 
 def keep_tokenizer(source: ModelSource, out: Path) -> None:
-    """Writes the tokenizer as a tokenizer.json, which needs no settings beside it.
+    """Writes the tokenizer as a self-contained tokenizer.json.
 
     Raises:
         ModelInvalid, FileUnreadable, HostStorageFailed

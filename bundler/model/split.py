@@ -1,7 +1,7 @@
-"""Whether the weights of a quantized model get a scale for each channel.
+"""Decides whether the weights of a quantized model get a scale for each channel.
 
-LayerNorm models gain by it, since a few of their channels are much larger than the others (Bondarenko 2021). Some
-runtimes besides the DSP's lack such weights, so a small gain is not worth it.
+LayerNorm models benefit, since a few of their channels are much larger than the others (Bondarenko 2021). Some runtimes
+besides the DSP's lack such weights, so a small gain is not worth it.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from bundler.model.graph import Feed, FitGraph
 from bundler.model.mixed import Measure
 from bundler.model.quantize import Scheme
 
-WINDOWS = 4  # tell whether it is worth it
-GAIN = 0.25  # the share of the logits' error that is left, at most
+WINDOWS = 4  # windows to decide whether it is worth it
+GAIN = 0.25  # the largest allowed share of the logits' error that remains
 
 
 def splitting_pays(fit: FitGraph, calibration: Calibration, scheme: Scheme, feeds: Sequence[Feed]) -> bool:
-    """Whether scales for each channel bring the logits of these windows much nearer.
+    """Returns whether scales for each channel bring the logits of these windows much nearer.
 
-    It is measured with activations of 16 bits, since the rounding of 8 would hide what weights cost.
+    Measures with 16-bit activations, since 8-bit rounding would hide the error of the weights.
     """
     if scheme.weight_bits > 8:
         return False

@@ -1,4 +1,4 @@
-"""Finds the tokenizer of a transformers model, and makes a tokenizer.json of ALBERT's; needs no torch."""
+"""Finds the tokenizer of a transformers model, and converts ALBERT's to a tokenizer.json; needs no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from bundler.qa.features import HINT, load_tokenizer, read_settings
 
 
 def tokenizer_of(folder: Path, out: Path) -> Path:
-    """The tokenizer of the model in a folder: its tokenizer.json or its vocab.txt, or else a tokenizer.json in `out`
-    that is made of ALBERT's spiece.model with tokenizer_config.json.
+    """Returns the path of a model's tokenizer: the folder's tokenizer.json or vocab.txt, or else a new tokenizer.json
+    in `out`, made from ALBERT's spiece.model and tokenizer_config.json.
 
     Raises:
-        ModelInvalid, FileUnreadable: there is none, or it does not go with its model; HostStorageFailed.
+        ModelInvalid, FileUnreadable: there is none, or it does not match its model; HostStorageFailed.
     """
     known = tokenizer_in(folder)
     tokenizer = load_tokenizer(known) if known else _albert_tokenizer(folder)
@@ -31,7 +31,7 @@ def tokenizer_of(folder: Path, out: Path) -> Path:
 
 
 def _albert_tokenizer(folder: Path) -> tokenizers.Tokenizer:
-    """ALBERT's tokenizer, as transformers makes it, of spiece.model: a protobuf message of pieces with their scores."""
+    """Builds ALBERT's tokenizer, like transformers, from spiece.model: a protobuf message of scored pieces."""
     path = folder / "spiece.model"
     if not path.is_file():
         raise ModelInvalid(folder, "has no tokenizer", HINT)
@@ -71,7 +71,7 @@ def _unigram_tokenizer(
 
 
 def _read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:
-    """Pieces with scores, and the map of characters that the normalizer applies, of a ModelProto of SentencePiece."""
+    """Parses SentencePiece's ModelProto; returns pieces with scores, and the normalizer's character map."""
     make_quiet()
     from transformers.convert_slow_tokenizer import import_protobuf
 
@@ -80,7 +80,7 @@ def _read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:
 
 
 def _check_size(folder: Path, tokenizer: tokenizers.Tokenizer) -> None:
-    """A tokenizer of another model would give numbers that this one has no embedding for."""
+    """Rejects a tokenizer of another model, whose token ids may have no embedding in this model."""
     words = read_settings(folder / "config.json").get("vocab_size")
     pieces = tokenizer.get_vocab_size(with_added_tokens=False)
     if isinstance(words, int) and pieces > words:

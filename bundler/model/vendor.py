@@ -1,6 +1,6 @@
 """Runs the SDK's own tools: ONNX -> float DLC -> quantized DLC -> DLC with a cache for the HTP.
 
-Their success is an exit code of 0 and a written file, not what they print. Not run against a real SDK: docs/sdk.md.
+A tool succeeded if its exit code is 0 and its output file exists. Not run against a real SDK: docs/sdk.md.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ WRONG_MACHINE = re.compile(
 
 
 def convert_with_sdk(sdk: Sdk, job: VendorJob, dlc: Path, log: Path, *, limit_s: float = LIMIT_S) -> tuple[str, ...]:
-    """Writes `dlc` and returns the commands that made it; what the tools say is appended to `log`.
+    """Writes `dlc` and returns the commands that made it; appends the tools' output to `log`.
 
-    Drafts lie in a folder beside the log; after a failure it stays, so that the command can be repeated.
+    Drafts are in a folder beside the log. It is kept after a failure, so that the user can repeat the command.
 
     Raises:
         VendorToolFailed: a tool refuses the model, or does not end; VendorToolUnusable: one does not run here.
@@ -70,7 +70,7 @@ def _run(sdk: Sdk, step: Step, work: Path, log: Path, limit_s: float) -> str:
             code = _to_the_end(words, work, environment, file.fileno(), limit_s)
         except OSError as error:
             said = [f"{step.tool}: {error.strerror or error}"]
-            lost = isinstance(error, PermissionError)  # as unpacking on another system leaves it
+            lost = isinstance(error, PermissionError)  # as after unpacking on another system
             hint = (
                 f"Make the SDK's tools executable: chmod +x {shlex.quote(str(step.tool.parent))}/*"
                 if lost
@@ -91,7 +91,7 @@ def _run(sdk: Sdk, step: Step, work: Path, log: Path, limit_s: float) -> str:
 
 
 def _to_the_end(words: list[str], work: Path, environment: dict[str, str], output: int, limit_s: float) -> int | None:
-    """The exit code; None where the tool did not end in time. Nothing of it goes on after this returns or raises."""
+    """Returns the exit code; None after a timeout. Leaves no process of the tool behind."""
     tool = subprocess.Popen(
         words,
         cwd=work,
@@ -112,7 +112,7 @@ def _to_the_end(words: list[str], work: Path, environment: dict[str, str], outpu
 
 
 def _environment(sdk: Sdk) -> dict[str, str]:
-    """What the vendor's bin/envsetup.sh puts before the values that are there."""
+    """Returns what the vendor's bin/envsetup.sh puts in front of the existing values."""
     return {
         "PYTHONPATH": str(sdk.root / "lib/python"),
         "LD_LIBRARY_PATH": str(sdk.root / "lib" / HOST),
@@ -130,15 +130,15 @@ def _needs(sdk: Sdk) -> str:
 
 
 def _last(said: list[str]) -> list[str]:
-    """The last lines in which a tool says what is wrong, else simply its last."""
+    """Returns the last lines that report an error, or simply the last lines if there are none."""
     spoken = [line.strip() for line in said if line.strip()]
     errors = [line for line in spoken if re.search(r"error|fail|invalid|refuse", line, re.IGNORECASE)]
     return (errors or spoken)[-LAST_LINES:]
 
 
 def _write_inputs(work: Path, feeds: Sequence[Feed]) -> list[str]:
-    """Writes the windows as float32 raw files, and returns a line of the input list for each. The paths are relative to
-    the folder in which the tools run, because they split lines at spaces."""
+    """Writes the windows as float32 raw files and returns the lines of the input list. Paths are relative to the tools'
+    working folder, because the tools split lines at spaces."""
     lines = []
     for number, feed in enumerate(feeds):
         paths = {name: f"{name}-{number}.raw" for name in feed}
@@ -150,7 +150,7 @@ def _write_inputs(work: Path, feeds: Sequence[Feed]) -> list[str]:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Storage that fails is named."""
+    """Converts an OSError into HostStorageFailed for this path."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Which of the SDK's tools make a DLC, and with which flags: a pure function of the SDK, its version and the job.
+"""Chooses the SDK's tools and flags that make a DLC: a pure function of the SDK, its version and the job.
 
-Sources, all documents (tests/sdk_help has the option lists that the tests hold against this): SNPE 2.25 (80-63442-10:
-model conversion, model preparation, revision history), the tools page of June 2025 (80-63442-2 rev. BL), and for older
-releases commands that others published. None of it has run against a real SDK: docs/sdk.md.
+Sources, all documents (the tests compare this with the option lists in tests/sdk_help): SNPE 2.25 (80-63442-10: model
+conversion, model preparation, revision history), the tools page of June 2025 (80-63442-2 rev. BL), and for older
+releases commands that others published. Not run against a real SDK: docs/sdk.md.
 """
 
 import shlex
@@ -20,7 +20,7 @@ from bundler.types import TensorSpec
 
 BITS: dict[str, tuple[int, int]] = {"w8a8": (8, 8), "w8a16": (8, 16), "w16a16": (16, 16)}
 """Quantized precisions: bits of weights and of activations."""
-IDS = ("input_ids", "token_type_ids")  # numbers of a table's rows: 8 bits would round them to the next 120
+IDS = ("input_ids", "token_type_ids")  # row numbers of a table: 8 bits would round them to the next 120
 PREPARE = "snpe-dlc-graph-prepare"
 
 FLAGS: dict[str, dict[tuple[int, int], dict[str, str]]] = {
@@ -56,7 +56,7 @@ FLAGS: dict[str, dict[tuple[int, int], dict[str, str]]] = {
         (2, 25): dict.fromkeys(("fp32", "fp16"), ""),  # marked deprecated there
     },
 }
-"""Tool -> first release -> what is wanted -> flags; a later release's word on a wish replaces an earlier one's."""
+"""Tool -> first release -> option -> flags; a later release's flags for an option replace an earlier one's."""
 
 FLAGS["snpe-dlc-quantize"] = FLAGS["snpe-dlc-quant"]  # since 2.1 a script that runs quant, then graph-prepare
 
@@ -64,15 +64,15 @@ FAMILIES = (
     ("snpe-onnx-to-dlc", ("snpe-dlc-quant", "snpe-dlc-quantize")),
     ("qairt-converter", ("qairt-quantizer",)),
 )
-"""Converters and their quantizers, in the order of preference: qairt's DLCs are made for one backend, the HTP unless
-told otherwise, and this project's run on the CPU and the GPU too. SNPE's own are still there in 2.49."""
+"""Converters and their quantizers, in order of preference: qairt's DLCs are made for one backend, by default the HTP,
+but this project also runs them on the CPU and the GPU. SNPE's own tools still exist in 2.49."""
 
 
 @dataclass(frozen=True)
 class VendorJob:
-    """What is to be converted: `model` is ONNX with fixed shapes; `feeds` are the windows to calibrate on, int32
-    arrays of (1, length) by input; `calibration` is min-max, entropy or percentile; `prepare` makes a cache
-    for the HTP of `soc`, on this machine; `encodings`: a file of what tensors are rounded to (encodings.py)."""
+    """A conversion job. `model` is ONNX with fixed shapes; `feeds` are the windows to calibrate on, int32 (1, length)
+    arrays by input; `calibration` is min-max, entropy or percentile; `prepare` makes a cache for the HTP of `soc` on
+    this machine; `encodings` is a file of the tensors' encodings (encodings.py)."""
 
     model: Path
     inputs: tuple[TensorSpec, ...]
@@ -88,7 +88,7 @@ class VendorJob:
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a tool, which reads `source` and must write `output`."""
+    """One run of a tool, which must write `output`."""
 
     tool: Path
     arguments: tuple[str, ...]
@@ -96,7 +96,7 @@ class Step:
 
 
 def plan(sdk: Sdk, job: VendorJob, work: Path, input_list: Path) -> tuple[Step, ...]:
-    """The runs that turn `job.model` into the last step's output, all files in the folder `work`.
+    """Returns the runs that turn `job.model` into the last step's output, all files in the folder `work`.
 
     Raises:
         SocUnfit: nothing can be prepared for the chip; SdkIncomplete, SdkTooOld: the SDK has no tools for it.
@@ -116,8 +116,8 @@ def plan(sdk: Sdk, job: VendorJob, work: Path, input_list: Path) -> tuple[Step, 
 
 
 def needs_output_names(steps: tuple[Step, ...]) -> bool:
-    """Whether the calibration list must name the outputs: where the quantizer prepares too. Elsewhere it must not, for
-    then only what leads to them would be calibrated."""
+    """Returns whether the calibration list must name the outputs: only if the quantizer also prepares. Otherwise it
+    must not, since then only the tensors before the outputs would be calibrated."""
     return any("--enable_htp" in step.arguments for step in steps)
 
 
@@ -129,9 +129,9 @@ def _convert(sdk: Sdk, job: VendorJob, tool: Path, output: Path) -> Step:
         for spec in job.inputs:
             arguments += ["--input_dim", spec.name, ",".join(map(str, spec.shape))]
             if job.precision in BITS and spec.name in IDS:
-                arguments += ["--input_type", spec.name, "opaque"]  # not quantized, as MLPerf's MobileBERT has it
+                arguments += ["--input_type", spec.name, "opaque"]  # not quantized, as in MLPerf's MobileBERT
         arguments += [word for spec in job.outputs for word in ("--out_node", spec.name)]
-    if job.encodings is not None:  # quantizers keep what the converter was given, and fill in the rest
+    if job.encodings is not None:  # quantizers keep these encodings and compute the others
         arguments += ["--quantization_overrides", str(job.encodings.absolute())]
     precision = "fp32" if job.precision in BITS else job.precision
     return Step(tool, (*arguments, *_flags(sdk, tool.name, precision)), output)
@@ -151,21 +151,21 @@ def _quantize(
 
 
 def _prepare(sdk: Sdk, job: VendorJob, tool: Path, source: Path, output: Path) -> Step:
-    """The cache is ignored on the phone unless the outputs named here are the ones that snpe-net-run is asked for."""
+    """Returns the step that prepares the DLC. The phone uses the cache only for exactly the outputs named here."""
     names = ",".join(spec.name for spec in job.outputs)
     arguments = ["--input_dlc", str(source), "--output_dlc", str(output), "--set_output_tensors", names]
     return Step(tool, (*arguments, *_target(job.soc), *_flags(sdk, PREPARE, job.precision)), output)
 
 
 def _target(soc: Soc) -> tuple[str, str]:
-    """The chip by its own name where SDKs list it so, else by its Hexagon version; never both. Without either, the
-    tool takes the chip that was new when it was made."""
+    """Returns the chip's option: its name if SDKs list it so, else its Hexagon version; never both. Without either, the
+    tool takes the chip that was new when the tool was made."""
     by_name = soc.name.startswith(("SM", "QCS"))
     return ("--htp_socs", soc.name.lower()) if by_name else ("--htp_archs", f"v{soc.hexagon}")
 
 
 def _tools(sdk: Sdk, job: VendorJob) -> tuple[Path, Path | None]:
-    """Converter and quantizer of the first family that the SDK has and that can do all of the job."""
+    """Returns converter and quantizer of the first family that the SDK has and that can do the whole job."""
     complete = False
     for converter_name, quantizer_names in FAMILIES:
         converter = sdk.tool(converter_name)

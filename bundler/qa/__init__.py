@@ -1,1 +1,1 @@
-"""Questions, windows and answers: pure computation, knows no phone and no model."""
+"""Questions, windows and answers: pure computation, independent of phones and models."""

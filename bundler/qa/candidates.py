@@ -1,4 +1,4 @@
-"""The best spans of windows of tokens, all windows at once. Knows tokens, scores and offsets, no texts."""
+"""Finds the best spans of many windows at once. Works on tokens, scores and offsets, not on texts."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,15 @@ LOWEST = np.finfo(np.float64).min
 def best_spans(
     start: Floats, end: Floats, offsets: Offsets, max_tokens: int, count: int
 ) -> tuple[Floats, Integers, Integers, Integers]:
-    """The best spans of each window, by window, first and last token.
+    """Returns the best spans of each window, sorted by window, first and last token.
 
     start, end: (windows, length); offsets: (windows, length, 2), -1 outside the context. Returns score, window, first
-    and last token of each span; of each window at least the `count` best that differ in their characters.
+    and last token of each span. Includes at least each window's `count` best spans with different characters.
     """
     begins, stops = offsets[:, :, 0], offsets[:, :, 1]
     count, width = min(count, start.shape[1]), min(max_tokens, start.shape[1])
     inside = begins >= 0
-    holds = inside & (stops > begins)  # a lone space, which ALBERT counts as a token, ends nothing
+    holds = inside & (stops > begins)  # an answer cannot end at a lone space, which is a token in ALBERT
     start = np.where(inside, start, -np.inf)
     ends = np.full((len(end), end.shape[1] + width - 1), -np.inf)
     np.copyto(ends[:, : end.shape[1]], end, where=holds)
@@ -34,8 +34,8 @@ def best_spans(
 
 
 def _best_starts(tops: Floats, begins: Offsets, count: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """(windows,): the count-th best of those that start at different characters, below which no span is among the best;
-    (windows, length): where the best spans start. Of equals the earlier: a model may score all alike."""
+    """Returns (windows,): the count-th best score among starts at different characters, the lowest needed; and
+    (windows, length): where the best spans start. Prefers earlier spans among equals: a model may score all alike."""
     differ = np.ones(tops.shape, bool)
     np.not_equal(begins[:, 1:], begins[:, :-1], out=differ[:, 1:])
     worst = np.partition(np.where(differ, -tops, np.inf), count - 1, axis=1)[:, count - 1]  # faster from this end
@@ -46,7 +46,7 @@ def _best_starts(tops: Floats, begins: Offsets, count: int) -> tuple[Floats, npt
 
 
 def _running_maximum(values: Floats, width: int) -> Floats:
-    """The largest of each `width` neighbours; values: (rows, n), returns (rows, n - width + 1)."""
+    """Returns the maximum of each `width` neighbours; values: (rows, n), returns (rows, n - width + 1)."""
     reach, most = 1, values  # most[i] is the largest of values[i : i + reach]
     while 2 * reach <= width:
         most = np.maximum(most[:, :-reach], most[:, reach:])

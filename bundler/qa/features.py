@@ -1,4 +1,4 @@
-"""Cuts questions and contexts into windows of tokens; a long context is seen through overlapping ones."""
+"""Cuts questions and contexts into windows of tokens; a long context gets several overlapping windows."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,16 +26,16 @@ BERT_SETTINGS = {
     "handle_chinese_chars": "tokenize_chinese_chars",
 }
 Batch = tuple[Question, ...]
-OVERLAP = 128  # tokens of context that two windows share, where nobody says otherwise
+OVERLAP = 128  # tokens of context that two windows share by default
 LEAST_CONTEXT = 16  # tokens of context that a window must have room for
-MANY_CAPITALS = 0.01  # a vocabulary with more pieces in upper case than this share is one of cased words
+MANY_CAPITALS = 0.01  # a vocabulary with more than this share of upper-case pieces is cased
 SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # U+3000 is the last white space
 
 
 def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of a `tokenizer.json`, or BERT's of a `vocab.txt`.
+    """Loads the tokenizer from a `tokenizer.json`, or BERT's from a `vocab.txt`.
 
-    Whether a vocab.txt is of lower-cased words says the tokenizer_config.json beside it, or else the words themselves.
+    The tokenizer_config.json beside a vocab.txt, or else the words themselves, tell whether it is lower-cased.
 
     Raises:
         FileUnreadable, ModelInvalid
@@ -51,7 +51,7 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
 
 
 def tokenizer_text(path: Path) -> str:
-    """The text of a tokenizer file; the tokenizer_config.json beside it sets BERT's normalizer, as in transformers.
+    """Returns a tokenizer file's text, with BERT's normalizer set from tokenizer_config.json, as in transformers.
 
     Raises:
         FileUnreadable, ModelInvalid
@@ -66,7 +66,7 @@ def tokenizer_text(path: Path) -> str:
         normalizer = made["normalizer"]
         if normalizer["type"] != "BertNormalizer" or wanted.items() <= normalizer.items():
             return text
-    except (ValueError, RecursionError, KeyError, TypeError):  # it is no tokenizer, or has no normalizer
+    except (ValueError, RecursionError, KeyError, TypeError):  # no tokenizer, or one without a normalizer
         return text
     normalizer.update(wanted)
     return json.dumps(made, ensure_ascii=False, indent=2) + "\n"
@@ -82,7 +82,7 @@ def _read(path: Path) -> str:
 
 
 def read_settings(path: Path, hint: str = HINT) -> dict[str, Any]:
-    """What a tokenizer_config.json or a config.json says; nothing where there is none.
+    """Reads a tokenizer_config.json or a config.json; returns an empty dictionary if there is none.
 
     Raises:
         FileUnreadable; ModelInvalid: it is no JSON object
@@ -101,7 +101,7 @@ def read_settings(path: Path, hint: str = HINT) -> dict[str, Any]:
 
 
 def _bert_tokenizer(pieces: Sequence[str], settings: dict[str, Any]) -> tokenizers.Tokenizer:
-    """WordPiece over these pieces, normalized as the settings say: a tokenizer_config.json's, all with defaults."""
+    """Builds a WordPiece tokenizer of these pieces, normalized by a tokenizer_config.json's settings or defaults."""
     lowercase = settings.get("do_lower_case")
     if lowercase is None:
         capitals = sum(piece != piece.lower() for piece in pieces if not piece.startswith("["))
@@ -119,9 +119,9 @@ def _bert_tokenizer(pieces: Sequence[str], settings: dict[str, Any]) -> tokenize
 class Windower:
     """Makes windows of `length` tokens that overlap by `overlap` tokens of context.
 
-    Each is what the tokenizer itself makes of the pair with `only_second` truncation and padding; but a text that
-    several questions of a batch share is tokenized once. A question that leaves no room for its context is cut, and
-    noted in `notes`.
+    Each equals the tokenizer's own result for the pair with `only_second` truncation and padding, but a text shared by
+    several questions of a batch is tokenized once. A question that leaves no room for its context is truncated and
+    reported in `notes`.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, overlap: int, notes: Notes | None = None) -> None:
@@ -133,14 +133,14 @@ class Windower:
         self._longest = length - len(self._frame) - LEAST_CONTEXT
 
     def windows(self, questions: Iterable[Question]) -> Iterator[Feature]:
-        """The windows of each question, in order; read and made in batches, so that memory stays flat.
+        """Yields the windows of each question, in order. Works in batches, so that memory use stays constant.
 
         Raises:
             QuestionTooLong: `length` has no room for any question; QuestionsInvalid: a context without a token;
             ModelInvalid: the tokenizer does not take a text
         """
         stream = iter(questions)
-        with ThreadPoolExecutor(1) as thread:  # tokenizes a batch while the windows of the one before are made
+        with ThreadPoolExecutor(1) as thread:  # tokenizes the next batch while the windows of this one are made
             following = self._begin(stream, thread)
             while following is not None:
                 batch, job = following
@@ -207,7 +207,7 @@ class Windower:
 
 @dataclass(frozen=True)
 class _Context:
-    """A text's tokens: ids, int32 (tokens,), and characters, int32 (tokens, 2); whether any of them holds one."""
+    """A text's tokens: ids, int32 (tokens,), and characters, int32 (tokens, 2); whether any token has characters."""
 
     ids: Tokens
     offsets: npt.NDArray[np.int32]
@@ -224,7 +224,7 @@ _Tokenized = tuple[dict[str, list[int]], dict[str, _Context]]
 
 
 def _without_space(text: str, spans: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The spans without white space: SentencePiece counts the space before a word (ALBERT's "▁bridge") as its own."""
+    """Trims white space from the spans: SentencePiece includes the space before a word (ALBERT's "▁bridge")."""
     points = np.frombuffer(text.encode("utf-32-le"), "<u4")
     space = SPACES[np.minimum(points, len(SPACES) - 1)]
     words = spans[spans[:, 0] < spans[:, 1]]

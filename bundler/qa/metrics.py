@@ -1,6 +1,6 @@
-"""Exact match and F1 of answers, as the evaluation scripts of SQuAD v1.1 and v2.0 define them.
+"""Computes exact match and F1 of answers, as defined by the evaluation scripts of SQuAD v1.1 and v2.0.
 
-Written from the definition in Rajpurkar et al. 2016 and 2018 and from what the scripts do with edge cases.
+Based on the definitions in Rajpurkar et al. 2016 and 2018, and on the scripts' behaviour in edge cases.
 """
 
 import re
@@ -17,12 +17,12 @@ from bundler.types import Question
 Rules = Literal["1.1", "2.0"]
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII's only: the scripts keep all other
+WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only: the scripts keep all other punctuation
 
 
 @dataclass(frozen=True)
 class QuestionScore:
-    """A question's row in the table: `exact` is 0 or 1, `f1` from 0 to 1; `null_odds` as the answer tells them."""
+    """A question's row in the table: `exact` is 0 or 1, `f1` from 0 to 1; `null_odds` come from the answer."""
 
     id: str
     prediction: str
@@ -44,9 +44,9 @@ class Total:
 
 @dataclass(frozen=True)
 class Best:
-    """The best that another null threshold gives, in percent, and the smallest threshold that the script finds for it.
+    """The best scores with another null threshold, in percent, and the smallest threshold that reaches them.
 
-    A question counts as "no answer" where its null odds are above the threshold.
+    A question counts as "no answer" if its null odds are above the threshold.
     """
 
     exact: float
@@ -57,8 +57,8 @@ class Best:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The totals by the `rules` of a SQuAD version; apart for questions with and without an answer, where v2.0 has
-    any; `best` where null odds were given. `questions` is the table, in the order of the questions."""
+    """Totals by the `rules` of a SQuAD version. By v2.0 also separate totals for questions with and without an answer,
+    if there are any; `best` if null odds were given. `questions` is the table, in the order of the questions."""
 
     rules: Rules
     total: Total
@@ -69,7 +69,7 @@ class Metrics:
 
 
 def normalized(text: str) -> str:
-    """In lower case, without ASCII punctuation and English articles, with single spaces."""
+    """Returns the text in lower case, without ASCII punctuation and English articles, with single spaces."""
     bare = text.lower().translate(WITHOUT_PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", bare).split())
 
@@ -79,9 +79,9 @@ def exact_match(prediction: str, gold: str) -> float:
 
 
 def f1(prediction: str, gold: str, rules: Rules = "2.0") -> float:
-    """The harmonic mean of precision and recall of words, each counted as often as it occurs.
+    """Returns the harmonic mean of precision and recall of words, each counted as often as it occurs.
 
-    Where no word is left of either text: by v2.0, 1 if nothing is left of both; by v1.1 always 0.
+    If either text has no words left: by v2.0, 1 if both have none, else 0; by v1.1 always 0.
     """
     words, truth = normalized(prediction).split(), normalized(gold).split()
     if rules == "2.0" and not (words and truth):
@@ -100,11 +100,11 @@ def score(
     null_odds: Mapping[str, float] | None = None,
     null_threshold: float | None = None,
 ) -> Metrics:
-    """The scores of the questions whose truth is known.
+    """Scores the questions whose truth is known.
 
-    `predictions` maps question ids to texts, empty for "no answer". A question without prediction scores 0 by v1.1 and
-    is passed over by v2.0, as the scripts do. With `null_odds`, v2.0 looks for the best threshold, for which the
-    predictions had best be the best spans; with `null_threshold` too, all those above it count as "no answer".
+    `predictions` maps question ids to texts, empty for "no answer". As in the scripts, a question without prediction
+    scores 0 by v1.1 and is skipped by v2.0. With `null_odds`, v2.0 finds the best threshold; the predictions should
+    then be the best spans. With `null_threshold` too, all questions above it count as "no answer".
 
     Raises:
         ValueError: there is nothing to score.
@@ -147,7 +147,7 @@ def _scored(
 
 
 def _with_threshold(row: QuestionScore, threshold: float) -> QuestionScore:
-    """The row with "no answer" for its prediction where its null odds are above the threshold."""
+    """Returns the row, with "no answer" as its prediction if its null odds are above the threshold."""
     if row.null_odds <= threshold:
         return row
     right = float(not row.answerable)
@@ -160,10 +160,10 @@ def _total(table: Sequence[QuestionScore]) -> Total:
 
 
 def _best(table: Sequence[QuestionScore]) -> Best:
-    """Raises the threshold over one question after the other, beginning with "no answer" for all.
+    """Finds the best thresholds, by raising the threshold over one question after the other from "no answer" for all.
 
-    As in the script, questions of equal odds are passed one by one, so the best may lie between two of them; and what
-    holds from the start has the threshold 0.
+    As in the script, questions of equal odds are passed one by one, so the best may lie between two of them. If the
+    start is best, the threshold is 0.
     """
     rows = sorted(table, key=lambda row: row.null_odds)
     found = []

@@ -1,4 +1,4 @@
-"""The spans that windows offer, merged into one list a question, all questions at once. Knows no texts."""
+"""Merges the windows' spans into one list per question, for all questions at once. Independent of texts."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ Places = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Spans:
-    """Columns of one length: whose span it is, its characters [begin, end), its score, and the window it is from.
+    """Columns of equal length: each span's question, its characters [begin, end), its score, and its window.
 
     "No answer" has begin = end = 0; questions and windows are counted from 0.
     """
@@ -28,7 +28,7 @@ class Spans:
 
 
 def best_of_each(spans: Spans, count: int) -> Spans:
-    """The `count` best of each question that differ in their characters, best first; of equals the earlier."""
+    """Returns each question's `count` best spans with different characters, best first; the earlier among equals."""
     spans = ranked(spans)
     spans = spans[_where_first(spans)]
     places = np.arange(len(spans.question)) - np.searchsorted(spans.question, spans.question)
@@ -36,12 +36,12 @@ def best_of_each(spans: Spans, count: int) -> Spans:
 
 
 def lowest_of_each(spans: Spans) -> Spans:
-    """The one of each question that scores least; of equals the earlier."""
+    """Returns the lowest-scored span of each question; the earlier among equals."""
     return firsts(spans[np.lexsort((spans.score, spans.question))])
 
 
 def ranked(spans: Spans) -> Spans:
-    """By question, best first; of equals the earlier."""
+    """Sorts by question, best first; the earlier first among equals."""
     return spans[np.lexsort((-spans.score, spans.question))]
 
 
@@ -50,19 +50,19 @@ def joined(one: Spans, other: Spans) -> Spans:
 
 
 def firsts(spans: Spans) -> Spans:
-    """The first of each question; those of a question lie together."""
+    """Returns the first span of each question; those of a question must be adjacent."""
     return spans[np.diff(spans.question, prepend=-1) != 0]
 
 
 def shares(spans: Spans) -> Floats:
-    """The softmax of each question's scores, of ranked spans; every question has one."""
+    """Returns the softmax of each question's scores, for ranked spans; every question needs one."""
     powers = np.exp(spans.score - firsts(spans).score[spans.question])
     softmax: Floats = powers / np.bincount(spans.question, powers)[spans.question]
     return softmax
 
 
 def _where_first(spans: Spans) -> Integers:
-    """Where each span's characters occur first in its question."""
+    """Returns the index of the first span for each question and its characters, in ascending order."""
     size = int(spans.end.max(initial=0)) + 1
     keys = (spans.question * size + spans.begin) * size + spans.end
     return np.sort(np.unique(keys, return_index=True)[1])

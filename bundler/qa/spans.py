@@ -1,6 +1,6 @@
-"""Start and end logits -> answers that are exact slices of their contexts, many questions at once.
+"""Decodes start and end logits to answers that are exact slices of their contexts, many questions at once.
 
-Vectorized numpy: no loop over spans, but for the few that are told of.
+Vectorized in numpy: the only loop over spans is that over the reported ones.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,13 +20,13 @@ MAX_ANSWER_TOKENS = 30  # as the SQuAD models are evaluated
 N_BEST = 20
 NULL_TOKEN = 0  # [CLS]: the place to which models trained on SQuAD v2 point for "no answer"
 NULL_THRESHOLD = 0.0
-BATCH = 128  # windows: their arrays fit a processor's cache
+BATCH = 128  # windows: their arrays fit into a processor's cache
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are chosen, as `decode` takes it. `max_tokens` None: as the bundle was built; `whole_words` None: if
-    the bundle's tokenizer tells words."""
+    """Options of `decode_all`. `max_tokens` None: the bundle's setting; `whole_words` None: only if the bundle's
+    tokenizer divides texts into words."""
 
     n_best: int = N_BEST
     null_threshold: float = NULL_THRESHOLD
@@ -54,14 +54,13 @@ def decode_all(
     asked: Iterable[Asked], *, max_tokens: int, may_be_unanswerable: bool,
     n_best: int = N_BEST, null_threshold: float = NULL_THRESHOLD, whole_words: bool = False,
 ) -> Iterator[Answer]:  # fmt: skip
-    """The best answer to each question over all its windows; some questions are decoded together, and no more than that
-    are in memory. All windows are of the same length; `n_best` is at least 1.
+    """Yields the best answer to each question over all its windows. Decodes questions in batches, so that only one
+    batch is in memory. All windows have the same length; `n_best` is at least 1.
 
-    A span starts and ends at tokens of the context, is at most `max_tokens` tokens long, and is widened where it would
-    cut a grapheme, or with `whole_words` a word. The `n_best` best of each window compete; the same characters count
-    once, with their best score.
-    "No answer" scores what the least inclined window says, as in SQuAD v2's reference code, and wins where it is more
-    than `null_threshold` above the best span.
+    A span starts and ends at tokens of the context and is at most `max_tokens` tokens long. It is widened to whole
+    graphemes, and with `whole_words` to whole words. The `n_best` best of each window compete; equal characters count
+    once, with their best score. "No answer" scores what the least inclined window gives it, as in SQuAD v2's reference
+    code. It wins if it is more than `null_threshold` above the best span.
 
     Raises:
         ValueError: no window of a question holds a token of the context.
@@ -74,7 +73,7 @@ def decode_all(
 
 
 def _batches(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
-    """The questions in lists of at least BATCH windows, but for the last."""
+    """Yields the questions in lists of at least BATCH windows, except for the last."""
     batch: list[Asked] = []
     windows = 0
     for each in asked:
@@ -88,7 +87,7 @@ def _batches(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
 
 
 def _found(batch: Sequence[Asked], max_tokens: int, n_best: int, *, whole_words: bool) -> tuple[Spans, Spans]:
-    """The best spans of each question, best first, and the score of "no answer" to each.
+    """Returns the best spans of each question, best first, and the score of "no answer" for each.
 
     Raises:
         ValueError
@@ -108,13 +107,13 @@ def _found(batch: Sequence[Asked], max_tokens: int, n_best: int, *, whole_words:
 
 
 def _offsets(context: str, windows: Sequence[WindowLogits], *, whole_words: bool) -> npt.NDArray[np.int32]:
-    """(windows, length, 2): the characters that a span takes which begins or ends at a token."""
+    """Returns (windows, length, 2): the characters of a span that begins or ends at a token."""
     offsets = np.array([each.offsets for each in windows])
     return widened(context, to_whole_words(context, offsets) if whole_words else offsets)
 
 
 def _candidates(batch: Sequence[Asked], listed: Spans) -> Iterator[tuple[Candidate, ...]]:
-    """Those of each question, with their texts."""
+    """Yields each question's candidates with their texts."""
     keys = [window.key for _, own in batch for window in own]
     columns = (listed.begin, listed.end, listed.score, shares(listed), listed.window)
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -129,7 +128,7 @@ def _candidates(batch: Sequence[Asked], listed: Spans) -> Iterator[tuple[Candida
 def _answers(
     batch: Sequence[Asked], candidates: Iterable[tuple[Candidate, ...]], best: Spans, nulls: Spans, threshold: float
 ) -> Iterator[Answer]:
-    """One of each question's candidates, by its best span and its "no answer"."""
+    """Yields each question's answer: its best span, or "no answer" if its odds are above the threshold."""
     spans = zip(best.begin.tolist(), best.end.tolist(), strict=True)
     scores, odds = nulls.score.tolist(), (nulls.score - best.score).tolist()
     for (question, _), n_best, span, null_score, null_odds in zip(batch, candidates, spans, scores, odds, strict=True):

@@ -1,4 +1,4 @@
-"""What a tokenizer puts around a question and its context: [CLS] question [SEP] context [SEP], and segment numbers."""
+"""The tokens that a tokenizer puts around a question and its context: [CLS] question [SEP] context [SEP]."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +16,7 @@ HINT = "Give the model's tokenizer.json or its vocab.txt with --tokenizer."
 @dataclass(frozen=True)
 class Frame:
     """Ids and segment numbers, int32 (2, n), of the special tokens before, between and after the two texts; the texts'
-    own segment numbers; the padding's id."""
+    segment numbers; the padding's id."""
 
     before: Tokens
     between: Tokens
@@ -26,7 +26,7 @@ class Frame:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer) -> "Frame":
-        """Learned from an example.
+        """Derives the frame from an example.
 
         Raises:
             ModelInvalid: the tokenizer does not make such a frame.
@@ -52,7 +52,7 @@ class Frame:
         return sum(part.shape[1] for part in (self.before, self.between, self.after))
 
     def head(self, question: list[int]) -> Tokens:
-        """Ids and segment numbers, int32 (2, n), up to the context; `question` are its tokens' ids."""
+        """Returns ids and segment numbers, int32 (2, n), up to the context; `question` holds the ids of its tokens."""
         begin = self.before.shape[1]
         stop = begin + len(question)
         head = np.empty((2, stop + self.between.shape[1]), np.int32)

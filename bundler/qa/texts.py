@@ -1,4 +1,4 @@
-"""Texts to look for answers in, from files and folders."""
+"""Reads texts to search for answers, from files and folders."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from bundler.errors import FileUnreadable, QuestionsInvalid
 from bundler.qa.questions.text import whole_text
 
-LARGEST_TEXTS = 4_000_000  # characters together: tokens take 200 times that in memory
+LARGEST_TEXTS = 4_000_000  # characters in total: their tokens take 200 times as much memory
 TRY_BUILD = (
     "Give less of it, or build a bundle with it: `mbqa-bundle build --context-file TEXT --questions-file QUESTIONS`."
 )
@@ -16,14 +16,14 @@ TRY_BUILD = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text to look for answers in; `name` is its file, or empty."""
+    """A text to search for answers; `name` is its file, or empty."""
 
     name: str
     content: str
 
 
 def text_of(path: Path) -> Text:
-    """The text in a file.
+    """Reads the text in a file.
 
     Raises:
         FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or too large
@@ -33,7 +33,7 @@ def text_of(path: Path) -> Text:
 
 
 def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
-    """The texts in a folder and below it by their names, and the names of the files that are no text.
+    """Returns the texts in a folder and its subfolders, sorted by name, and the names of files that are no text.
 
     Raises:
         FileUnreadable: the folder cannot be read; QuestionsInvalid: it holds no text
@@ -59,12 +59,12 @@ def texts_in(folder: Path) -> tuple[list[Text], list[str]]:
 
 
 def _name_of(path: Path) -> str:
-    """As text that can be written anywhere."""
+    """Returns the path as text that can be written anywhere."""
     return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 def _text_of(path: Path, most_bytes: int) -> str | None:
-    """The file's text; None where it is empty, or no UTF-8.
+    """Returns the file's text; None if it is empty, or no UTF-8.
 
     Raises:
         OSError; QuestionsInvalid: it is a text that is too large
@@ -83,7 +83,7 @@ def _text_of(path: Path, most_bytes: int) -> str | None:
 
 
 def check_texts(texts: Sequence[Text]) -> None:
-    """Raises: QuestionsInvalid where there are more of them than fit"""
+    """Raises: QuestionsInvalid if the texts are too large in total"""
     size = sum(len(text.content) for text in texts)
     if size > LARGEST_TEXTS:
         what = f"{size:,} characters of text, and ask takes {LARGEST_TEXTS:,}"

@@ -1,4 +1,4 @@
-"""Whole words of a text, as BERT's tokenizer divides it: at white space, punctuation and Chinese characters."""
+"""Finds whole words, as BERT's tokenizer divides texts: at white space, punctuation and Chinese characters."""
 
 import json
 from functools import lru_cache
@@ -16,15 +16,15 @@ Places = npt.NDArray[np.int32]
 
 
 def to_whole_words(text: str, spans: Places) -> Places:
-    """The spans (..., 2) of the text's characters, each as far as the words reach that it begins and ends in.
+    """Widens the spans (..., 2) of the text's characters to whole words at both ends.
 
-    -1 stays -1.
+    Keeps -1.
     """
     return _reach(text)[spans, (0, 1)]
 
 
 def tells_words(tokenizer: Path) -> bool:
-    """Whether a tokenizer.json divides texts into words as BERT does; SentencePiece, for one, does not."""
+    """Returns whether a tokenizer.json divides texts into words like BERT's; SentencePiece, for one, does not."""
     try:
         told = json.loads(tokenizer.read_text(encoding="utf-8"))["pre_tokenizer"]
         return any(each["type"] == DIVIDES for each in (told, *told.get("pretokenizers", ())))
@@ -34,8 +34,8 @@ def tells_words(tokenizer: Path) -> bool:
 
 @lru_cache(maxsize=8)  # the questions of a text follow each other
 def _reach(text: str) -> Places:
-    """(characters + 2, 2): for each place, where the word begins that a span from there is in, and where the word ends
-    that a span up to there is in; the last row, which -1 means, is -1."""
+    """Returns (characters + 2, 2): for each place, the start of the word that a span from there cuts, and the end of
+    the word that a span up to there cuts; the last row, for index -1, is -1."""
     places = np.arange(len(text) + 2, dtype=np.int32)
     places[-1] = -1
     reach = np.stack((places, places), axis=1)

@@ -1,10 +1,10 @@
-"""An evaluation as a page that people can read: one HTML file that asks for nothing from anywhere.
+"""Renders an evaluation as one HTML file for people, which loads nothing from anywhere.
 
-page.py       the document and the templates make the page; nothing in it can break out
-figures.py    the headline figures, and how a figure is written
-questions.py  the questions as the page's script reads them
-plots.py      the plots, drawn by matplotlib where it is installed
-svg.py        matplotlib's SVG, made part of a page
+page.py       renders the document with the templates, with all outside text escaped
+figures.py    computes and formats the headline figures
+questions.py  prepares the questions for the page's script
+plots.py      draws the plots with matplotlib, if it is installed
+svg.py        embeds matplotlib's SVG into the page
 """
 
 from bundler.report.page import render_report, write_report

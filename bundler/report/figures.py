@@ -1,4 +1,4 @@
-"""The headline figures, and how a figure is written: with the digits that mean something, a dash where none."""
+"""Computes the headline figures, and formats figures: with their significant digits, or as a dash if unknown."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ GATES = {
     "min-agreement": ("same answers at least", 100, 1, "%"),
     "max-p90-ms": ("p90 at most", 1, 2, "ms"),
 }
-"""What a gate asks for, how its figures are scaled and how many digits they have, and their unit."""
+"""A gate's requirement, the scale and digits of its figures, and their unit."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Tile:
 
 
 def is_known(value: float | None) -> TypeGuard[float]:
-    """A number that can be drawn and compared."""
+    """Returns whether a number can be drawn and compared."""
     return value is not None and math.isfinite(value)
 
 
 def figure(value: float | None, digits: int = 1) -> str:
-    """A number with so many digits after the point."""
+    """Formats a number with `digits` digits after the point."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -48,7 +48,7 @@ def count(value: int) -> str:
 
 
 def change(value: float | None, base: float | None) -> str:
-    """How far a figure is from the reference's, with its sign."""
+    """Formats the difference between a figure and the reference's, with its sign."""
     if value is None or base is None:
         return ""
     text = figure(value - base)
@@ -56,19 +56,19 @@ def change(value: float | None, base: float | None) -> str:
 
 
 def gate_limit(gate: Document) -> str:
-    """What a gate asks for, in words."""
+    """Returns a gate's requirement in words."""
     words, scale, digits, unit = GATES.get(gate["name"], (f"{gate['name']}:", 1, 2, ""))
     return f"{words} {figure(scale * gate['limit'], digits)} {unit}".rstrip()
 
 
 def gate_value(gate: Document) -> str:
-    """What the run came to."""
+    """Returns the run's value for a gate."""
     _, scale, digits, unit = GATES.get(gate["name"], ("", 1, 2, ""))
     return "not known" if gate["value"] is None else f"{figure(scale * gate['value'], digits)} {unit}".rstrip()
 
 
 def headline(document: Document) -> list[Tile]:
-    """What one wants to know first; what is not known is left out."""
+    """Returns the figures that a reader wants first; omits unknown ones."""
     runs = document["runs"]
     tiles = (_agreement(runs), _f1(document), _speed(runs), _verified(runs), _gates(document["gates"]))
     size = Tile(
@@ -78,13 +78,13 @@ def headline(document: Document) -> list[Tile]:
 
 
 def is_simulated(document: Document) -> bool:
-    """Whether a virtual phone is among the phones whose times are shown."""
+    """Returns whether a virtual phone is among the phones whose times are shown."""
     timed = [run for run in document["runs"] if run["latency"]]
     return any((phone["model"] or "").startswith("Virtual") for run in timed for phone in run["phones"])
 
 
 def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
-    """Of each run whose layers were compared: those that stray most, each with the run's number."""
+    """Returns the layers of each run with the largest errors, with the run's number."""
     rows = []
     for number, run in enumerate(document["runs"]):
         known = [layer for layer in run["layers"] or () if is_known(layer["sqnr_db"])]
@@ -93,8 +93,8 @@ def worst_layers(document: Document) -> list[tuple[int, Document, Document]]:
 
 
 def trials(document: Document) -> list[tuple[int, Document, Document, bool]]:
-    """What `build --precision auto` tried for each run, with the run's number, and whether it was taken. A bundle's are
-    told once, and documents from before tell none."""
+    """Returns what `build --precision auto` tried for each run, with the run's number, and whether it was chosen. Each
+    bundle appears once; older documents have none."""
     rows, seen = [], set()
     for number, run in enumerate(document["runs"]):
         tried = run.get("trials", ()) if run["bundle"] not in seen else ()
@@ -104,7 +104,7 @@ def trials(document: Document) -> list[tuple[int, Document, Document, bool]]:
 
 
 def percent(fraction: float) -> str:
-    """A share that is not whole is not rounded up to 100 %."""
+    """Formats a share, and never rounds one below 1 up to 100 %."""
     return figure(100.0, 0) if fraction >= 1.0 else figure(min(99.9, 100.0 * fraction))
 
 

@@ -1,4 +1,4 @@
-"""The page: what comes from outside is escaped, what is ours is inlined and named by its hash in the page's policy."""
+"""Renders the page: escapes all outside text, inlines our own parts, and lists their hashes in the page's policy."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def render_report(document: Mapping[str, Any]) -> str:
-    """The page of an evaluation document, whole. The same document gives the same page."""
+    """Renders the whole page of an evaluation document. The same document gives the same page."""
     if document.get("schema") != SCHEMA:
         raise InputError(
             f"an evaluation of schema {document.get('schema')!r} cannot be drawn: this release draws schema {SCHEMA}",
@@ -56,7 +56,7 @@ def render_report(document: Mapping[str, Any]) -> str:
 
 
 def write_report(document: Mapping[str, Any], path: Path) -> None:
-    """The page is there whole or not at all."""
+    """Writes the page atomically."""
     page = render_report(document)
     with writing(path) as draft:
         draft.write_text(page, encoding="utf-8", newline="\n")
@@ -74,14 +74,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _ours(name: str) -> str:
-    """A part of the page that we wrote. It must not hold what would end its own element."""
+    """Reads a part of the page that we wrote. It must not contain the end of its own element."""
     text = (TEMPLATES / name).read_text(encoding="utf-8")
     assert "</" not in text
     return text
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing is allowed but this style and this script: no address, no other script, no handler in an attribute."""
+    """Returns a policy that allows only this style and this script: no address, other script or inline handler."""
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -93,6 +93,6 @@ def _digest(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON that is inert inside HTML: it holds no character with which an element, a comment or a line could end."""
+    """Encodes JSON so that it is inert inside HTML: no character in it can end an element, a comment or a line."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_DANGEROUS)
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

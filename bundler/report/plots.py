@@ -1,6 +1,6 @@
-"""The plots. A run has one colour in all of them, the one beside its name in the table of runs.
+"""Draws the plots. A run has the same colour in all of them, shown beside its name in the table of runs.
 
-No text from outside reaches matplotlib, which would read formulas into it and miss its letters in its font.
+No outside text reaches matplotlib, which would interpret formulas in it, and whose font may lack its letters.
 """
 
 import importlib.util
@@ -26,11 +26,11 @@ LONGEST_LABEL = 22
 WIDTH, HEIGHT = 5.4, 3.1
 SHARES = np.linspace(0, 1, 201)
 EXACT_DB = 150.0
-"""From here on a layer has no error to speak of; it would squeeze all others into the bottom of the plot."""
+"""Layers above this have practically no error and would squeeze all others into the bottom of the plot."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "mbqa-bundle",  # the same drawing has the same names in it
-    "font.family": "DejaVu Sans",  # it comes with matplotlib, so every machine measures alike
+    "font.family": "DejaVu Sans",  # included in matplotlib, so that text has the same size on every machine
     "font.size": 8.5,
     "text.color": svg.COLOURS["muted"],
     "axes.edgecolor": svg.COLOURS["grid"],
@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with what it is called and what it says in words."""
+    """A drawing with its name, its title and a caption."""
 
     name: str
     title: str
@@ -61,14 +61,14 @@ class Plot:
 
 
 def why_none() -> str:
-    """Why the page has no plots, if so."""
+    """Returns why the page has no plots; empty if it has."""
     if importlib.util.find_spec("matplotlib"):
         return ""
     return "Plots need matplotlib: pip install 'mbqa-bundle[report]', then write the report again."
 
 
 def draw(document: Document) -> list[Plot]:
-    """Those plots for which the document has figures."""
+    """Draws the plots for which the document has figures."""
     if why_none():
         return []
     with _matplotlib():
@@ -78,7 +78,7 @@ def draw(document: Document) -> list[Plot]:
 
 @contextmanager
 def _matplotlib() -> Iterator[None]:
-    """matplotlib in our style, not the user's; the list of fonts that it would leave in HOME is thrown away."""
+    """Loads matplotlib with our style instead of the user's; discards the font list that it would leave in HOME."""
     with tempfile.TemporaryDirectory(prefix="mbqa-matplotlib-") as folder:
         lent = "matplotlib" not in sys.modules and "MPLCONFIGDIR" not in os.environ
         if lent:
@@ -112,7 +112,7 @@ def _colour(number: int) -> str:
 
 
 def _dash(number: int) -> str:
-    """Runs beyond the number of colours are dashed."""
+    """Returns the line style: runs beyond the number of colours are dashed."""
     return ("-", "--", ":", "-.")[number // svg.SERIES % 4]
 
 
@@ -121,7 +121,7 @@ def _words(parts: Mapping[str, str]) -> str:
 
 
 def _agreement(document: Document) -> Plot | None:
-    """A row a run, those of a precision together."""
+    """Draws one row per run, grouped by precision."""
     order = list(dict.fromkeys(run["precision"] for run in document["runs"]))
     rows = [(number, run) for number, run in enumerate(document["runs"]) if run["agreement"]["questions"]]
     rows.sort(key=lambda row: order.index(row[1]["precision"]))
@@ -148,7 +148,7 @@ def _agreement(document: Document) -> Plot | None:
 
 
 def _latency(document: Document) -> Plot | None:
-    """How much of the inferences was done by when: the curve that p50 and p90 are read off."""
+    """Draws the share of inferences done by each time, the curve that shows p50 and p90."""
     known = []
     for number, run in enumerate(document["runs"]):
         timing = (run["latency"] or {}).get("inference_ms")
@@ -179,7 +179,7 @@ def _latency(document: Document) -> Plot | None:
 
 
 def _calibration(document: Document) -> Plot | None:
-    """Is what a run is sure of right?"""
+    """Draws how often answers are right, by confidence."""
     known = []
     for number, run in enumerate(document["runs"]):
         pairs = [(row["runs"][number]["confidence"], row["runs"][number]["exact"]) for row in document["questions"]]
@@ -211,7 +211,7 @@ def _calibration(document: Document) -> Plot | None:
 
 
 def _layers(document: Document) -> Plot | None:
-    """Where the error comes from: the runs' layers in the order of the graph."""
+    """Draws where the error comes from: the runs' layers in graph order."""
     runs = [(number, run) for number, run in enumerate(document["runs"]) if run["layers"]]
     places: dict[str, int] = {}
     for _, run in runs:

@@ -1,7 +1,7 @@
-"""The questions as the page's script reads them: small, since there may be many.
+"""Encodes the questions compactly for the page's script, since there may be many.
 
-An answer is a span: [start, end, confidence], in the units by which JavaScript counts; its text follows only where it
-is not the context's own.
+An answer is a span: [start, end, confidence], in JavaScript's string units; its text follows only if it differs from
+the context's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Units = Callable[[int], int]
 
 
 def embedded(document: Document) -> dict[str, Any]:
-    """What the script needs of an evaluation."""
+    """Returns the parts of an evaluation that the script needs."""
     contexts = document["contexts"]
     units = [utf16(context) for context in contexts]
     return {
@@ -26,7 +26,7 @@ def embedded(document: Document) -> dict[str, Any]:
 
 
 def utf16(text: str) -> Units:
-    """From a place in a Python string to the place in JavaScript's, where a character beyond U+FFFF counts twice."""
+    """Returns a map from Python's string indices to JavaScript's, where a character beyond U+FFFF counts twice."""
     if not text or max(text) <= "\uffff":
         return lambda place: place
     places = [0]

@@ -1,4 +1,4 @@
-"""The few formulas behind the plots."""
+"""The formulas behind the plots."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of about the same confidence."""
+    """Answers of similar confidence."""
 
     count: int
     confidence: float
@@ -19,7 +19,7 @@ class Bin:
 
 
 def interval(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's interval of a share, of 95 %."""
+    """Returns Wilson's 95 % interval of a share."""
     z = 1.959964
     share = hits / total
     scale = 1 + z * z / total
@@ -29,7 +29,7 @@ def interval(hits: int, total: int) -> tuple[float, float]:
 
 
 def reliability(answers: Sequence[tuple[float, bool]]) -> list[Bin]:
-    """Answers (confidence, exactly right) in ten bins of equal width; empty bins are left out."""
+    """Sorts answers (confidence, exactly right) into ten bins of equal width; omits empty bins."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for confidence, right in answers:
         bins[min(BINS - 1, max(0, int(confidence * BINS)))].append((confidence, right))
@@ -41,6 +41,6 @@ def reliability(answers: Sequence[tuple[float, bool]]) -> list[Bin]:
 
 
 def gap(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far confidence and correctness are apart, weighted by the bins' sizes."""
+    """Returns the expected calibration error: mean |confidence - correctness|, weighted by the bins' sizes."""
     total = sum(each.count for each in bins)
     return math.fsum(each.count / total * abs(each.confidence - each.right) for each in bins)

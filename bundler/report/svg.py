@@ -1,6 +1,5 @@
-"""matplotlib's SVG, made part of a page: no style attributes (the page's policy forbids them), no names that collide,
-colours that follow the page, and labels from outside put in as text after the drawing.
-"""
+"""Embeds matplotlib's SVG into a page. Removes style attributes, which the page's policy forbids, avoids name
+collisions, uses the page's colours, and inserts outside labels as text after drawing."""
 
 import io
 import re
@@ -19,7 +18,7 @@ COLOURS = {
     "surface": "#040404",
     **{f"s{number}": f"#0505{number:02x}" for number in range(SERIES)},
 }
-"""What matplotlib draws with, so that each can be found and replaced by the page's colour of that name."""
+"""Placeholder colours for matplotlib, each of which is replaced by the page's colour of that name."""
 
 _NAMES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -31,12 +30,12 @@ _REFERENCE = re.compile(r"^((?:url\()?#)([\w-]+)(\)?)$")
 
 
 def label(number: int, length: int) -> str:
-    """What stands in a drawing for the label `number`, about as wide as it."""
+    """Returns a placeholder for the label `number`, about as wide as the label."""
     return f"@{number}@".ljust(max(length, 4), "n")
 
 
 def inline(figure: "Figure", name: str, description: str, labels: Mapping[str, str]) -> str:
-    """The drawing as an element of a page; `name` keeps its names apart from other drawings'."""
+    """Returns the drawing as an element of a page; `name` keeps its ids apart from other drawings'."""
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata=_METADATA, transparent=True)
     root = ElementTree.fromstring(drawn.getvalue())
@@ -63,7 +62,7 @@ def _references(element: ElementTree.Element) -> set[str]:
 
 
 def _clean(element: ElementTree.Element, name: str, used: set[str]) -> None:
-    """One element: style properties become attributes; of the ids only those that are referred to are kept."""
+    """Cleans one element: style properties become attributes; only ids that are referenced remain."""
     element.tag = _plain(element.tag)
     attributes = {_plain(key): value for key, value in element.attrib.items()}
     for declaration in attributes.pop("style", "").split(";"):

@@ -1,1 +1,1 @@
-"""What lies in a bundle's runs/: the record, the reference logits, the answers."""
+"""The content of a bundle's runs/: the record, the reference logits, the answers."""

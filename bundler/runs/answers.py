@@ -1,4 +1,4 @@
-"""The answers in a run's logits, decoded as they are asked for."""
+"""Decodes a run's logits to answers, on demand."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -22,13 +22,13 @@ MOST_AT_ONCE = 2000  # windows
 
 
 def decode_answers(bundle: Bundle, folder: Path, size: int) -> Iterator[Answer]:
-    """The answer to each question, as `answered` finds it."""
+    """Yields the answer to each question; see `answered`."""
     return (answer for _, answer in answered(bundle, folder, size, USUAL))
 
 
 def answered(bundle: Bundle, folder: Path, size: int, decoding: Decoding) -> Iterator[tuple[Question, Answer]]:
-    """Each question with its answer from the outputs in a run's folder, kept in chunks of `size` windows, in the order
-    of the questions. Chunks are read as their answers are asked for.
+    """Yields each question with its answer, in the order of the questions, from the outputs in a run's folder, kept in
+    chunks of `size` windows. Reads each chunk only when its answers are needed.
 
     Raises:
         OutputsInvalid: an output cannot be read; BundleInvalid
@@ -58,7 +58,7 @@ def _decoded(
 
 
 class Arriving:
-    """The answers of a run under way: each as soon as the folder has the logits of its windows, and of all before."""
+    """The answers of an unfinished run: each is available once its windows' logits, and all earlier ones, are there."""
 
     def __init__(self, bundle: Bundle, folder: Path, size: int, decoding: Decoding = USUAL) -> None:
         self._bundle, self._folder, self._size, self._decoding = bundle, folder, size, decoding
@@ -66,7 +66,7 @@ class Arriving:
         self._line = 0
 
     def new(self) -> Iterator[tuple[Question, Answer]]:
-        """Those that have come since the last call, or the first of them.
+        """Yields the answers that arrived since the last call, up to a limit.
 
         Raises:
             OutputsInvalid, BundleInvalid
@@ -86,7 +86,7 @@ class Arriving:
 def looking(
     bundle: Bundle, folder: Path, size: int, seen: Seen | None, decoding: Decoding = USUAL
 ) -> Callable[[], None]:
-    """Shows `seen` what has come, each time that it is called. What cannot be read yet is told by whoever needs it."""
+    """Returns a function that shows new answers to `seen` at each call. It ignores unreadable outputs."""
     if seen is None:
         return lambda: None
     arriving, see = Arriving(bundle, folder, size, decoding), seen
@@ -102,13 +102,13 @@ def looking(
 def _grouped(
     bundle: Bundle, questions: Iterator[Question], windows: Iterable[tuple[Window, WindowLogits]]
 ) -> Iterator[tuple[Question, list[WindowLogits]]]:
-    """Each question with the logits of its windows."""
+    """Yields each question with the logits of its windows."""
     for question_id, own in groupby(windows, key=lambda pair: pair[0].question_id):
         yield _question(bundle, questions, question_id), [logits for _, logits in own]
 
 
 def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -> Question:
-    """The next of the questions that has this id.
+    """Returns the next question with this id.
 
     Raises:
         BundleInvalid: there is none
@@ -121,14 +121,14 @@ def _question(bundle: Bundle, questions: Iterator[Question], question_id: str) -
 
 
 def _windows(bundle: Bundle, folder: Path, size: int, lines: range) -> Iterator[tuple[Window, WindowLogits]]:
-    """Those of these lines."""
+    """Yields the windows of these lines with their logits."""
     manifest = bundle.manifest
     for chunk in chunks_of(len(manifest.windows), size):
         wanted = range(max(chunk.start, lines.start), min(chunk.stop, lines.stop))
         if not wanted:
             continue
         logits = load(folder, chunk, manifest.outputs)
-        # a new mapping for each chunk: pages that were read stay in memory as long as their mapping
+        # a new mapping for each chunk, because pages that were read stay in memory as long as their mapping
         offsets = np.array(replace(bundle).offsets[wanted.start : wanted.stop])
         for place, window in enumerate(manifest.windows[wanted.start : wanted.stop]):
             start, end = (logits[name][place + wanted.start - chunk.start].reshape(-1) for name in (START, END))

@@ -1,4 +1,4 @@
-"""How near logits are to a reference's, on real tokens: sums that are added to chunk by chunk."""
+"""Compares logits with a reference's, on real tokens, by sums over chunks."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
-MOST_DB = 200.0  # where nothing differs, the ratio would be infinite
+MOST_DB = 200.0  # for equal logits, whose ratio would be infinite
 
 
 @dataclass(frozen=True)
 class Likeness:
     """Over all real tokens: cosine of the angle between both rows of logits, signal-to-noise ratio, the largest
-    |difference|, Pearson's correlation; `smallest_cosine` is the least that one output of one window has."""
+    |difference|, Pearson's correlation; `smallest_cosine` is the minimum over outputs and windows."""
 
     cosine: float
     smallest_cosine: float
@@ -23,7 +23,7 @@ class Likeness:
 
 
 class Comparison:
-    """Adds up what `Likeness` is made of, in float64 and without keeping the logits; `rows`: how many were added."""
+    """Accumulates the sums for `Likeness`, in float64 and without keeping the logits; `rows`: how many were added."""
 
     def __init__(self) -> None:
         self._sums = np.zeros(7)  # count, a, b, aa, bb, ab, squares of differences
@@ -31,9 +31,9 @@ class Comparison:
         self.rows = 0
         self._smallest_cosine = 1.0
 
-    @np.errstate(all="ignore")  # what is no number shows in the likeness
+    @np.errstate(all="ignore")  # NaN shows in the likeness
     def add(self, exact: Floats, computed: Floats, real: npt.NDArray[np.bool_]) -> None:
-        """Rows of an output, (windows, length) each; `real` tells the tokens that count."""
+        """Adds rows of an output, (windows, length) each; `real` marks the tokens that count."""
         a, b = (np.where(real, values, 0).astype(np.float64) for values in (exact, computed))
         aa, bb, ab = (np.einsum("ij,ij->i", one, other) for one, other in ((a, a), (b, b), (a, b)))
         self.rows += len(a)
@@ -57,12 +57,12 @@ class Comparison:
 
 
 def known(value: float, digits: int) -> float | None:
-    """The value rounded; None where it is no number, which JSON has no word for."""
+    """Returns the value rounded; None if it is not finite, since JSON cannot represent it."""
     return round(value, digits) if math.isfinite(value) else None
 
 
 def _cosine(aa: float, bb: float, ab: float) -> float:
-    """Of two rows with these products; rows of zeros are like each other, and like no other row."""
+    """Returns the cosine of two rows with these products; rows of zeros equal each other and no other row."""
     if aa <= 0 or bb <= 0:
         return float(aa <= 0 and bb <= 0)
     return float(np.clip(ab / np.sqrt(aa) / np.sqrt(bb), -1, 1))

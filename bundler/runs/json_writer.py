@@ -1,4 +1,4 @@
-"""JSON files that need not fit in memory: written entry by entry, the bytes are those of json.dumps of the whole."""
+"""Writes JSON files entry by entry, so that they need not fit in memory, with the same bytes as json.dumps."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ TO_JSON = json.JSONEncoder(ensure_ascii=False, indent=1, allow_nan=False).encode
 
 @contextmanager
 def object_file(path: Path) -> Iterator[Callable[[str, Any], None]]:
-    """Takes the names and values of an object, and becomes the file when the block ends well.
+    """Yields a function that adds a name and value to an object; creates the file if the block succeeds.
 
     Raises:
         HostStorageFailed
@@ -24,8 +24,8 @@ def object_file(path: Path) -> Iterator[Callable[[str, Any], None]]:
 
 @contextmanager
 def list_file(path: Path, head: Mapping[str, Any], name: str) -> Iterator[Callable[[Any], None]]:
-    """Takes the items of a list, which is called `name` and is the last member of an object whose others are `head`,
-    and becomes the file when the block ends well.
+    """Yields a function that adds items to a list. The list is the last member, `name`, of an object whose other
+    members are `head`. Creates the file if the block succeeds.
 
     Raises:
         HostStorageFailed
@@ -37,7 +37,7 @@ def list_file(path: Path, head: Mapping[str, Any], name: str) -> Iterator[Callab
 
 @contextmanager
 def _entries(path: Path, opening: str, closing: str, *, depth: int) -> Iterator[Callable[[str], None]]:
-    """Takes entries as they are when nothing is around them, and writes them so deep."""
+    """Yields a function that adds unindented entries; indents them by `depth`."""
     line = "\n" + " " * depth
     with writing(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
         before = opening + line

@@ -1,4 +1,4 @@
-"""The owner of a run's folder on this machine: one command writes into it at a time."""
+"""Locks a run's folder on this machine, so that only one command at a time writes into it."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ LOOK_S = 0.2
 
 @contextmanager
 def owning(folder: Path, command: str, limit: Limit | None = None, progress: Progress = silent) -> Iterator[None]:
-    """Keeps the run's folder for `command` until the block ends; the system frees it when the process dies.
+    """Locks the run's folder for `command` until the block ends; the system unlocks it if the process dies.
 
     limit: how long to wait for another owner; None does not wait.
 
@@ -54,5 +54,5 @@ def _taken(lock: filelock.BaseFileLock) -> bool:
 def _text(told: Path) -> str:
     try:
         return told.read_text(encoding="utf-8") or "another process"
-    except OSError:  # it has the lock, and has not said its name yet
+    except OSError:  # it holds the lock, but has not written its name yet
         return "another process"

@@ -1,4 +1,4 @@
-"""Whether a run's logits can be answers at all: what a broken runtime or an overflow leaves of them."""
+"""Checks whether a run's logits can be answers at all, to detect broken runtimes and overflow."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from bundler.runs.comparison import Comparison
 from bundler.runs.reference import real_tokens, verify_logits, window_inputs
 from bundler.types import OUTPUTS
 
-LEAST_CORRELATION = 0.5  # with float32's logits; 8 bits that lose most answers still have 0.9
+LEAST_CORRELATION = 0.5  # with float32's logits; 8-bit models that lose most answers still have 0.9
 
 
 def doubts(bundle: Bundle, folder: Path, size: int) -> tuple[str, ...]:
-    """Why the logits in a run's folder, kept in chunks of `size` windows, are not plausible; empty where they are.
+    """Returns reasons why a run's logits, kept in chunks of `size` windows, are implausible; empty if there are none.
 
-    They are not where a window has the same logit at every token, where a window has the logits of the one before it,
-    or where they do not correlate with the reference's that build kept.
+    Logits are implausible if a window has the same logit at every token, if a window has the logits of the one before
+    it, or if they do not correlate with the reference logits kept by build.
 
     Raises:
         OutputsInvalid, BundleInvalid
@@ -57,7 +57,7 @@ def doubts(bundle: Bundle, folder: Path, size: int) -> tuple[str, ...]:
 def _chunks(
     bundle: Bundle, folder: Path, size: int
 ) -> Iterator[tuple[int, Sequence[Window], list[npt.NDArray[np.float32]]]]:
-    """The line of each chunk's first window, its windows, and each output, float32 (windows, length)."""
+    """Yields the line of each chunk's first window, its windows, and each output, float32 (windows, length)."""
     for chunk in chunks_of(len(bundle.manifest.windows), size):
         logits = load(folder, chunk, bundle.manifest.outputs)
         yield (
@@ -70,7 +70,7 @@ def _chunks(
 def _as_before(
     rows: npt.NDArray[np.float32], before: tuple[Window, npt.NDArray[np.float32]] | None
 ) -> npt.NDArray[np.bool_]:
-    """(windows,): whether each row equals the one before it."""
+    """Returns (windows,): whether each row equals the one before it."""
     same = np.zeros(len(rows), np.bool_)
     same[1:] = (rows[1:] == rows[:-1]).all(axis=1)
     same[0] = before is not None and bool((rows[0] == before[1]).all())
@@ -78,13 +78,13 @@ def _as_before(
 
 
 def _same_tokens(bundle: Bundle, one: Window, other: Window) -> bool:
-    """Whether both windows hold the same tokens, as those of a question that is asked twice do."""
+    """Returns whether both windows hold the same tokens, as for a question that is asked twice."""
     first, second = (window_inputs(bundle, window) for window in (one, other))
     return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def _kept_reference(bundle: Bundle) -> dict[int, tuple[npt.NDArray[np.float32], ...]]:
-    """The reference's outputs by line, float32 (1, length) each; empty where build kept none, or they are constant."""
+    """Returns reference outputs by line, float32 (1, length) each; empty if none were kept, or they are constant."""
     try:
         lines, exact = verify_logits(bundle)
     except BundleInvalid:

@@ -1,4 +1,4 @@
-"""The answers of a run as files in its folder: answers.json, and what the official scripts of SQuAD take."""
+"""Writes a run's answers to files in its folder: answers.json, and the inputs of SQuAD's official scripts."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -19,12 +19,12 @@ Json = dict[str, Any]
 def write_answers(
     bundle: Bundle, run: Run, answered: Iterable[tuple[Question, Answer]], doubts: Sequence[str] = ()
 ) -> None:
-    """answers.json, predictions.json, nbest_predictions.json (as the scripts of BERT and transformers name it), and
-    where a question may have no answer null_odds.json; as the answers come, so that they need not fit in memory.
+    """Writes answers.json, predictions.json, nbest_predictions.json (BERT's and transformers' name for it) and, if a
+    question may have no answer, null_odds.json; each entry by entry, without holding all in memory.
 
     doubts: why the logits are not plausible.
 
-    All get their names when all are written, answers.json the last; after a failure those of before are still there.
+    The files appear when all are complete, answers.json last; after a failure the earlier files remain.
 
     Raises:
         HostStorageFailed
@@ -46,7 +46,7 @@ def write_answers(
 
 
 def _head(bundle: Bundle, run: Run, doubts: Sequence[str]) -> Json:
-    """What answers.json says of all answers."""
+    """Returns the fields of answers.json about all answers."""
     return {
         "schema": SCHEMA,
         "bundle": bundle.id,
@@ -62,7 +62,7 @@ def _head(bundle: Bundle, run: Run, doubts: Sequence[str]) -> Json:
 
 
 def _entry(question: Question, answer: Answer) -> Json:
-    """What answers.json says of one answer."""
+    """Returns the fields of answers.json about one answer."""
     start, end = answer.best_span
     return {
         "id": answer.question_id,
@@ -79,7 +79,7 @@ def _entry(question: Question, answer: Answer) -> Json:
 
 
 def _n_best(answer: Answer) -> list[Json]:
-    """The best spans, best first, and "no answer" where it may win; their probabilities sum to 1."""
+    """Returns the best spans, best first, and "no answer" if it may win; their probabilities sum to 1."""
     return [
         {
             "text": candidate.text,

@@ -1,4 +1,4 @@
-"""The record of a run in its folder: deploy writes it when the run begins and when it ends, fetch starts from it."""
+"""The record of a run in its folder: deploy writes it at the run's begin and end, fetch reads it."""
 
 import json
 import math
@@ -15,14 +15,14 @@ from bundler.device.job import Settings
 from bundler.errors import HostStorageFailed, InputError
 from bundler.files import writing
 
-MOST_WINDOWS = 1 << 40  # a record may tell any number
+MOST_WINDOWS = 1 << 40  # a record may state any number
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one phone did of a run: `windows` by the runtime that computed them, in so many `chunks`; `seconds` of the
-    phone's own clock; `pushed_bytes` by the command that ended the run;
-    `trouble` is why it did no more, where it was lost or failed; `host`: of a cluster, where it is."""
+    """One phone's share of a run: `windows` by the runtime that computed them, in `chunks` chunks; `seconds` of the
+    phone's own clock; `pushed_bytes` by the command that ended the run; `trouble`: why it did no more, if it was lost
+    or failed; `host`: the machine of a cluster that it is on."""
 
     phone: str
     soc: str
@@ -37,8 +37,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Verified:
-    """The verdict of `deploy --verify`: the smallest cosine of the phone's logits with float32's, over so many windows,
-    what it had to reach, and how many of the windows have float32's answer (None: an older release did not look)."""
+    """The verdict of `deploy --verify`: the smallest cosine between the phone's and float32's logits over `windows`
+    windows, its threshold, and how many windows have float32's answer (None: not measured by an older release)."""
 
     smallest_cosine: float
     threshold: float
@@ -48,9 +48,9 @@ class Verified:
 
     @property
     def share(self) -> tuple[float, float]:
-        """Between which shares of all windows have float32's answer, with 95 % confidence (Wilson's interval).
+        """Returns the 95 % confidence interval of the share of windows with float32's answer (Wilson's interval).
 
-        0 to 1 where the answers were not compared.
+        It is 0 to 1 if the answers were not compared.
         """
         count, z = min(self.windows, MOST_WINDOWS), 1.96
         if self.equal_answers is None or count < 1:
@@ -63,10 +63,10 @@ class Verified:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a bundle on phones, each named as `--device` takes it. `started` and `seconds` are of the host's clock;
-    a run that is not `finished` goes on with the next deploy or fetch; `verified` is None without `--verify`. One that
-    `simulated` was computed on this computer, `phones` names the simulator; of one on a `cluster` only `parts` tell the
-    phones; `sample`: the questions, where not all."""
+    """A run of a bundle on phones, each named as for `--device`. `started` and `seconds` are of the host's clock; the
+    next deploy or fetch continues a run that is not `finished`; `verified` is None without `--verify`. A `simulated`
+    run was computed on this computer, and `phones` names the simulator. For a run on a `cluster`, only `parts` names
+    the phones. `sample`: the questions, if not all."""
 
     bundle_id: str
     settings: Settings
@@ -84,17 +84,17 @@ class Run:
         return layout.run_folder(bundle, self.settings.runtime, self.phones)
 
     def ended(self, parts: Sequence[Part], seconds: float) -> "Run":
-        """The run with all done."""
+        """Returns the run as finished."""
         return replace(self, finished=True, parts=tuple(parts), seconds=round(seconds, 3))
 
     def save(self, bundle: Path) -> None:
-        """Raises: HostStorageFailed"""
+        """Writes the run's record. Raises: HostStorageFailed"""
         with writing(self.folder(bundle) / layout.RUN) as draft:
             draft.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
     def read(cls, record: Path) -> "Run":
-        """Raises: InputError where the file is no record of a run."""
+        """Reads a run's record. Raises: InputError if the file is no record of a run."""
         try:
             run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
             if run.settings.chunk < 1 or not run.phones or not all(run.phones):
@@ -109,7 +109,7 @@ class Run:
 def begin(
     bundle: Bundle, phones: Sequence[str], settings: Settings, *, simulated: bool = False, cluster: bool = False
 ) -> Run:
-    """A new run, its record saved. What an older run on these phones left here is removed.
+    """Starts a new run and saves its record. Removes files of an older run on these phones.
 
     Raises:
         HostStorageFailed
@@ -128,13 +128,13 @@ def begin(
 
 
 def runs_of(bundle: Bundle) -> list[Run]:
-    """The runs of exactly this bundle, the newest last; records of other builds are passed over."""
+    """Returns the runs of exactly this bundle, the newest last; skips records of other builds."""
     runs = [Run.read(record) for record in sorted((bundle.path / layout.RUNS).glob(f"*/{layout.RUN}"))]
     return sorted((run for run in runs if run.bundle_id == bundle.id), key=lambda run: run.started)
 
 
 def newest_run(bundle: Bundle, runtime: str | None = None, phones: Sequence[str] = ()) -> Run | None:
-    """The newest run, of this runtime and these phones where they are given; None where there is none."""
+    """Returns the newest run, of this runtime and these phones if given; None if there is none."""
     wanted = [
         run
         for run in runs_of(bundle)

@@ -1,6 +1,6 @@
-"""The float32 reference of a bundle: the ONNX file that its DLC came from, run by ONNX Runtime on this machine.
+"""The float32 reference of a bundle: the DLC's original ONNX file, run by ONNX Runtime on this machine.
 
-A DLC that was taken as it is has no such file: its own graph in float32, quantized weights dequantized, stands in.
+A bundle made from a DLC has no such file. The DLC's own graph in float32, with dequantized weights, replaces it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ Logits = dict[str, npt.NDArray[np.float32]]
 
 
 class Network(Protocol):
-    """Takes inputs (1, length) by name, of any number type; gives logits, float32 (1, length)."""
+    """A model that takes inputs (1, length) by name, of any number type, and returns logits, float32 (1, length)."""
 
     def execute(self, feed: Arrays) -> Arrays: ...
 
 
 class OnnxNetwork:
-    """A session of ONNX Runtime, of whose model these outputs are wanted."""
+    """An ONNX Runtime session that computes only the given outputs."""
 
     def __init__(self, session: "InferenceSession", outputs: Sequence[str] = OUTPUTS) -> None:
         self._session, self._outputs = session, list(outputs)
@@ -52,10 +52,10 @@ class OnnxNetwork:
 
 
 def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]) -> bool:
-    """Puts into a bundle under way the model that it is to be measured by, and its logits for some windows; returns
-    whether they are the same at every token.
+    """Copies the reference model into a new bundle, with its logits for some windows; returns whether these are the
+    same at every token.
 
-    verify.npz: `lines`, int64 (windows,), and by its name each output, float32 (windows, 1, length); it is not made for
+    verify.npz: `lines`, int64 (windows,), and each output by its name, float32 (windows, 1, length). It is not made for
     a DLC that nothing here can compute.
 
     Raises:
@@ -80,10 +80,10 @@ def keep_reference(source: "ModelSource", draft: Path, windows: Sequence[Window]
 
 
 def verify_logits(bundle: Bundle) -> tuple[npt.NDArray[np.int64], Logits]:
-    """The windows, by their places in the bundle or its sample, and the reference logits of them that build kept.
+    """Returns the windows with kept reference logits, as indices in the bundle or its sample, and these logits.
 
     Raises:
-        BundleInvalid: it kept none, or the file is not what it wrote
+        BundleInvalid: there are none, or the file is not as build wrote it
     """
     path = bundle.path / layout.HOST / layout.VERIFY
     if f"{layout.HOST}/{layout.VERIFY}" not in bundle.manifest.files:
@@ -112,11 +112,11 @@ def reference_name(bundle: Bundle) -> str:
 
 
 def reference_logits(bundle: Bundle, progress: Progress) -> Path:
-    """The folder with the reference logits of all windows, in chunks of CHUNK as a run keeps them; what is not there
-    from an earlier call is computed.
+    """Returns the folder with the reference logits of all windows, in chunks of CHUNK in a run's format. Computes the
+    chunks that earlier calls did not.
 
     Raises:
-        DlcInvalid: a DLC that was taken as it is has no translation; BundleInvalid: its float32 model cannot be run;
+        DlcInvalid: a bundle's original DLC has no translation; BundleInvalid: its float32 model cannot be run;
         HostStorageFailed
     """
     sample = f"-{bundle.sample.count}-{bundle.sample.seed}" if bundle.sample else ""
@@ -133,7 +133,7 @@ def reference_logits(bundle: Bundle, progress: Progress) -> Path:
 
 
 def real_tokens(bundle: Bundle, windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
-    """(windows, length): which tokens are not padding."""
+    """Returns (windows, length): which tokens are not padding."""
     mask = next((spec for spec in bundle.manifest.inputs if spec.name == "attention_mask"), None)
     if mask is None:
         return np.ones((len(windows), bundle.manifest.inputs[0].shape[1]), np.bool_)
@@ -141,7 +141,7 @@ def real_tokens(bundle: Bundle, windows: Sequence[Window]) -> npt.NDArray[np.boo
 
 
 def window_inputs(bundle: Bundle, window: Window) -> dict[str, npt.NDArray[np.float32]]:
-    """The window's inputs by name, float32 (1, length)."""
+    """Returns the window's inputs by name, float32 (1, length)."""
     return {spec.name: _raw(bundle.path, spec, window) for spec in bundle.manifest.inputs}
 
 
@@ -157,7 +157,7 @@ def _has_onnx(root: Path) -> bool:
 
 
 def _network(root: Path) -> Network:
-    """Raises: BundleInvalid, DlcInvalid"""
+    """Opens the reference model. Raises: BundleInvalid, DlcInvalid"""
     if not _has_onnx(root):
         from bundler.dlc.execute import CpuNetwork
 
@@ -172,7 +172,7 @@ def _network(root: Path) -> Network:
 
 
 def _computed(network: Network, root: Path, inputs: Sequence[TensorSpec], windows: Sequence[Window]) -> Logits:
-    """The logits of these windows by tensor name, float32 (windows, 1, length)."""
+    """Returns the logits of these windows by tensor name, float32 (windows, 1, length)."""
     rows = []
     for window in windows:
         outputs = network.execute({spec.name: _raw(root, spec, window) for spec in inputs})
@@ -181,7 +181,7 @@ def _computed(network: Network, root: Path, inputs: Sequence[TensorSpec], window
 
 
 def _raw(root: Path, spec: TensorSpec, window: Window) -> npt.NDArray[np.float32]:
-    """A raw input, float32 (1, length)."""
+    """Reads a raw input, float32 (1, length)."""
     path = root / layout.DEVICE / window.inputs[spec.name]
     try:
         values: npt.NDArray[np.float32] = np.fromfile(path, "<f4").reshape(spec.shape)

@@ -1,5 +1,4 @@
-"""Whether a phone computes what the model says: its logits and answers for the windows that build kept, against
-float32's."""
+"""Verifies a phone: compares its logits and answers for the windows kept by build with float32's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,21 +17,21 @@ from bundler.runs.reference import real_tokens, verify_logits
 from bundler.types import OUTPUTS, Answer, Question
 
 FLOAT, FIXED_POINT = 0.999, 0.99  # thresholds of the cosine, by precision
-MOST_CHANGED = 0.05  # the share of windows whose answer may be another
-NEAR_TIE = 0.1  # of a span's score: float32 itself prefers one to the other by a tenth at most
+MOST_CHANGED = 0.05  # the largest share of windows whose answer may change
+NEAR_TIE = 0.1  # of a span's score: float32 itself prefers its own answer by at most a tenth
 
 
 def default_threshold(precision: str) -> float:
-    """What the smallest cosine is to reach. Float16's is about 0.99999 and 8 bits' about 0.998 on the demo model."""
+    """Returns the least allowed cosine. Float16 has about 0.99999 and 8 bits about 0.998 on the demo model."""
     return FLOAT if precision in ("fp32", "fp16") else FIXED_POINT
 
 
 def verify_run(bundle: Bundle, run: Run, threshold: float | None = None) -> Run:
-    """The finished run with its verdict, which is saved in its record.
+    """Returns the finished run with its verdict, and saves it in the run's record.
 
-    It passes where each output of each kept window has at least this cosine with the reference's, on real tokens, and
-    where at most MOST_CHANGED of the windows have another answer. An answer to which float32 gives nearly the same
-    score as to its own counts as equal. With a `threshold` of the user's, the cosine alone decides.
+    It passes if each output of each kept window has at least this cosine with the reference's, on real tokens, and if
+    at most MOST_CHANGED of the windows have another answer. An answer counts as equal if float32 scores it nearly as
+    high as its own. With the user's `threshold`, the cosine alone decides.
 
     Raises:
         BundleInvalid: the bundle kept none; OutputsInvalid: an output cannot be read; HostStorageFailed
@@ -62,7 +61,7 @@ def verify_run(bundle: Bundle, run: Run, threshold: float | None = None) -> Run:
 
 
 def _questions(bundle: Bundle, ids: Sequence[str]) -> dict[str, Question]:
-    """Those of these ids.
+    """Returns the questions with these ids.
 
     Raises:
         BundleInvalid: one is not there
@@ -75,7 +74,7 @@ def _questions(bundle: Bundle, ids: Sequence[str]) -> dict[str, Question]:
 
 
 def _answer(bundle: Bundle, question: Question, line: int, logits: Mapping[str, npt.NDArray[Any]]) -> Answer:
-    """The answer by one window alone."""
+    """Returns the answer from one window alone."""
     start, end = (logits[name].reshape(-1) for name in OUTPUTS)
     window = WindowLogits(bundle.manifest.windows[line].key, bundle.offsets[line], start, end)
     most, unanswerable = bundle.manifest.max_answer_tokens, bundle.manifest.may_be_unanswerable
@@ -84,7 +83,7 @@ def _answer(bundle: Bundle, question: Question, line: int, logits: Mapping[str, 
 
 
 def _is_as_good(exact: Answer, other: Answer) -> bool:
-    """Whether float32 scores the other answer nearly as high as its own."""
+    """Returns whether float32 scores the other answer nearly as high as its own."""
     scores = {(each.start, each.end): each.score for each in exact.n_best}
     score = scores.get((other.start, other.end))
     return score is not None and score >= exact.score - NEAR_TIE

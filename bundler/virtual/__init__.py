@@ -1,1 +1,1 @@
-"""A phone made of software that genuine adb talks to: storage, shell, sync and stand-ins for Qualcomm's programs."""
+"""A phone in software that genuine adb talks to: storage, shell, sync and stand-ins for Qualcomm's programs."""

@@ -1,6 +1,6 @@
 """The adb daemon of a virtual phone, on a TCP port of this computer: its connections, its state, its restarts.
 
-It has one thread, because it forks.
+It is single-threaded, because it forks.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """What all connections share: the phone, its link, its children, and the tasks that run for them."""
+    """The shared state of all connections: the phone, its link, its children, and their tasks."""
 
     def __init__(self, machine: Machine, reaper: Reaper, *, open_to_all: bool) -> None:
         self.state: State = "device"
@@ -55,11 +55,11 @@ class Daemon:
             self.spawn(connection.greet_again())
 
     def trusts(self, token: bytes, signature: bytes) -> bool:
-        """Whether a key of this computer's user signed the token; keys that are made meanwhile count."""
+        """Returns whether a key of this computer's user signed the token; reads the keys at each call."""
         return bool(token) and any(key.signed(token, signature) for key in trusted_keys())
 
     def banner(self) -> bytes:
-        """How the phone introduces itself."""
+        """Returns the text with which the phone introduces itself."""
         names = ("ro.product.name", "ro.product.model", "ro.product.device")
         facts = [f"{name}={self._machine.properties.get(name, '')}" for name in names]
         return os.fsencode(f"device::{';'.join(facts)};features={','.join(FEATURES)}")
@@ -68,21 +68,21 @@ class Daemon:
         """Forks a service's process.
 
         Raises:
-            OSError: no process or no file descriptors are to be had.
+            OSError: no process or file descriptor is available.
         """
         mute = any(fault.number in (None, self._shells) for fault in self._machine.faults.of("mute-shell"))
         self._shells += service.kind != "sync"
         return Session(service, stream, start(service, self._machine, self._reaper, mute=mute), self.link)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Runs `work` beside all else until the daemon ends."""
+        """Runs `work` concurrently until the daemon ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finish)
         return task
 
     async def live(self, listener: socket.socket) -> None:
-        """Takes connections until the phone is to restart."""
+        """Accepts connections until the phone must restart."""
         self._restart.clear()
         accepting = asyncio.create_task(self._accept(listener))
         try:
@@ -109,24 +109,24 @@ class Daemon:
             self._connections.discard(connection)
 
     def cut(self) -> None:
-        """Breaks all connections; new ones are taken."""
+        """Breaks all connections; accepts new ones."""
         log.info("the link is cut")
         for connection in self._connections:
             connection.abandon()
 
     def restart(self) -> None:
-        """Has `live` return."""
+        """Makes `live` return."""
         self._restart.set()
 
     async def go_down(self) -> None:
-        """Ends all that runs on the phone, without a word to its clients."""
+        """Ends everything that runs on the phone, without notice to its clients."""
         log.info("the phone restarts")
         self.cut()
         end_descendants()
         await self.close()
 
     async def close(self) -> None:
-        """Ends all connections and hangs up on all processes that are not detached."""
+        """Ends all connections and hangs up all processes that are not detached."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -146,9 +146,9 @@ async def serve(
     address: str = "127.0.0.1",
     open_to_all: bool = False,
 ) -> None:
-    """Serves `machine` as an adb device until cancelled; `ready` gets the port (0 asks for any free one).
+    """Serves `machine` as an adb device until cancelled; `ready` receives the port (0 asks for any free one).
 
-    It asks each client for a signature by a key of this computer's user, but not where it is `open_to_all`.
+    Requires each client to sign with a key of this computer's user, unless `open_to_all`.
 
     Raises:
         OSError: the port is taken.
@@ -173,5 +173,5 @@ async def serve(
 
 
 def _away_s(faults: Faults) -> float:
-    """How long a restart takes."""
+    """Returns the duration of a restart."""
     return next((float(fault.values[1]) for fault in faults.of("restart") if len(fault.values) > 1), AWAY_S)

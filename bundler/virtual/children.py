@@ -1,6 +1,6 @@
-"""Child processes of the daemon: forked without its open files and signal handlers, and watched until they exit.
+"""Forks child processes without the daemon's open files and signal handlers, and watches them until they exit.
 
-This module does not depend on adb. It works in a process with one thread, in which the asyncio loop runs.
+This module does not depend on adb. It requires a process with one thread, which runs the asyncio loop.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ CRASHED = 125
 PIPE_SIZE = 1024 * 1024
 
 Errors = Literal["separate", "merge", "keep"]
-"""Where a child's standard error goes: a pipe of its own, standard output's, or the daemon's own."""
+"""The destination of a child's standard error: its own pipe, standard output's, or the daemon's."""
 
 
 class Reaper:
@@ -29,13 +29,13 @@ class Reaper:
         loop.add_signal_handler(signal.SIGCHLD, self._collect)
 
     def watch(self, pid: int) -> asyncio.Future[int]:
-        """The future exit code of the child: 128 and the signal's number where a signal ended it."""
+        """Returns the child's future exit code: 128 plus the signal's number if a signal ended it."""
         future: asyncio.Future[int] = self._loop.create_future()
         self._waiting[pid] = future
         return future
 
     def close(self) -> None:
-        """Stops watching; children that still run are left to the next Reaper."""
+        """Stops watching; leaves children that still run to the next Reaper."""
         self._loop.remove_signal_handler(signal.SIGCHLD)
 
     def _collect(self) -> None:
@@ -50,7 +50,7 @@ class Reaper:
 
 @dataclass
 class Child:
-    """A running child and the daemon's ends of its standard streams, which do not block (-1: closed, or none)."""
+    """A running child and the daemon's non-blocking ends of its standard streams (-1: closed, or none)."""
 
     pid: int
     exited: asyncio.Future[int]
@@ -60,7 +60,7 @@ class Child:
     terminal: bool
 
     def hang_up(self) -> None:
-        """Tells the child's process group that its client has gone, as a closed terminal would."""
+        """Sends SIGHUP to the child's process group, like a closed terminal."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGHUP)
 
@@ -76,10 +76,10 @@ class Child:
 
 
 def fork_child(work: Callable[[], int], reaper: Reaper, *, errors: Errors, terminal: bool = False) -> Child:
-    """Runs `work` in a child that leads a session of its own and exits with what `work` returns.
+    """Runs `work` in a child that leads its own session and exits with the result of `work`.
 
     Raises:
-        OSError: no process or no file descriptors are to be had.
+        OSError: no process or file descriptor is available.
     """
     ours, theirs = _open_terminal() if terminal else _open_pipes(errors)
     try:
@@ -128,7 +128,7 @@ def _open_pipes(errors: Errors) -> tuple[tuple[int, int, int], tuple[int, int, i
 
 
 def _widen(pipe: int) -> None:
-    """Enlarges a pipe to hold whole packets, where the system allows it."""
+    """Enlarges a pipe to hold whole packets, if the system allows it."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
@@ -149,7 +149,7 @@ def _live(work: Callable[[], int], fds: Sequence[int], *, terminal: bool) -> NoR
     """Runs `work` in the child and exits: it never returns or raises into the daemon's code."""
     code = CRASHED
     try:
-        gc.freeze()  # no finalizer of a daemon's object may close a number that is another file here
+        gc.freeze()  # prevents finalizers of the daemon's objects from closing descriptors that are other files here
         if terminal:
             os.login_tty(fds[0])
         else:

@@ -1,6 +1,6 @@
 """One adb connection of a virtual phone: adb's packets, the handshake and streams with their flow control.
 
-What a stream is for is the sessions' business; what all connections share is the daemon's.
+The sessions interpret the streams; the daemon holds the state that connections share.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One adb server (or other client) on its TCP connection, with the streams that it has open."""
+    """The TCP connection of one adb server (or other client), with its open streams."""
 
     def __init__(self, sock: socket.socket, daemon: "Daemon") -> None:
         self.max_payload = MAX_PAYLOAD
@@ -55,7 +55,7 @@ class Connection:
         self._last_id = 0
 
     async def run(self) -> None:
-        """Serves the connection until the client closes it or says something that makes no sense."""
+        """Serves the connection until the client closes it or violates the protocol."""
         try:
             while True:
                 await self._handle(*await self._next())
@@ -70,12 +70,12 @@ class Connection:
             self._sock.close()
 
     async def send(self, command: str, arg0: int, arg1: int, *parts: Data) -> None:
-        """Sends a packet; on a broken connection nothing, `run` then learns of it."""
+        """Sends a packet; does nothing on a broken connection, which `run` then detects."""
         number = _NUMBERS[command]
         length = sum(len(part) for part in parts)
         check = 0 if self._version >= VERSION_WITHOUT_CHECKSUM else sum(sum(part) for part in parts) & 0xFFFFFFFF
         header = _HEADER.pack(number, arg0, arg1, length, check, number ^ 0xFFFFFFFF)
-        if self._daemon.link.outward.slow:  # its sender may be cancelled meanwhile, but what is under way arrives
+        if self._daemon.link.outward.slow:  # its sender may be cancelled meanwhile, but the packet must arrive
             self._daemon.spawn(self._send_packet(header, *parts))
         else:
             await self._send_packet(header, *parts)
@@ -111,12 +111,12 @@ class Connection:
             await self._loop.sock_sendall(self._sock, piece)
 
     def abandon(self) -> None:
-        """Breaks the connection, whatever is on its way."""
+        """Breaks the connection immediately."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     async def _next(self) -> Packet:
-        """The next packet, when the link delivers it."""
+        """Returns the next packet, when the link delivers it."""
         way = self._daemon.link.inward
         if not way.delay_s:
             return await self._receive()
@@ -174,7 +174,7 @@ class Connection:
             return
         elif command == "AUTH":
             if arg0 == AUTH_SIGNATURE and not self._online:
-                # a client with several keys goes on with the next one while its owner has not allowed it
+                # a client with several keys continues with the next one until the phone's owner allows it
                 self._authorized = self._authorized or self._daemon.trusts(self._token, bytes(payload))
                 await self.greet()  # a client whose key is not trusted tries its next one, then offers one
         elif not self._online or not arg0:
@@ -186,12 +186,12 @@ class Connection:
             await self._pass_to_stream(command, arg0, arg1, payload)
 
     async def greet_again(self) -> None:
-        """Tells a client that the phone is usable now; one that has no trusted key is not asked for its keys again."""
+        """Greets a client when the phone becomes usable. Does not ask for its keys again if none is trusted."""
         if self._authorized or self._daemon.open or not self._token:
             await self.greet()
 
     async def greet(self) -> None:
-        """Answers a client that has introduced itself as the phone's state demands; again where that has changed."""
+        """Answers a client's introduction according to the phone's state, and again after a change of state."""
         if self._hello is None or self._online or self._daemon.state == "offline":
             return
         if self._daemon.state == "unauthorized" or not (self._authorized or self._daemon.open):

@@ -27,7 +27,7 @@ LIFE = "life"
 
 
 def machine(soc: Soc, storage: Storage, serial: str, faults: Faults, life: Life) -> Machine:
-    """A phone with this chip, as its properties tell."""
+    """Returns a phone with this chip, as shown by its properties."""
     properties = {
         "ro.boot.qemu": "0",
         "ro.board.platform": soc.platform,
@@ -73,7 +73,7 @@ async def _live(state: Path, soc: Soc, address: str, port: int, faults: Faults, 
     except asyncio.CancelledError:
         pass
     finally:
-        end_descendants()  # jobs that were detached end with the phone too
+        end_descendants()  # detached jobs end with the phone too
         storage.close()
         (state / RECORD).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A small disk for a virtual phone: a tmpfs in a mount namespace of the daemon's own, which fills as a phone's does."""
+"""Gives a virtual phone a small disk: a tmpfs in the daemon's own mount namespace, which fills like a phone's disk."""
 
 import ctypes
 import os
@@ -12,14 +12,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make_small(folder: Path, room: int) -> None:
-    """Puts a tmpfs in the folder's place, with room for so many more bytes than it holds.
+    """Mounts a tmpfs over the folder, with its content and `room` more bytes of space.
 
-    Only this process and its children see it.
-
-    A tmpfs counts in pages of 4 KiB. What it holds is gone when the last of these processes ends.
+    Only this process and its children see it. A tmpfs counts in pages of 4 KiB. Its content is lost when the last of
+    these processes ends.
 
     Raises:
-        OSError: this computer lets no ordinary user do that.
+        OSError: this computer does not allow that to ordinary users.
     """
     user, group = os.geteuid(), os.getegid()
     _checked(_libc.unshare(_NEW_MOUNTS | (_NEW_USERS if user else 0)))

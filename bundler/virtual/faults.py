@@ -1,8 +1,8 @@
-"""How a virtual phone misbehaves: the faults, and the specs `NAME:NUMBER` in which they are asked for.
+"""The faults of a virtual phone, and their specs `NAME:NUMBER`.
 
-N counts from 0 over the phone's whole life, from its start to its stop: inferences and shell sessions; BYTES are of the
-data of all sessions, without adb's packet headers. A fault happens once in that life where its description says no
-other. Knows what faults there are, not how they come about.
+N counts from 0 over the phone's whole life, from its start to its stop: inferences and shell sessions. BYTES count the
+data of all sessions, without adb's packet headers. A fault happens once in that life unless its description says
+otherwise. Other modules implement the faults.
 """
 
 import re
@@ -15,7 +15,7 @@ from bundler.errors import UsageError
 ALWAYS = "always"
 
 State = Literal["device", "unauthorized", "offline"]
-"""What a phone looks like in `adb devices`: usable, its owner has not allowed this computer, it never answers."""
+"""A phone's state in `adb devices`: usable, not allowed by its owner, or never answering."""
 
 
 TOOLS = frozenset(
@@ -28,17 +28,17 @@ TOOLS = frozenset(
     "touch tr true truncate tty uname uniq unlink unshare uptime usleep uudecode uuencode vmstat watch wc which "
     "whoami xargs xxd yes zcat".split()
 )
-"""The tools of an Android phone (toybox's); those of them that the host has are the virtual phone's too."""
+"""The tools of an Android phone (toybox's); the virtual phone has those that the host has."""
 
 OF_THE_SHELL = frozenset("[ cd echo false kill printf pwd read test true ulimit umask wait".split())
-"""What sh does itself, so that no fault can take it away."""
+"""Builtins of sh, which no fault can remove."""
 
 ANDROID = frozenset(("dumpsys", "getenforce", "getprop"))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. `form` is how it is written: words in capitals stand for values, those in [] may be missing."""
+    """A kind of fault. `form` is its syntax: words in capitals stand for values, parts in [] are optional."""
 
     form: str
     description: str
@@ -53,7 +53,7 @@ class Kind:
 
     @property
     def needed(self) -> int:
-        """How many parameters there are at least."""
+        """Returns the minimum number of parameters."""
         return self.form.partition("[")[0].count(":")
 
 
@@ -87,19 +87,19 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that was asked for."""
+    """A requested fault."""
 
     name: str
     values: tuple[str, ...] = ()
 
     @property
     def number(self) -> int | None:
-        """The first parameter as a whole number, None without one."""
+        """Returns the first parameter as a whole number, or None without one."""
         return int(float(self.values[0])) if self.values else None
 
     @property
     def always(self) -> bool:
-        """Whether it goes on happening from its number on."""
+        """Returns whether it happens at every number from its own on."""
         return ALWAYS in self.values
 
     def __str__(self) -> str:
@@ -113,25 +113,25 @@ class Faults:
     faults: tuple[Fault, ...] = ()
 
     def of(self, *names: str) -> list[Fault]:
-        """Those of these kinds."""
+        """Returns the faults of these kinds."""
         return [fault for fault in self.faults if fault.name in names]
 
     def numbers(self, name: str) -> list[int]:
-        """The numbers of those of this kind that have one, rising."""
+        """Returns the numbers of the faults of this kind, in ascending order."""
         return sorted(number for fault in self.of(name) if (number := fault.number) is not None)
 
     def number(self, name: str) -> int | None:
-        """The number of the one of this kind; None without one."""
+        """Returns the lowest number of the faults of this kind, or None."""
         return next(iter(self.numbers(name)), None)
 
 
 def as_text() -> str:
-    """All faults, each with what it does, as paragraphs for `--help`."""
+    """Describes all faults, as paragraphs for `--help`."""
     return "\n\n".join(["Faults:", *(f"{kind.form} - {kind.description}" for kind in KINDS)])
 
 
 def parse_faults(specs: Sequence[str]) -> Faults:
-    """The faults that `specs` ask for.
+    """Parses the specs of faults.
 
     Raises:
         UsageError: there is no such fault, or its parameters are wrong; the hint lists all.

@@ -1,7 +1,7 @@
 """The adb keys that a virtual phone trusts: those of the user who started it.
 
-adb keeps a private RSA key of 2,048 bits in ~/.android/adbkey and its public half, in Android's own form, beside it;
-ADB_VENDOR_KEYS names more, separated by colons. The form is that of AOSP's libcrypto_utils (android_pubkey.h).
+adb keeps a private RSA key of 2,048 bits in ~/.android/adbkey, and beside it the public key in Android's own format;
+ADB_VENDOR_KEYS names more, separated by colons. The format is that of AOSP's libcrypto_utils (android_pubkey.h).
 """
 
 import base64
@@ -15,7 +15,7 @@ from pathlib import Path
 TOKEN_BYTES = 20
 WORDS = 64
 _BYTES = 4 * WORDS
-_SHA1 = bytes.fromhex("3021300906052b0e03021a05000414")  # RFC 8017, 9.2: what comes before a SHA-1 digest
+_SHA1 = bytes.fromhex("3021300906052b0e03021a05000414")  # RFC 8017, 9.2: the prefix of a SHA-1 digest
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class PublicKey:
 
     @classmethod
     def parse(cls, text: bytes) -> "PublicKey":
-        """The key in an adbkey.pub: base64 of words, -1/n mod 2^32, n, R^2 mod n and e, little-endian; then a name.
+        """Parses an adbkey.pub: base64 of words, -1/n mod 2^32, n, R^2 mod n and e, little-endian; then a name.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is no adb public key.
         """
         try:
             raw = base64.b64decode(text.split()[0], validate=True)
@@ -41,7 +41,7 @@ class PublicKey:
         return cls(int.from_bytes(raw[8 : 8 + _BYTES], "little"), int.from_bytes(raw[-4:], "little"))
 
     def signed(self, token: bytes, signature: bytes) -> bool:
-        """Whether this is the key's signature of a token (PKCS #1 v1.5; adb takes the token for a SHA-1 digest)."""
+        """Returns whether this key signed the token (PKCS #1 v1.5; adb treats the token as a SHA-1 digest)."""
         if len(signature) != _BYTES or len(token) != TOKEN_BYTES:
             return False
         digest = _SHA1 + token
@@ -50,7 +50,7 @@ class PublicKey:
 
 
 def trusted_keys() -> list[PublicKey]:
-    """The public keys of this computer's user, from the files that can be read."""
+    """Returns the public keys of this computer's user, from all readable files."""
     keys = []
     for path in _public_files():
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Confinement by Landlock, the Linux kernel's access control for ordinary users.
+"""Confines processes by Landlock, the Linux kernel's access control for ordinary users.
 
 A process and its children keep each layer of rules; no later layer allows what an earlier one forbids. Landlock does
 not control chmod, chown, timestamps and stat. See landlock(7) and the kernel's userspace-api/landlock.rst.
@@ -14,7 +14,7 @@ from pathlib import Path
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REFER, TRUNCATE = 1 << 13, 1 << 14
 FILE_SYSTEM = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
-"""All access rights to files of each version of the interface (ABI); later versions add none that matters here."""
+"""All access rights to files in each version of the interface (ABI); later versions add none that matters here."""
 READ = EXECUTE | READ_FILE | READ_DIR
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 TCP = 0b11  # bind and connect, from ABI 4 on
@@ -36,26 +36,26 @@ class _Beneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's Landlock ABI, 0 where it has none (before Linux 5.13, switched off, or another system)."""
+    """Returns the kernel's Landlock ABI; 0 if it has none (before Linux 5.13, switched off, or another system)."""
     if sys.platform != "linux":
         return 0
     return max(0, int(_libc().syscall(_CREATE, None, 0, _ASK_VERSION)))
 
 
 def scope_signals() -> None:
-    """Keeps this process and its children from sending signals to others; does nothing before ABI 6.
+    """Prevents this process and its children from sending signals to others; does nothing before ABI 6.
 
     Raises:
         OSError: the kernel refuses.
     """
-    if version() >= 6:  # renaming between folders is denied in every layer that does not allow it
+    if version() >= 6:  # every layer that does not allow renaming between folders denies it
         _restrict(_Ruleset(REFER, 0, SCOPES), 24, [(Path("/"), REFER)])
 
 
 def confine(*, readable: Iterable[Path], writable: Iterable[Path]) -> None:
-    """Lets this process and its children reach these files and folders only, and from ABI 4 on no network (TCP).
+    """Restricts this process and its children to these files and folders, and from ABI 4 on forbids TCP.
 
-    Paths that do not exist are left out. Does nothing where the kernel has no Landlock.
+    Skips paths that do not exist. Does nothing if the kernel has no Landlock.
 
     Raises:
         OSError: the kernel refuses.

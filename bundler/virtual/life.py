@@ -1,4 +1,4 @@
-"""What a virtual phone remembers from its start to its stop, seen and changed by all its processes at once."""
+"""The state of a virtual phone from its start to its stop, shared by all its processes."""
 
 import fcntl
 import os
@@ -12,20 +12,20 @@ CUT, RESTART = signal.SIGUSR1, signal.SIGUSR2
 
 @dataclass(frozen=True)
 class Life:
-    """Counters, and marks of what happened already, as files in `folder`; `daemon` is the daemon's process id."""
+    """Counters, and marks of past events, as files in `folder`; `daemon` is the daemon's process id."""
 
     folder: Path
     daemon: int
 
     @classmethod
     def begin(cls, folder: Path) -> "Life":
-        """A new life, whose daemon is this process."""
+        """Begins a new life, with this process as its daemon."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return cls(folder.resolve(), os.getpid())
 
     def once(self, what: str) -> bool:
-        """Whether this is the first call with this name."""
+        """Returns whether this is the first call with this name."""
         try:
             os.close(os.open(self.folder / what, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
@@ -33,7 +33,7 @@ class Life:
         return True
 
     def count(self, what: str) -> int:
-        """How many calls with this name there were before."""
+        """Returns the number of earlier calls with this name."""
         with (self.folder / f"{what}.count").open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             before = file.seek(0, os.SEEK_END)

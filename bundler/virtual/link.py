@@ -1,6 +1,6 @@
-"""The link between a virtual phone and its host, as far as it is faulty: it breaks, changes a bit, or is slow.
+"""Simulates a faulty link between a virtual phone and its host: it breaks, changes a bit, or is slow.
 
-Counts the data of all sessions together, from the phone's start. Knows nothing of adb's packets.
+Counts the data of all sessions together, from the phone's start. Independent of adb's packets.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Data = bytes | bytearray | memoryview
 
 
 class LinkCut(Exception):
-    """The link broke while a session's data went over it."""
+    """The link broke while it carried a session's data."""
 
 
 class Way:
@@ -33,7 +33,7 @@ class Way:
         self._free_at = 0.0
 
     def carry(self, data: Data) -> tuple[Data, bool]:
-        """What arrives of a session's data, and whether the link breaks behind it."""
+        """Returns what arrives of a session's data, and whether the link breaks after it."""
         start, end = self._carried, self._carried + len(data)
         broken = bool(self._cuts) and end >= self._cuts[0]
         if broken:
@@ -50,20 +50,20 @@ class Way:
         return data, broken
 
     async def take_time(self, size: int) -> None:
-        """Waits as long as so many bytes take, with those before them."""
+        """Waits as long as the transfer of `size` bytes takes, after earlier ones."""
         if self.slow:
             now = asyncio.get_running_loop().time()
             self._free_at = max(self._free_at, now) + size / self._bytes_per_s
             await asyncio.sleep(self._free_at - now)
 
     async def lag(self, sent_at: float) -> None:
-        """Waits until what was sent at that time of the loop's arrives."""
+        """Waits until data arrives that was sent at this time of the loop's clock."""
         if self.delay_s:
             await asyncio.sleep(sent_at + self.delay_s - asyncio.get_running_loop().time())
 
 
 class Link:
-    """Both directions, as seen from the phone; `cut` breaks it."""
+    """Both directions, as seen from the phone; `cut` breaks the link."""
 
     def __init__(self, faults: Faults, cut: Callable[[], None]) -> None:
         rate = faults.number("slow")

@@ -1,4 +1,4 @@
-"""What a virtual phone is made of: storage, properties, faults. Knows nothing of adb."""
+"""The parts of a virtual phone: storage, properties, faults. Independent of adb."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from bundler.virtual.storage import Storage
 
 @dataclass(frozen=True)
 class Machine:
-    """A virtual phone's storage and its properties, as getprop answers.
+    """A virtual phone's storage and its properties, as returned by getprop.
 
-    `faults` are how it misbehaves; those that happen once need a `life` to remember it.
+    `faults` describe its misbehaviour; faults that happen only once need a `life` to remember it.
     """
 
     storage: Storage

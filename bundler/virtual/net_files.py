@@ -1,4 +1,4 @@
-"""How raw files become a network's inputs, and its outputs raw files."""
+"""Reads a network's inputs from raw files, and writes its outputs to raw files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class NetRunError(Exception):
-    """Ends the run with exit code 1, saying this as the real tool does."""
+    """An error that ends the run with exit code 1 and the real tool's message."""
 
 
 ErrorLine = Callable[[int, str, str], str]
-"""Says an error in the program's own shape: SNPE's code for it, the message, SNPE's component."""
+"""Formats an error like the program: from SNPE's code for it, the message, SNPE's component."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The chip that the program runs on, and what shall go wrong, if anything."""
+    """The chip that the program runs on, and the faults to simulate, if any."""
 
     soc_model: Callable[[], str]
     faults: "RunFaults | None" = None
@@ -32,8 +32,8 @@ class World:
 
 @dataclass(frozen=True)
 class Files:
-    """What the raw files hold: the DLC's own dtypes, or float32; `fixed_bits` is what user buffers are made for;
-    `ending` is what the names of outputs end in."""
+    """The format of the raw files: the DLC's own dtypes, or float32; `fixed_bits` is the width of fixed-point user
+    buffers; `ending` is the suffix of output files."""
 
     native_inputs: bool
     native_outputs: bool
@@ -42,7 +42,7 @@ class Files:
 
 
 class Session:
-    """A network with the outputs chosen, fed from files."""
+    """A network with chosen outputs, fed from files."""
 
     def __init__(self, network: "Network", outputs: Sequence[str], files: Files, error_line: ErrorLine) -> None:
         self._network, self._outputs, self._files, self._error_line = network, outputs, files, error_line
@@ -55,7 +55,7 @@ class Session:
                 raise NetRunError(self._error_line(207, wrong, "Dl System"))
 
     def infer(self, entries: Sequence[tuple[str, str]], result: str) -> list[Path]:
-        """Computes one inference; gives the output files.
+        """Computes one inference; returns the output files.
 
         Raises:
             NetRunError: its inputs are not the network's; OSError: an output cannot be written.
@@ -82,7 +82,7 @@ class Session:
         return files
 
     def _read(self, spec: "TensorSpec", path: str) -> "npt.NDArray[np.generic]":
-        """A raw input file's values: real ones, or the integers of an input that is not quantized."""
+        """Reads a raw input file: real values, or the integers of an input that is not quantized."""
         import numpy as np
 
         native, kept = np.dtype(spec.dtype), np.dtype(np.float32)
@@ -104,7 +104,7 @@ class Session:
         return values.astype(np.float32 if native.kind == "f" else native)
 
     def _stored(self, spec: "TensorSpec", values: "npt.NDArray[np.generic]") -> "npt.NDArray[np.generic]":
-        """What a raw output file holds of a result."""
+        """Returns a result in the output file's dtype."""
         if not self._files.native_outputs:
             return values.astype("<f4")
         encoding = self._network.encodings.get(spec.name)

@@ -1,4 +1,4 @@
-"""What the stand-ins for both engines share: the input list, an inference with its faults, the chip, the program."""
+"""Shared parts of both engines' stand-ins: the input list, an inference with its faults, the chip, the program."""
 
 import argparse
 import hashlib
@@ -27,15 +27,15 @@ Run = Callable[[Sequence[str], World, IO[str]], int]
 
 
 class NoHtp(NetRunError):
-    """The chip's DSP has no tensor processor; says what Qualcomm's library for it says."""
+    """The chip's DSP has no tensor processor; has the message of Qualcomm's library for it."""
 
 
 class NoSimulator(NetRunError):
-    """Nothing here can compute as the chip's DSP does."""
+    """No simulator here computes like the chip's DSP."""
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of both engines' programs; `flags` and `options` are taken, without effect here."""
+    """The options of both engines' programs; `flags` and `options` are accepted and ignored."""
 
     def __init__(self, name: str, flags: Sequence[str], options: Sequence[str]) -> None:
         super().__init__(name, allow_abbrev=False)
@@ -53,20 +53,20 @@ class Parser(argparse.ArgumentParser):
         raise NetRunError(self.complaint(message))
 
     def complaint(self, message: str) -> str:
-        """What the program says of options that it does not take."""
+        """Returns the program's message about invalid options."""
         return f"{self.prog}: {message}"
 
 
 @dataclass(frozen=True)
 class InputList:
-    """The outputs that the first line of an input list may name, and for each inference its (name, path) entries."""
+    """The outputs named by the first line of an input list, if any, and the (name, path) entries of each inference."""
 
     outputs: tuple[str, ...]
     inferences: tuple[tuple[tuple[str, str], ...], ...]
 
 
 def open_input_list(path: str) -> InputList:
-    """Its entries are `name:=path`, split at the first `:=`; a bare path has the name ''. Raises: NetRunError"""
+    """Parses entries `name:=path`, split at the first `:=`; a bare path has the name ''. Raises: NetRunError"""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -85,7 +85,7 @@ def open_input_list(path: str) -> InputList:
 
 
 def infer(session: Session | TimedSession, entries: Entries, result: str, world: World) -> None:
-    """One inference into the folder `result`, with what befalls it."""
+    """Runs one inference into the folder `result`, with its faults."""
     if world.faults:
         world.faults.begin()
     files = session.infer(entries, result)
@@ -94,7 +94,7 @@ def infer(session: Session | TimedSession, entries: Entries, result: str, world:
 
 
 def chip_with_htp(model: str) -> Soc:
-    """The chip, where its DSP can be simulated. Raises: NoHtp, NoSimulator"""
+    """Returns the chip if its DSP can be simulated. Raises: NoHtp, NoSimulator"""
     soc = find_soc(model)
     if soc is None or not soc.has_htp:
         raise NoHtp(
@@ -112,7 +112,7 @@ def sha256_of(path: Path) -> str:
 
 
 def reported(work: Callable[[], None]) -> int:
-    """Does the work; returns the program's exit code, once what went wrong is said."""
+    """Does the work; prints errors and returns the program's exit code."""
     try:
         work()
     except NetRunError as error:
@@ -125,8 +125,8 @@ def reported(work: Callable[[], None]) -> int:
 
 
 def main(name: str, run: Run, failure: str) -> NoReturn:
-    """The program; `failure`: what it says of an inference that is to fail. It ends without taking apart what it had
-    loaded, which would be a fifth of a short run."""
+    """Runs the program; `failure`: the message for an inference that must fail. Exits without teardown, which would
+    take a fifth of a short run."""
     with _own_stdout() as out:
         code = run([name, *sys.argv[1:]], World(_getprop_soc, _faults(failure)), out)
     sys.stderr.flush()
@@ -134,7 +134,7 @@ def main(name: str, run: Run, failure: str) -> NoReturn:
 
 
 def _own_stdout() -> IO[str]:
-    """Our standard output; what native libraries print there goes to standard error from now on."""
+    """Returns our standard output, and redirects what native libraries print there to standard error."""
     sys.stdout.flush()
     ours = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape")
     os.dup2(2, 1)
@@ -147,7 +147,7 @@ def _getprop_soc() -> str:
 
 
 def _faults(failure: str) -> RunFaults | None:
-    """What the virtual phone's script for this program says of its faults; none on a phone of genuine parts."""
+    """Reads the faults from the virtual phone's script for this program; None on a phone of genuine parts."""
     folder, _, daemon = os.environ.get("MBQA_LIFE", "").rpartition(":")
     if not folder:
         return None

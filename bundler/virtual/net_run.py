@@ -1,10 +1,10 @@
-"""A stand-in for Qualcomm's snpe-net-run: the real one's arguments, files and error lines, over the DLC it is given.
+"""A stand-in for Qualcomm's snpe-net-run: the real one's arguments, files and error lines, for a given DLC.
 
 On the virtual phone, and on one made of genuine parts, a script calls `python -m bundler.virtual.net_run`. The CPU
-runtime computes in float32, also a quantized DLC (whose weights may be quantized by axis: SNPE's own CPU runtime
-refuses those). `--use_gpu` computes in float16 in both of its modes: the real one's default keeps float16 and
-calculates in float32, which comes to nearly the same. `--use_dsp` runs on the HTP simulator of the phone's chip,
-quantized DLCs in their integers, others in float16.
+runtime computes in float32, also for a quantized DLC (whose weights may be quantized by axis: SNPE's own CPU runtime
+refuses those). `--use_gpu` computes in float16 in both of its modes: the real one's default stores float16 and
+calculates in float32, with nearly the same results. `--use_dsp` runs on the HTP simulator of the phone's chip,
+quantized DLCs in integers, others in float16.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def _parser() -> Parser:
 
 
 def _runtime(arguments: argparse.Namespace) -> str:
-    """cpu, gpu or dsp; of an order of several the first."""
+    """Returns cpu, gpu or dsp; the first of several in an order."""
     names = [name for name in arguments.runtime_order.split(",") if name]
     unknown = [name for name in names if name not in RUNTIME_ORDER]
     if unknown:
@@ -98,7 +98,7 @@ def _files(arguments: argparse.Namespace) -> Files:
 
 
 def error_line(code: int, message: str, component: str) -> str:
-    """An error in the shape of SNPE's own."""
+    """Formats an error like SNPE's own."""
     thread = threading.get_native_id()
     return f"error_code={code}; error_message={message}; error_component={component}; line_no=0; thread_id={thread}"
 

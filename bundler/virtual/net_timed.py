@@ -1,8 +1,8 @@
-"""A run that takes a fixed time an inference and computes nothing, for tests of load and of several phones.
+"""A run that takes a fixed time per inference and computes nothing, for tests of load and of several phones.
 
-The outputs are made of the inputs' bytes, the same from run to run, and are not the model's answers. Costs next to no
-computing: neither the DLC nor any library is loaded. Each output has as many float32 values as the longest input file,
-which is right for models that give logits for each token.
+The outputs are derived from the inputs' bytes, the same in every run, and are not the model's answers. It needs almost
+no computing: it loads neither the DLC nor any library. Each output has as many float32 values as the longest input
+file, which is right for models that give logits for each token.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ STEP, OFFSET = 1 / 16, 8.0
 
 
 class TimedSession:
-    """Takes the place of a network's session."""
+    """A stand-in for a network's session."""
 
     def __init__(self, outputs: Sequence[str], time_s: float) -> None:
         self._outputs, self._time_s = outputs or OUTPUTS, time_s
         self._due = time.monotonic()
 
     def infer(self, entries: Sequence[tuple[str, str]], result: str) -> list[Path]:
-        """Writes the outputs when their time has come; gives their files."""
+        """Writes the outputs when they are due; returns their files."""
         contents = [self._read(path) for _, path in entries]
         seed = hashlib.sha256(b"".join(contents)).digest()
         count = max(map(len, contents), default=0) // VALUE_BYTES

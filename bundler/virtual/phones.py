@@ -1,4 +1,4 @@
-"""Starts, finds and stops virtual phones. Each has a state folder: its record while it lives, its log, its storage."""
+"""Starts, finds and stops virtual phones. A phone's state folder holds its record while it runs, log and storage."""
 
 import contextlib
 import ipaddress
@@ -19,7 +19,7 @@ from bundler.soc import Soc
 from bundler.virtual.faults import State, parse_faults
 
 HOST = "127.0.0.1"
-RECORD = "phone.json"  # in the state folder while the phone lives
+RECORD = "phone.json"  # in the state folder while the phone runs
 START_S = 20.0
 STOP_S = 10.0
 LOG = "log.txt"
@@ -38,7 +38,7 @@ class VirtualPhone:
 
     @property
     def serial(self) -> str:
-        """What `adb connect` and `--device` take, on this computer."""
+        """Returns the name for `adb connect` and `--device`, on this computer."""
         return f"{_reached_at(self.address)}:{self.port}"
 
 
@@ -48,10 +48,10 @@ def default_state_root() -> Path:
 
 
 def is_remote(address: str, *, allowed: bool) -> bool:
-    """Whether others than this computer may reach what listens on this IPv4 address.
+    """Returns whether other computers may reach a listener on this IPv4 address.
 
     Raises:
-        UsageError: it is none; they may, and that is not allowed
+        UsageError: it is no IPv4 address; or others may reach it, and that is not allowed
     """
     try:
         remote = not ipaddress.IPv4Address(address).is_loopback
@@ -78,12 +78,12 @@ def start_phone(
 ) -> VirtualPhone:
     """Starts a phone in the background and waits until it answers; port 0 takes a free one.
 
-    `faults` are how it misbehaves (see faults.py); `adb_state` is how `adb devices` is to show it, if for ever. It
-    listens on `address`, which is to be loopback unless `allow_remote`. It asks clients for a key of this computer's
-    user, but not where it is `open_to_all`.
+    `faults` are specs (see faults.py); `adb_state` is a permanent state in `adb devices`. The phone listens on
+    `address`, which must be loopback unless `allow_remote`. It asks clients for a key of this computer's user, unless
+    `open_to_all`.
 
     Raises:
-        UsageError: a fault that is none, an address that is none or not loopback;
+        UsageError: an unknown fault, or an address that is none or not loopback;
         VirtualPhoneFailed: the port is in use, or the phone does not come up.
     """
     if is_remote(address, allowed=allow_remote) and open_to_all:
@@ -123,7 +123,7 @@ def start_phone(
 
 
 def _spawn(command: list[str], log: Path) -> int:
-    """Starts a process that outlives this one, in a session of its own; returns its id."""
+    """Starts a process that outlives this one, in its own session; returns its id."""
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
@@ -133,7 +133,7 @@ def _spawn(command: list[str], log: Path) -> int:
 
 
 def read_phone(state: Path) -> VirtualPhone | None:
-    """The phone that lives in this state folder; None where none does."""
+    """Returns the running phone of this state folder, or None."""
     if not this_platform().runs_virtual_phones:
         return None
     try:
@@ -146,13 +146,13 @@ def read_phone(state: Path) -> VirtualPhone | None:
 
 
 def list_phones(root: Path) -> list[VirtualPhone]:
-    """The running phones whose state folders lie in `root`, by port."""
+    """Returns the running phones whose state folders are in `root`, by port."""
     found = (read_phone(record.parent) for record in root.glob(f"*/{RECORD}"))
     return sorted((phone for phone in found if phone), key=lambda phone: phone.port)
 
 
 def stop_phone(phone: VirtualPhone, *, wipe: bool = False) -> None:
-    """Ends the phone and all its processes; its storage stays unless `wipe`. One that has just ended is no error."""
+    """Ends the phone and all its processes; keeps its storage unless `wipe`. Ignores one that has just ended."""
     deadline = time.monotonic() + STOP_S
     _signal(phone.pid, signal.SIGTERM)
     while _lives(phone.pid) and time.monotonic() < deadline:
@@ -164,7 +164,7 @@ def stop_phone(phone: VirtualPhone, *, wipe: bool = False) -> None:
 
 
 def _reached_at(address: str) -> str:
-    """Where this computer reaches what listens on the address."""
+    """Returns the address at which this computer reaches a listener."""
     return HOST if ipaddress.IPv4Address(address).is_unspecified else address
 
 
@@ -175,14 +175,14 @@ def _answers(address: str, port: int) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    """Sends a signal to a daemon of ours that lives; to nobody else."""
+    """Sends a signal to a running daemon of ours only."""
     if _lives(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def _lives(pid: int) -> bool:
-    """Whether the process is there, is no zombie, and is a daemon of ours (pids are used again)."""
+    """Returns whether the process exists, is no zombie, and is a daemon of ours (pids are reused)."""
     try:
         lives = b"bundler.virtual.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

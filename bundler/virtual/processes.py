@@ -1,4 +1,4 @@
-"""The processes of a virtual phone: all descendants of its daemon, which adopts those that lose their parent."""
+"""The processes of a virtual phone: all descendants of its daemon, which adopts orphans."""
 
 import ctypes
 import os
@@ -18,18 +18,18 @@ def adopt_orphans() -> None:
 
 
 def descendants(of: int) -> list[int]:
-    """The ids of the living descendants of a process."""
+    """Returns the ids of the living descendants of a process."""
     children: dict[int, list[int]] = {}
     for pid, parent, _ in _running():
         children.setdefault(parent, []).append(pid)
     found = list(children.get(of, ()))
-    for pid in found:  # grows while it is read
+    for pid in found:  # grows during the iteration
         found += children.get(pid, ())
     return found
 
 
 def end_descendants() -> None:
-    """Kills all descendants of this process, also those that are born meanwhile."""
+    """Kills all descendants of this process, including those started meanwhile."""
     for _ in range(KILL_ROUNDS):
         found = descendants(os.getpid())
         for pid in found:
@@ -50,7 +50,7 @@ def kill_session() -> None:
 
 
 def _running() -> Iterator[tuple[int, int, int]]:
-    """The id, the parent's id and the session of each process that has not ended."""
+    """Yields the id, the parent's id and the session of each process that has not ended."""
     for folder in HOST.glob("[0-9]*"):
         with suppress(OSError):
             state, parent, _, session, *_ = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()

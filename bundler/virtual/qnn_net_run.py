@@ -1,9 +1,9 @@
-"""A stand-in for Qualcomm's qnn-net-run: the real one's arguments, files and error lines, over the DLC it is given.
+"""A stand-in for Qualcomm's qnn-net-run: the real one's arguments, files and error lines, for a given DLC.
 
-On the virtual phone a script calls `python -m bundler.virtual.qnn_net_run`. It computes what the stand-in for
-snpe-net-run computes: libQnnCpu.so in float32, libQnnGpu.so in float16, libQnnHtp.so on the HTP simulator of the
-phone's chip. These libraries, and libQnnModelDlc.so, count as there under their bare names; a name with a folder, or
-any other name, is looked for as a file.
+On the virtual phone a script calls `python -m bundler.virtual.qnn_net_run`. It computes the same as the stand-in for
+snpe-net-run: libQnnCpu.so in float32, libQnnGpu.so in float16, libQnnHtp.so on the HTP simulator of the phone's chip.
+These libraries, and libQnnModelDlc.so, count as present under their bare names; a name with a folder, or any other
+name, must be a file.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def _infer(arguments: argparse.Namespace, world: World, out: IO[str]) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Whether the options go together."""
+    """Checks the combination of options."""
     if arguments.model and arguments.retrieve_context:
         raise NetRunError("ERROR: both --model and --retrieve_context are specified, only one is taken at a time")
     missing = [name for name in ("backend", "input_list") if not getattr(arguments, name)]
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _library(path: str, known: Sequence[str], failure: str) -> None:
-    """Raises NetRunError where a library is not there."""
+    """Raises NetRunError if a library is missing."""
     if path in known or ("/" in path and Path(path).is_file()):
         return
     raise NetRunError(f'Unable to load {failure}. dlerror(): dlopen failed: library "{path}" not found')
@@ -117,7 +117,7 @@ def _backend(path: str) -> str:
 
 
 def _configure(path: str, out: IO[str]) -> None:
-    """Reads what is to be set on the HTP: nothing of it changes what is computed here."""
+    """Reads the HTP's settings, which do not change the results here."""
     told = _json(path).get("backend_extensions")
     if not isinstance(told, dict) or not {"shared_library_path", "config_file_path"} <= told.keys():
         raise NetRunError(f"Could not parse config file: {path}")

@@ -1,4 +1,4 @@
-"""The faults of the engines on the virtual phone: what happens to a run at the inferences that they name."""
+"""Simulates the faults of the engines on the virtual phone, at the inferences that they name."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ NAN = b"\0\0\xc0\x7f"
 
 
 class RunFaults:
-    """What befalls the inferences of one run; `failure` is what the engine says of one that fails."""
+    """Applies faults to the inferences of a run; `failure` is the engine's error line."""
 
     def __init__(self, faults: Faults, life: Life, failure: str) -> None:
         self._faults, self._life, self._failure = faults, life, failure
@@ -24,7 +24,7 @@ class RunFaults:
         self.time_s = None if (ms := faults.number("run-time")) is None else ms / 1000
 
     def begin(self) -> None:
-        """Called when an inference begins; may never come back.
+        """Must be called when an inference begins; may never return.
 
         Raises:
             NetRunError: the run fails here.
@@ -43,7 +43,7 @@ class RunFaults:
             raise NetRunError(self._failure)
 
     def finish(self, outputs: Sequence[Path]) -> None:
-        """Called when the inference's output files are written."""
+        """Must be called when the inference's output files are written."""
         if self._due("run-short"):
             os.truncate(outputs[0], outputs[0].stat().st_size // 2)
         if self._due("run-nan"):

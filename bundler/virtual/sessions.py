@@ -1,7 +1,7 @@
-"""The phone's services that are processes (shell, exec, sync): each a forked child, bridged to a stream of the daemon.
+"""Runs the phone's services (shell, exec, sync) in forked children, and bridges each to a stream of the daemon.
 
-Knows nothing of adb's packets: a `ClientStream` hands over what the client wrote and takes what the child says. Data
-is taken from either side only when the other side has room, so nothing piles up in between.
+Independent of adb's packets: a `ClientStream` delivers the client's data and takes the child's. Reads data from either
+side only when the other side has room, so that nothing accumulates in between.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _FRAME = struct.Struct("<BI")
 
 @dataclass(frozen=True)
 class Service:
-    """What a client asks for: `shell,v2,TERM=xterm,raw:COMMAND`, `exec:COMMAND` or `sync:`."""
+    """A client's request: `shell,v2,TERM=xterm,raw:COMMAND`, `exec:COMMAND` or `sync:`."""
 
     kind: str
     command: str
@@ -39,7 +39,7 @@ class Service:
 
     @classmethod
     def parse(cls, name: str) -> "Service | None":
-        """The service of that name, None for one that this phone lacks."""
+        """Parses the service of that name; returns None for one that this phone lacks."""
         head, colon, command = name.partition(":")
         kind, *options = head.split(",")
         if not colon or kind not in ("shell", "exec", "sync") or (options and kind != "shell"):
@@ -55,15 +55,15 @@ class Service:
 
     @property
     def grace_s(self) -> float:
-        """How long a process that was sent something may go on with it, once its client has left."""
+        """Returns how long a process may continue with received data after its client has left."""
         return {"shell": 0.0, "exec": 2.0, "sync": 10.0}[self.kind]
 
 
 def start(service: Service, machine: Machine, reaper: Reaper, *, mute: bool) -> Child:
-    """Forks the service's process; one that is `mute` does nothing and never ends.
+    """Forks the service's process; a `mute` one does nothing and never ends.
 
     Raises:
-        OSError: no process or no file descriptors are to be had.
+        OSError: no process or file descriptor is available.
     """
     if service.kind == "sync":
         return fork_child(lambda: _sync(machine), reaper, errors="keep")
@@ -95,13 +95,13 @@ def _sleep() -> int:
 
 
 class FrameReader:
-    """Takes the shell protocol's packets apart, however they were cut on the way."""
+    """Parses the shell protocol's packets, however they were split on the way."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, data: bytearray) -> Iterator[tuple[int, bytes]]:
-        """The packets that are whole now, in their order.
+        """Yields the complete packets, in order.
 
         Raises:
             ValueError: one is longer than any that a client sends
@@ -132,7 +132,7 @@ class Session:
         self._was_sent = False
 
     async def run(self) -> None:
-        """Ends with the child, its exit code told; or with the client, the child's process group hung up."""
+        """Runs until the child ends, and sends its exit code; or until the client leaves, and hangs up the child."""
         carry = asyncio.create_task(self._carry_output())
         feed = asyncio.create_task(self._feed_input())
         gone = asyncio.create_task(self._stream.wait_closed())
@@ -153,7 +153,7 @@ class Session:
             self._child.close()
 
     async def _carry_output(self) -> None:
-        async with asyncio.TaskGroup() as pumps:  # where one ends by a broken link, so do all
+        async with asyncio.TaskGroup() as pumps:  # if one ends because of a broken link, all end
             pumps.create_task(self._pump(self._child.stdout, STDOUT))
             if self._child.stderr >= 0:
                 pumps.create_task(self._pump(self._child.stderr, STDERR))
@@ -210,7 +210,7 @@ class Session:
                 ioctl(self._child.stdout, termios.TIOCSWINSZ, struct.pack("4H", *size))
 
     async def _write_stdin(self, data: bytes | bytearray) -> None:
-        """Writes all to the child; what a child that has closed its standard input is sent goes nowhere."""
+        """Writes all data to the child; discards it if the child has closed its standard input."""
         arrived, broken = self._link.inward.carry(data)
         left = memoryview(arrived)
         while left and self._child.stdin >= 0:

@@ -1,7 +1,7 @@
-"""What a virtual phone runs for adb: the host's own sh and tools, in the phone's storage and confined to it.
+"""Runs commands for adb: the host's own sh and tools, in the phone's storage and confined to it.
 
-The phone's /system/bin is all its PATH: links to those of the host's tools that an Android phone has too, small scripts
-for what only Android has, and the stand-ins for the engines. Faults of tools are scripts in the tools' places.
+The phone's PATH is its /system/bin: links to the host's versions of Android's tools, small scripts for Android-only
+programs, and the stand-ins for the engines. Scripts that replace tools implement the tools' faults.
 """
 
 import os
@@ -22,10 +22,10 @@ from bundler.virtual.storage import WRITABLE
 
 BIN = "system/bin"
 PYTHON = "system/python"
-"""Holds a link to this package, so that the stand-ins import it from there."""
+"""Holds a link to this package, from which the stand-ins import it."""
 
 STAND_INS = {"snpe-net-run": "bundler.virtual.net_run", "qnn-net-run": "bundler.virtual.qnn_net_run"}
-"""The engines' programs, and the modules that take their places."""
+"""The engines' programs, and the modules that replace them."""
 SHELL = "/bin/sh"
 
 SYSTEM = "/usr /bin /sbin /lib /lib32 /lib64 /opt/python /proc /sys /dev/zero /dev/urandom /dev/random".split()
@@ -47,7 +47,7 @@ Current Battery Service state:
 
 
 def install(machine: Machine) -> None:
-    """Puts the phone's programs into its /system/bin; what lay there before is removed."""
+    """Installs the phone's programs into its /system/bin, after removing its old content."""
     folder = machine.storage.root / BIN
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -98,11 +98,11 @@ def _getprop(properties: Mapping[str, str]) -> str:
 
 
 def _stand_in(module: str, machine: Machine) -> str:
-    """The SDK's libraries in a bundle are for another processor: the stand-ins load none of them."""
+    """Returns the script of a stand-in. It loads no SDK libraries of a bundle, which are for another processor."""
     settings = {
         "PYTHONPATH": f"{machine.storage.place}/{PYTHON}",
         "PYTHONUSERBASE": site.getuserbase(),
-        "OPENBLAS_NUM_THREADS": "1",  # numpy's, whose start takes longer than what there is for them to do
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's, whose start takes longer than the work here
         "MBQA_FAULTS": " ".join(map(str, machine.faults.faults)),
         "MBQA_LIFE": f"{machine.life.folder}:{machine.life.daemon}" if machine.life else "",
     }
@@ -111,7 +111,7 @@ def _stand_in(module: str, machine: Machine) -> str:
 
 
 def _without(tool: str, place: str, options: str) -> str:
-    """A tool that refuses these one-letter options, and their long forms that begin with such a letter."""
+    """Returns a script for a tool that refuses these one-letter options, and long options that begin with them."""
     refuse = f"{tool}: Unknown option '%s' (see \"{tool} --help\")\\n"
     return f"""first=yes option=
 for word; do
@@ -129,7 +129,7 @@ exec {place} "$@"
 
 
 def run(command: str | None, machine: Machine, environment: Mapping[str, str]) -> NoReturn:
-    """Becomes the shell of an adb session, confined; `command` None stands for a script on standard input."""
+    """Replaces the process by the confined shell of an adb session; `command` None reads a script from stdin."""
     storage = machine.storage
     confine(machine)
     os.chdir(storage.root)
@@ -146,12 +146,12 @@ def run(command: str | None, machine: Machine, environment: Mapping[str, str]) -
 
 
 def with_place(command: str, place: Path) -> str:
-    """The command line with the storage's place where a path begins with /data/local/tmp."""
+    """Returns the command line with the storage's place before each path that begins with /data/local/tmp."""
     return re.sub(rf"(?<![\w./]){WRITABLE}(?![\w.-])", lambda match: f"{place}{match[0]}", command)
 
 
 def confine(machine: Machine) -> None:
-    """Keeps this process and its children to the phone's storage, the system's programs and this Python."""
+    """Confines this process and its children to the phone's storage, the system's programs and this Python."""
     writable = [machine.storage.root / WRITABLE[1:], *map(Path, DEVICES)]
     if machine.life:
         writable.append(machine.life.folder)
@@ -161,6 +161,6 @@ def confine(machine: Machine) -> None:
 
 
 def _python() -> list[Path]:
-    """Where the Python of the stand-ins lies, with the packages that it imports."""
+    """Returns the folders of the stand-ins' Python and of the packages that it imports."""
     packages = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return [Path(sys.base_prefix), Path(sys.prefix), *packages, PACKAGE]

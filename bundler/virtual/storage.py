@@ -1,7 +1,7 @@
-"""The virtual phone's disk: a folder of the host that plays the phone's root, with symbolic links resolved inside it.
+"""The virtual phone's disk: a host folder that serves as the phone's root, with symbolic links resolved inside it.
 
-Knows nothing of adb or the shell. Every path of the sync service goes through `Storage.host`, so nothing outside the
-folder is ever read or written, whatever links and `..` a path holds.
+Independent of adb and the shell. Every path of the sync service goes through `Storage.host`, so nothing outside the
+folder is ever read or written, whatever links and `..` a path contains.
 """
 
 import errno
@@ -21,7 +21,7 @@ SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 class Storage:
     """A phone's file system below the host folder `root`.
 
-    `place` is the same folder under a name that a shell takes without quotes.
+    `place` is the same folder under a name that a shell accepts without quotes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,7 +29,7 @@ class Storage:
         self.place = self.root
 
     def create(self) -> None:
-        """Makes the folders that every phone has, and a link to `root` where its own name would need quotes."""
+        """Creates the folders that every phone has, and a link to `root` if its own name needs quotes."""
         for folder in FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for device in DEVICES:
@@ -45,17 +45,17 @@ class Storage:
             self.place.parent.rmdir()
 
     def _inside(self, path: str) -> str:
-        """The phone's path of an absolute path that may be the host's, as the phone's shell names its files."""
+        """Converts an absolute host path, which the phone's shell may print, to the phone's; keeps other paths."""
         for host in (str(self.place), str(self.root)):
             if path == host or path.startswith(f"{host}/"):
                 return path[len(host) :] or "/"
         return path
 
     def resolve(self, path: str, cwd: str = "/", *, follow: bool = True) -> str:
-        """The phone's canonical absolute path of `path`; the last link is followed where `follow`.
+        """Returns the phone's canonical absolute path of `path`; follows the last link if `follow`.
 
         Raises:
-            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR where `..` leaves what is no folder; EINVAL.
+            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR if `..` leaves something that is no folder; EINVAL.
         """
         if "\0" in path:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
@@ -84,16 +84,16 @@ class Storage:
         return "/" + "/".join(done)
 
     def _check_folder(self, parts: list[str], path: str) -> None:
-        """Sees to it that what `..` leaves is a folder, as a kernel does."""
+        """Checks, like a kernel, that `..` leaves a folder."""
         status = os.stat(self.root.joinpath(*parts))  # noqa: PTH116  (raises with the right errno)
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def host(self, path: str, cwd: str = "/", *, follow: bool = True, write: bool = False) -> Path:
-        """The host's path of the phone's `path`.
+        """Returns the host's path of the phone's `path`.
 
         Raises:
-            OSError: ELOOP; EROFS where `write` and the path lies outside /data/local/tmp.
+            OSError: ELOOP; EROFS if `write` and the path lies outside /data/local/tmp.
         """
         resolved = self.resolve(path, cwd, follow=follow)
         if resolved in DEVICES:

@@ -1,4 +1,4 @@
-"""One stream of an adb connection, with its flow control: a packet is under way each way, the next one waits."""
+"""One stream of an adb connection, with its flow control: at most one packet each way is unacknowledged."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,11 +10,11 @@ MAX_UNREAD = 4 * MAX_PAYLOAD
 
 
 class ProtocolError(Exception):
-    """What came is no adb packet, or one that no client in its right mind sends."""
+    """The received data is no adb packet, or one that no sane client sends."""
 
 
 class ClientStream:
-    """One stream of a connection, with what the client wrote and the session has not read yet."""
+    """One stream of a connection, with client data that the session has not read yet."""
 
     def __init__(self, send: Callable[..., Awaitable[None]], max_payload: int, local: int, remote: int) -> None:
         self.max_payload, self.remote = max_payload, remote
@@ -27,7 +27,7 @@ class ClientStream:
         self._turn = asyncio.Lock()
 
     async def read(self) -> bytearray | None:
-        """What the client wrote next; None once it has closed the stream and all was read."""
+        """Returns the client's next data; None once it has closed the stream and everything was read."""
         payload = await self._inbox.get()
         self._unread -= len(payload or b"")
         return payload
@@ -51,18 +51,18 @@ class ClientStream:
         await self._closed.wait()
 
     def on_data(self, payload: bytearray) -> None:
-        """Takes a packet of the client's for the session to read."""
+        """Takes a packet of the client for the session to read."""
         self._unread += len(payload)
         if self._unread > MAX_UNREAD:
             raise ProtocolError("data without waiting for acknowledgement")
         self._inbox.put_nowait(payload)
 
     def on_taken(self) -> None:
-        """The client has taken our last packet."""
+        """Must be called when the client has taken our last packet."""
         self._taken.set()
 
     def on_closed(self) -> None:
-        """The client reads and writes no more."""
+        """Must be called when the client has closed the stream."""
         self._closed.set()
         self._taken.set()
         self._inbox.put_nowait(None)

@@ -1,7 +1,7 @@
 """The sync: service of adb: stat, list, push and pull, as plain blocking code over two file objects.
 
-Knows nothing of adb's packets or of processes. Every path goes through `Storage`; refusals are in the genuine
-daemon's words.
+Independent of adb's packets and of processes. Every path goes through `Storage`; refusals have the genuine daemon's
+messages.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _ENTRY_V2 = struct.Struct("<4sIQQIIIIQqqqI")
 
 
 class _ClientGone(Exception):
-    """The client closed the stream before the end of what it was sending."""
+    """The client closed the stream before it had sent everything."""
 
 
 class _Refused(Exception):
-    """A request fails with this text and the session ends, after the rest of a pushed file was read where `drain`."""
+    """A request fails with this text and the session ends; with `drain`, first reads the rest of a pushed file."""
 
     def __init__(self, message: str, *, drain: bool = False) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class _Refused(Exception):
 
 
 class SyncService:
-    """One sync session: requests are read from `source` until QUIT, the end or a refusal; answers go to `sink`."""
+    """A sync session: reads requests from `source` until QUIT, the end or a refusal; writes answers to `sink`."""
 
     def __init__(self, storage: Storage, source: BinaryIO, sink: BinaryIO) -> None:
         self._storage = storage
@@ -128,7 +128,7 @@ class SyncService:
             host = self._storage.host(folder)
             names = [".", "..", *os.listdir(host)]  # noqa: PTH208  (names, not paths)
         except OSError:
-            return entries  # as the genuine daemon does: a folder that cannot be opened looks empty
+            return entries  # like the genuine daemon: a folder that cannot be opened looks empty
         for name in names:
             there = self._storage.host("..", folder) if name == ".." else host / name
             try:
@@ -184,7 +184,7 @@ class SyncService:
         self._sink.write(_REQUEST.pack(b"OKAY", 0))
 
     def _send_file(self, path: str, mode: int) -> int:
-        """The modification time that came at the end of the file. On a failure nothing remains of it."""
+        """Receives a file; returns its modification time, which follows the data. Removes the file on failure."""
         host, fd = self._create(path, mode)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -217,7 +217,7 @@ class SyncService:
 
     @staticmethod
     def _unlink_file(host: Path) -> None:
-        """Frees the name for a new file: what runs from the old one, or is linked to it, is not touched."""
+        """Frees the name for a new file, without affecting running programs or other links of the old one."""
         with contextlib.suppress(OSError):
             mode = os.lstat(host).st_mode
             if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
@@ -240,7 +240,7 @@ class SyncService:
                 raise _Refused.by("write failed", error, drain=True) from None
 
     def _drain(self) -> None:
-        """Reads the rest of a refused file, so that a client that only writes gets to the answer."""
+        """Reads the rest of a refused file, so that a client that only writes reaches the answer."""
         while True:
             command, size = self._read_header()
             if command != b"DATA" or size > MAX_DATA:
@@ -324,7 +324,7 @@ def _fields_v2(found: os.stat_result) -> tuple[int, ...]:
 
 def serve_sync(storage: Storage, source: int, sink: int) -> int:
     """Serves one sync session on two file descriptors; returns the process's exit code."""
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that goes away is an error to clean up after
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a disconnected client is an error to clean up after
     with (
         contextlib.suppress(BrokenPipeError),
         os.fdopen(source, "rb", buffering=BUFFER, closefd=False) as reader,

@@ -1,4 +1,4 @@
-"""Questions from files, streamed: of those that are not at hand, only the id is in memory."""
+"""Streams questions from files; keeps only the ids of earlier questions in memory."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -19,9 +19,9 @@ KINDS = {".json": "SQuAD JSON", ".jsonl": "JSON lines", ".ndjson": "JSON lines",
 
 
 class QuestionSource:
-    """The questions of a file in their order, read anew by each iteration; at most `limit`.
+    """The questions of a file in their order, at most `limit`. Each iteration reads the file again.
 
-    The first iteration notes what is odd in `notes`. An iteration raises FileUnreadable and QuestionsInvalid.
+    The first iteration reports oddities in `notes`. An iteration raises FileUnreadable and QuestionsInvalid.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class QuestionSource:
 
     @property
     def may_be_unanswerable(self) -> bool:
-        """Whether "no answer" may be right: as was said, or as SQuAD's version says, or because it is for one of them.
+        """Returns whether "no answer" may be right: set by the caller, the file's version, or one of its questions.
 
         Raises:
             FileUnreadable, QuestionsInvalid
@@ -74,7 +74,7 @@ def open_questions(
     path: Path, *, limit: int | None = None, notes: Notes | None = None, may_be_unanswerable: bool | None = None,
     columns: Mapping[str, str] | None = None, context: Path | None = None,
 ) -> QuestionSource:  # fmt: skip
-    """The questions of a file: JSON, JSON lines or a table by its name's end; one a line with `context`.
+    """Opens a file of questions: JSON, JSON lines or a table, by its suffix; one question a line with `context`.
 
     `columns` maps the fields of a table to the names of its columns.
 
@@ -100,7 +100,7 @@ def open_questions(
 
 
 def read_squad(path: Path, limit: int | None = None) -> QuestionSet:
-    """The questions of a file, all in memory.
+    """Reads all questions of a file into memory.
 
     Raises:
         FileUnreadable, QuestionsInvalid

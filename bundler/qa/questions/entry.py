@@ -1,4 +1,4 @@
-"""One question from the fields that every format has: id, question, context, title, answers, is_impossible."""
+"""Builds a question from the fields of every format: id, question, context, title, answers, is_impossible."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from bundler.qa.warnings import Notes
 from bundler.types import Question
 
 FIELDS = ("id", "question", "context", "title", "answers", "is_impossible")
-OTHER_NAMES = {"answers": ("answer", "answer_text")}  # a field's names in files that others wrote
+OTHER_NAMES = {"answers": ("answer", "answer_text")}  # alternative names of a field in other tools' files
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-Known = tuple[str, int | None]  # an answer, and where it is said to begin
+Known = tuple[str, int | None]  # an answer, and its stated start
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Reading:
 
 
 def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_id: str | None = None) -> Question:
-    """The question in `fields`; `where` names their place and is put before the field's name.
+    """Returns the question in `fields`; `where` names their place and precedes the field's name in messages.
 
-    `made_id` is the id where there is none, or else the question's number in the file makes it.
+    `made_id` is the id to use if there is none; by default it comes from the question's number in the file.
 
     Raises:
         QuestionsInvalid
@@ -55,7 +55,7 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
         raise QuestionsInvalid(path, f"{where}is_impossible is neither true nor false")
     known = _known(path, where, fields.get("answers"))
     if impossible is None and isinstance(fields.get("answers"), dict) and not known:
-        impossible = True  # so SQuAD v2 looks on the hub
+        impossible = True  # the form of SQuAD v2 on the hub
     named = f"{path}: question {key!r}"
     if impossible and known:
         reading.notes.add("said to have no answer, yet answers are given, which are left out", named)
@@ -68,7 +68,7 @@ def question_of(path: Path, where: str, fields: Any, reading: Reading, *, made_i
 
 
 def _by_other_names(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are missing under their own name and given under another."""
+    """Returns the missing fields that are given under another name."""
     return {
         name: fields[other]
         for name, others in OTHER_NAMES.items()
@@ -78,25 +78,25 @@ def _by_other_names(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as its writer meant it: pandas makes NaN of what is missing, and 35.0 of 35."""
+    """Undoes what pandas does: NaN for missing values, and 35.0 for 35."""
     if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
         return None if math.isnan(value) else int(value)
     return value
 
 
 def _text(value: Any) -> Any:
-    """A number as text."""
+    """Converts a number to text; returns other values unchanged."""
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _start(value: Any) -> Any:
-    """A whole number, however it is written."""
+    """Converts a whole number in any notation to int; returns other values unchanged."""
     value = _plain(value)
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else value
 
 
 def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
-    """The field of this name and kind.
+    """Returns the field of this name after checking its type.
 
     Raises:
         QuestionsInvalid
@@ -111,7 +111,7 @@ def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tupl
 
 
 def _known(path: Path, where: str, answers: Any) -> list[Known]:
-    """The answers: a text, a list of texts or of {text, answer_start}, or {text: [...], answer_start: [...]}.
+    """Parses the answers: a text, a list of texts or of {text, answer_start}, or {text: [...], answer_start: [...]}.
 
     Raises:
         QuestionsInvalid
@@ -145,7 +145,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
 
 
 def _look_at(known: list[Known], context: str, named: str, notes: Notes) -> None:
-    """Notes each kind of oddity once."""
+    """Reports each kind of oddity once."""
     odd = set()
     for text, start in known:
         if not text.strip():

@@ -1,4 +1,4 @@
-"""Each format as a stream of questions: SQuAD JSON, JSON lines, plain text. Tables are in table.py."""
+"""Reads each format as a stream of questions: SQuAD JSON, JSON lines, plain text. Tables are in table.py."""
 
 import json
 import re
@@ -21,7 +21,7 @@ NO_SQUAD = "is not SQuAD JSON: there is no list `data` at the top"
 
 
 def read_squad_json(path: Path, reading: Reading) -> Iterator[Question]:
-    """The questions of SQuAD JSON, paragraph by paragraph; or those of a list, or of one object after the other.
+    """Yields the questions of SQuAD JSON, paragraph by paragraph; or those of a list, or of a sequence of objects.
 
     The items of a list, and of `data`, may be SQuAD's articles or paragraphs, rows, or Label Studio's tasks.
 
@@ -54,7 +54,7 @@ def read_squad_json(path: Path, reading: Reading) -> Iterator[Question]:
 
 
 def _objects(path: Path, reading: Reading) -> Iterator[Question]:
-    """The questions of JSON lines, and of one object, on however many lines."""
+    """Yields the questions of a sequence of objects, which may span several lines each."""
     stream, number = JsonStream(path), 0
     while stream.peek():
         number += 1
@@ -89,7 +89,7 @@ def _item(path: Path, where: str, stream: JsonStream, reading: Reading) -> Itera
 
 
 def _task(item: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a task that Label Studio exports: what is marked in its text is an answer."""
+    """Returns the fields of a Label Studio task: the spans marked in its text are the answers."""
     data, annotations = item["data"], item["annotations"]
     found = [one for one in annotations if isinstance(one, dict)] if isinstance(annotations, list) else []
     results = [one.get("result") for one in found if not one.get("was_cancelled")]
@@ -100,9 +100,9 @@ def _task(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _see(stream: JsonStream, mark: str, path: Path, otherwise: str) -> None:
-    """Sees to it that an object or a list comes next."""
+    """Checks that an object or a list comes next."""
     if stream.peek() != mark:
-        stream.skip()  # it may be no JSON at all
+        stream.skip()  # raises if it is no JSON at all
         raise QuestionsInvalid(path, otherwise)
 
 
@@ -115,7 +115,7 @@ def _paragraph(path: Path, where: str, paragraph: Any, title: str, reading: Read
 
 
 def says_version_2(path: Path) -> bool:
-    """Whether SQuAD JSON says of itself that it is of v2.0; reads on to where it says so, or to the end.
+    """Returns whether SQuAD JSON states version 2.0; reads up to its `version`, or to the end.
 
     Raises:
         FileUnreadable, QuestionsInvalid
@@ -135,7 +135,7 @@ def _is_version_2(version: Any) -> bool:
 
 
 def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
-    """The questions of a file with one object a line; a question without id is called by its line.
+    """Yields the questions of a file with one object a line; uses the line number for a missing id.
 
     Raises:
         FileUnreadable, QuestionsInvalid
@@ -159,13 +159,13 @@ def read_json_lines(path: Path, reading: Reading) -> Iterator[Question]:
 
 
 def _is_one_document(path: Path) -> bool:
-    """Whether a file that is called JSON lines begins as a list or as a SQuAD document does."""
+    """Returns whether a JSON lines file really begins like a list or a SQuAD document."""
     with path.open("rb") as file:
         return ONE_DOCUMENT.match(file.read(HEAD_BYTES)) is not None
 
 
 def read_plain(path: Path, context: Path) -> Iterator[Question]:
-    """A question a line, all about one text; a question is called by its line.
+    """Yields one question a line, all about one text; the id comes from the line number.
 
     Raises:
         FileUnreadable, QuestionsInvalid

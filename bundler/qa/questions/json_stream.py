@@ -1,4 +1,4 @@
-"""A JSON document of any size, read value by value: only the value at hand is in memory."""
+"""Reads a JSON document of any size value by value: only the current value is in memory."""
 
 import json
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from bundler.errors import QuestionsInvalid
 from bundler.qa.questions.text import pieces_of
 
 LARGEST = 1 << 26  # characters of a value that is read whole
-DEEPEST = 100  # what is passed over is not nested deeper
-LONGEST_WORD = 16  # characters: true, \u00e9, 1e+9 or -Infinity, cut in the middle, is wrong near the cut
+DEEPEST = 100  # the largest nesting of skipped values
+LONGEST_WORD = 16  # characters: a truncated true, \u00e9, 1e+9 or -Infinity fails near the end of the text
 SPACE = " \t\n\r"
 
 
 class JsonStream:
-    """Stands before a value of the document; `members` and `items` go into it, `value` reads it, `skip` passes it."""
+    """A position before a value of the document: `members` and `items` enter it, `value` reads it, `skip` skips it."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._pieces, self._decoder = path, pieces_of(path), json.JSONDecoder()
         self._text, self._at = "", 0
-        self._lines, self._columns = 0, 0  # those before self._text
+        self._lines, self._columns = 0, 0  # the position of self._text in the file
 
     def peek(self) -> str:
-        """The first character of what comes next; empty at the document's end."""
+        """Returns the first character of the next value; empty at the document's end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in SPACE:
                 self._at += 1
@@ -33,7 +33,7 @@ class JsonStream:
                 return ""
 
     def value(self) -> Any:
-        """The value that comes next, whole.
+        """Reads the whole next value.
 
         Raises:
             QuestionsInvalid: it is no JSON, or too large.
@@ -47,7 +47,7 @@ class JsonStream:
                     return value
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos + LONGEST_WORD > len(self._text)
-                refusal = self._no_json(error.msg, error.pos)  # by what is in memory now
+                refusal = self._no_json(error.msg, error.pos)  # from the text in memory now
                 if not (cut and self._more()):
                     raise refusal from error
             except ValueError as error:  # Python's limit for whole numbers
@@ -59,7 +59,7 @@ class JsonStream:
                 raise QuestionsInvalid(self._path, what, "Is this a file of questions? JSON of any size may hold them.")
 
     def members(self) -> Iterator[str]:
-        """The names in the object that comes next; each one's value is to be read before the next name."""
+        """Yields the names in the next object; the caller must read each one's value before the next name."""
         for _ in self._elements("{", "}"):
             name = self.value()
             if not isinstance(name, str) or self.peek() != ":":
@@ -68,11 +68,11 @@ class JsonStream:
             yield name
 
     def items(self) -> Iterator[int]:
-        """The numbers of the array's items; each item is to be read before the next."""
+        """Yields the numbers of the array's items; the caller must read each item before the next."""
         return self._elements("[", "]")
 
     def skip(self, depth: int = DEEPEST) -> None:
-        """Passes over a value of any size.
+        """Skips a value of any size.
 
         Raises:
             QuestionsInvalid: it is no JSON, or is nested too deeply.
@@ -91,7 +91,7 @@ class JsonStream:
             self.value()
 
     def _passes(self) -> bool:
-        """Passes over a value that is in memory already, as most are."""
+        """Skips a value that is already in memory, as most are; returns whether it did."""
         self.peek()
         try:
             _, end = self._decoder.raw_decode(self._text, self._at)
@@ -103,7 +103,7 @@ class JsonStream:
         return True
 
     def end(self) -> None:
-        """Sees to it that nothing follows."""
+        """Checks that nothing follows."""
         if self.peek():
             raise self._no_json("more follows the document's end", self._at)
 
@@ -128,7 +128,7 @@ class JsonStream:
                 return
 
     def _more(self) -> bool:
-        """Takes in more of the file, twice what is there and more: a long value is looked at few times."""
+        """Reads more than twice the unread text, so that a long value is parsed few times; returns False at the end."""
         kept, pieces, size = self._text[self._at :], [], 0
         while size <= 2 * len(kept) and (piece := next(self._pieces, None)) is not None:
             pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Questions from a table with a line of column names: CSV, or separated by tabulators, semicolons or bars."""
+"""Reads questions from a table with a header line: CSV, or separated by tabs, semicolons or bars."""
 
 import csv
 import json
@@ -16,15 +16,15 @@ from bundler.types import Question
 NEEDED = ("question", "context")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 COLUMNS_HINT = "Name the columns in the first line, or map them: --columns question=NAME,context=NAME."
-EXCEL = re.compile(r'"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # its first line, where it names the separator
+EXCEL = re.compile(r'"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # Excel's first line, if it names the separator
 LONGEST = 1 << 26  # characters of a cell
 
 
 def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iterator[Question]:
-    """The table's questions; `columns` gives a field's column where it has another name.
+    """Yields the table's questions; `columns` gives a field's column if it has another name.
 
-    A first line `sep=;`, as Excel writes it, names the separator. Blanks after a separator are no part of a cell. A
-    question without id is called by its line. The cell of `answers` is a text, or JSON as in SQuAD.
+    A first line `sep=;`, as Excel writes it, names the separator. Spaces after a separator are not part of a cell. The
+    line number replaces a missing id. The cell of `answers` is a text, or JSON as in SQuAD.
 
     Raises:
         FileUnreadable, QuestionsInvalid
@@ -62,7 +62,7 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
 
 
 def _separator(path: Path, head: str, needed: Sequence[str], separators: Sequence[str]) -> str:
-    """What separates the columns: that which finds those that are needed."""
+    """Returns the separator that yields the needed columns."""
     found = {
         each: [name.strip() for name in next(csv.reader([head], delimiter=each, skipinitialspace=True), [])]
         for each in separators
@@ -80,7 +80,7 @@ def _separator(path: Path, head: str, needed: Sequence[str], separators: Sequenc
 
 
 def _other_names(name: str, columns: Mapping[str, str], header: Sequence[str]) -> Sequence[str]:
-    """The column that holds the field under another name, where nothing else says which it is."""
+    """Returns the column with the field's alternative name, if neither the caller nor the header names the field."""
     if name in columns or name in header:
         return ()
     return [other for other in OTHER_NAMES.get(name, ()) if other in header][:1]
@@ -99,7 +99,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Mapping[str, str])
 
 
 def _fields(path: Path, where: str, cells: Mapping[str, str]) -> dict[str, Any]:
-    """The cells as values; an empty one says nothing."""
+    """Returns the cells as values, without empty ones."""
     fields: dict[str, Any] = {name: cell for name, cell in cells.items() if cell.strip() or name in NEEDED}
     answers = fields.get("answers", "")
     if answers.startswith(('["', '[{"', '{"', "[]")):

@@ -1,4 +1,4 @@
-"""Text files piece by piece, so that their size does not matter; what is no UTF-8 is said by its byte."""
+"""Reads text files of any size in pieces; errors name the byte that is not UTF-8."""
 
 import codecs
 import io
@@ -14,7 +14,7 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def pieces_of(path: Path) -> Iterator[str]:
-    """The file's text in pieces, without a byte order mark.
+    """Yields the file's text in pieces, without a byte order mark.
 
     Raises:
         FileUnreadable, QuestionsInvalid
@@ -26,7 +26,7 @@ def pieces_of(path: Path) -> Iterator[str]:
                 piece = file.read(PIECE)
                 if not read and piece.startswith(UTF_16):
                     raise QuestionsInvalid(path, "is UTF-16, not UTF-8", "Save it as UTF-8.")
-                begun = read - len(decoder.getstate()[0])  # where the decoder's own rest and this piece begin
+                begun = read - len(decoder.getstate()[0])  # where the decoder's pending bytes and this piece begin
                 try:
                     text = decoder.decode(piece, final=not piece)
                 except UnicodeDecodeError as error:
@@ -42,7 +42,7 @@ def pieces_of(path: Path) -> Iterator[str]:
 
 
 def whole_text(path: Path, most: int, too_long: str, hint: str) -> str:
-    """The file's text, of at most so many characters.
+    """Returns the file's text, of at most `most` characters.
 
     Raises:
         FileUnreadable; QuestionsInvalid: it is empty, no UTF-8, or `too_long`
@@ -59,7 +59,7 @@ def whole_text(path: Path, most: int, too_long: str, hint: str) -> str:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The file's lines with their ends: line feeds, carriage returns or both, and nothing else.
+    """Yields the file's lines with their ends: line feeds, carriage returns or both, and nothing else.
 
     Raises:
         FileUnreadable, QuestionsInvalid
@@ -78,7 +78,7 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def check_text(source: Path | str, where: str, text: str) -> None:
-    """Refuses what a question cannot be made of; `where` names the text in the file.
+    """Rejects text that is unusable for a question; `where` names the text in the file.
 
     Raises:
         QuestionsInvalid
@@ -89,7 +89,7 @@ def check_text(source: Path | str, where: str, text: str) -> None:
 
 
 def check_unicode(source: Path | str, where: str, text: str) -> None:
-    """Refuses what no UTF-8 file can hold.
+    """Rejects text that UTF-8 cannot represent.
 
     Raises:
         QuestionsInvalid
