@@ -71,6 +71,14 @@ def test_other_files_are_passed_over() -> None:
     )
 
 
+def test_the_engines_log_is_checked_too() -> None:
+    files = {**good(), "./SNPEDiag_0.log": b"times"}
+    damaged = {**files, "./SNPEDiag_0.log": b"Times"}
+    assert read_outputs(archive(files), announced(files), CHUNK, SPECS, "phone x", "SNPEDiag_0.log")[1] == b"times"
+    with pytest.raises(OutputsInvalid, match=r"SNPEDiag_0\.log is not what its checksum"):
+        read_outputs(archive(damaged), announced(files), CHUNK, SPECS, "phone x", "SNPEDiag_0.log")
+
+
 def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target

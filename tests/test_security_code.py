@@ -178,7 +178,7 @@ def test_one_place_reads_a_phones_archives() -> None:
     assert users("tarfile") == set()
     writers = {"commands/field_report.py"}
     assert users("zipfile") <= {"dlc/archive.py", "model/convert.py", "bundle/arrays.py", "sdk/archive.py"} | writers
-    assert users("bundler.device.tarball") == {"device/outputs.py", "device/timings.py"}
+    assert users("bundler.device.tarball") == {"device/outputs.py"}
 
 
 def test_html_is_escaped() -> None:

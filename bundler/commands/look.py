@@ -88,7 +88,7 @@ def try_command(
         "report.zip"
     ),
     yes: Annotated[bool, typer.Option("--yes", help="Write the report without asking.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for each build and each run.", min=1)] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for each run.", min=1)] = 300.0,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
     as_json: Json = False,

@@ -52,17 +52,15 @@ def read_outputs(
         for entry in reader:
             name = _checked_name(entry, where)
             place = places.get(name)
-            if name == time_log and name in announced.sums and entry.is_file and entry.size <= LARGEST_LOG:
-                log = reader.read(entry)
+            if name == time_log and entry.is_file and entry.size <= LARGEST_LOG:
+                log = _checked(reader.read(entry), name, announced, where)
             if place is None or place not in missing or not entry.is_file:
                 continue
             line, tensor = place
             if entry.size != sizes[tensor]:
                 what = f"{_named(chunk, *place)} has {entry.size} bytes"
                 raise Unsound(f"{what}, not {sizes[tensor]} ({sizes[tensor] // 4} float32 values)")
-            raw = reader.read(entry)
-            if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
-                raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
+            raw = _checked(reader.read(entry), name, announced, where)
             logits[tensor][line].reshape(-1)[:] = np.frombuffer(raw, "<f4")
             missing.discard(place)
     except TooLarge as error:
@@ -74,6 +72,13 @@ def read_outputs(
     for tensor, values in logits.items():
         _check_finite(values.reshape(len(chunk), -1), chunk, tensor)
     return logits, log
+
+
+def _checked(raw: bytes, name: str, announced: Announced, where: str) -> bytes:
+    """Returns a file's content. Raises: OutputsInvalid, where its checksum is not the announced one"""
+    if hashlib.sha256(raw).hexdigest() != announced.sums.get(name):
+        raise OutputsInvalid(f"{where}: output {name} is not what its checksum on the phone says")
+    return raw
 
 
 def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, str]]:

@@ -273,9 +273,8 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
         with _networks(job, task) as networks:
             computed = compute(networks, inputs, outputs, raw)
     except (DlcInvalid, NoConverter) as refused:
-        what = str(refused).removeprefix(f"{path}: ")
-        kind = "DlcInvalid" if isinstance(refused, DlcInvalid) else "NoConverter"
-        return head_line({"refused": kind, "what": what, "worker": worker})
+        kind, what = ("DlcInvalid", "what") if isinstance(refused, DlcInvalid) else ("NoConverter", "reason")
+        return head_line({"refused": kind, "what": refused.data[what], "worker": worker})
     return head_line({"sha256": hashlib.sha256(computed).hexdigest()}) + computed
 
 
