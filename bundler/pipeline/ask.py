@@ -136,7 +136,7 @@ class Reader:
 
 
 class Session:
-    """A bundle and the phone or simulator that computes for it; `where.brought_bytes` counts what the phone lacked of it."""
+    """A bundle and the phone or simulator that computes for it; `where.brought_bytes`: what the phone lacked of it."""
 
     def __init__(self, reader: Reader, where: OnPhone | OnSimulator, timeout_s: float, folder: Path) -> None:
         self.bundle, self.where = reader.bundle, where
