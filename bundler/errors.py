@@ -442,7 +442,7 @@ class VirtualPhoneFailed(PhoneError):
 
 
 class RunFailed(BundlerError):
-    """`line`, `cause` and `remedy`: the line of the log that explains the failure, if any (device/explain.py)."""
+    """`line` of the log, `cause` and `remedy` explain the failure; empty if it is unknown (device/explain.py)."""
 
     exit_code = 6
 
@@ -472,7 +472,7 @@ class OutputsInvalid(BundlerError):
 
 
 class GateFailed(BundlerError):
-    """The result exceeds a limit that the user set; the outputs are kept."""
+    """The result violates a limit that the user set; the outputs are kept."""
 
     exit_code = 8
     hint = "Look at evaluation.json, or at the report."

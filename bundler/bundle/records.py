@@ -91,7 +91,7 @@ class CalibrationRecord:
 @dataclass(frozen=True)
 class EqualizationRecord:
     """Equalization: the number of the model's channels that were multiplied by powers of two before rounding, where
-    channels that share one scale count once; `largest_exponent`: the largest power, up or down."""
+    channels that share one scale count once; `largest_exponent`: the largest exponent of two, up or down."""
 
     channels: int
     largest_exponent: int
