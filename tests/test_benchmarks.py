@@ -89,7 +89,7 @@ def board(*found: Result | Absent, quick: bool = False) -> Board:
 def test_the_median_round_meets_a_target_or_misses_it(
     wanted: Wanted | None, theirs: list[float], figures: list[float], met: bool | None, rounds_met: int
 ) -> None:
-    """"At least" is a speed-up; "at most" is a ratio of costs; without a peer it is the cost itself."""
+    """A target "at least" is a speed-up, "at most" is a ratio of costs; without a peer it is the cost itself."""
     result = Result(race(wanted), [2.0, 1.0, 4.0], theirs)
     assert result.figures == pytest.approx(figures)
     assert (result.met, result.rounds_met) == (met, rounds_met)
