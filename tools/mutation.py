@@ -5,8 +5,8 @@
 For each group of modules (GROUPS: qa, bundle, device; all by default) this copies the checkout into a temporary folder,
 or into FOLDER, where a later run continues with the survivors. There mutmut inserts its mutants and runs the group's
 tests on each; nothing here is changed. mutmut skips decorated functions, so the copy has `def f` and `f = property(f)`
-for `@property def f`. --sample limits the number of mutants; --seed draws others. Only tests that need neither a phone
-nor a built bundle are run.
+for `@property def f`. --sample limits the number of mutants; --seed draws others. Only tests that need no phone are
+run; those of the group bundle build one.
 
 Prints for each module how many mutants there are, how many the tests killed, and how many are no defects according to
 tools/equivalent.toml, with its reasons; --show prints the rest as diffs. Exit code 1: less than 85 % of some group's
