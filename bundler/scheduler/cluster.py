@@ -36,7 +36,7 @@ CONNECT_S = 20.0
 RECONNECT_S = 60.0
 WORKERS_S = 30.0
 STORE_S = 600.0
-HOST = "host "  # before its name, what `mbqa-bundle host` calls its worker
+HOST = "host "  # prefix of the names of the workers that `mbqa-bundle host` starts
 IDLE_S = 60.0  # a worker ends processes that were not used for this long
 
 Arrays = Mapping[str, npt.NDArray[Any]]
