@@ -1,10 +1,10 @@
-"""Every speed that the issues name, each beside its peer in the same run.
+"""Measures every speed that the issues name, each beside its peer in the same run.
 
     python -m benchmarks                     all of them, about a quarter of an hour; --write writes docs/benchmarks.md
     python -m benchmarks commands decoding   some of them
     python -m benchmarks --quick             shows that everything runs: tiny sizes, one round, nothing judged
 
-Run at the repository's root. A missed target is told, and is no failure: the exit code is 1 only where a race failed.
+Run it at the repository's root. A missed target is reported, but only a failed race leads to exit code 1.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def say(line: str) -> None:
 
 
 def chosen(names: Sequence[str]) -> list[tuple[Topic, list[Race]]]:
-    """The races of these names, `topic` or `topic.race`; all where there are no names."""
+    """Returns the races with these names, `topic` or `topic.race`; all by default."""
     from benchmarks.registry import TOPICS  # not above: the cable's process imports this module too
 
     wanted = [

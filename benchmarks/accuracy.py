@@ -1,11 +1,11 @@
-"""How near each precision on each runtime is to float32, for several exporters' graphs; writes docs/precisions.md.
+"""Compares each precision and runtime with float32, for several exporters' graphs; writes docs/precisions.md.
 
     python -m benchmarks.accuracy                      measures what is missing, then writes the tables
     python -m benchmarks.accuracy --styles shipped --dsp 24 --cpu 24 --out /tmp/table.md
 
-Run at the repository's root. Each cell that was measured is a line of --results: stopped, it goes on where it was, and
-the page holds the cells of --styles. The styles but "shipped" need torch, "newest" onnxscript too; what cannot be made
-here is left out and said so.
+Run it at the repository's root. Each measured cell is a line of --results: an interrupted run continues there, and the
+page contains the cells of --styles. The styles except "shipped" need torch, "newest" onnxscript too; the program
+reports and omits styles that cannot be made here.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def say(text: str) -> None:
 
 
 def make_style(style: str, folder: Path) -> Path | None:
-    """The demo model as this exporter writes it; None where the exporter is not here."""
+    """Exports the demo model in this style; returns None if the exporter is not installed."""
     if style == MAIN:
         return resources.DEMO_MODEL
     if importlib.util.find_spec("torch") is None:
@@ -73,7 +73,7 @@ def make_style(style: str, folder: Path) -> Path | None:
 
 
 def planned(style: str, dsp: int, cpu: int) -> Iterator[tuple[str, Runtime, int]]:
-    """(precision, runtime, questions) of a style."""
+    """Returns (precision, runtime, questions) of a style."""
     names = list(RECIPES if style == MAIN else WITH_ALL_STYLES)
     for name in [*FIRST, *(name for name in names if name not in FIRST)]:
         fewer = FEWER.get(name, 1) * (2 if style != MAIN and name in SLOW else 1)
@@ -84,7 +84,7 @@ def planned(style: str, dsp: int, cpu: int) -> Iterator[tuple[str, Runtime, int]
 
 
 def measure(options: argparse.Namespace) -> list[Cell]:
-    """Measures the cells that the results lack; all of them, in the order of the plan."""
+    """Measures the cells that the results lack; returns all cells, in the order of the plan."""
     options.work.mkdir(parents=True, exist_ok=True)
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     known = {(c.style, c.precision, c.runtime): c for c in map(Cell.from_json, lines)}

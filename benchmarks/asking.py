@@ -1,7 +1,7 @@
-"""One question to a phone that has the model, beside the same by hand; and a build whose model was converted before.
+"""Races one question to a phone that has the model against the manual way; and a build with a cached model.
 
-Nothing computes: a stand-in for snpe-net-run unpacks outputs that were made beforehand. By hand is a script as people
-write it: transformers tokenizes, adb pushes the raw inputs, runs snpe-net-run and pulls the logits, numpy decodes.
+Nothing computes: a stand-in for snpe-net-run unpacks prepared outputs. The manual way is a typical script: transformers
+tokenizes, adb pushes the raw inputs, runs snpe-net-run and pulls the logits, numpy decodes.
 """
 
 import json
@@ -73,7 +73,7 @@ class Ready:
 
 
 def first(ground: Ground) -> Sides:
-    """`ask` as a process of its own."""
+    """Runs `ask` in a separate process."""
     ready = ground.made(_ready)
     return Sides(lambda: _asked(ready))
 
@@ -84,7 +84,7 @@ def first_beside_hand(ground: Ground) -> Sides:
 
 
 def next_question(way: str) -> Callable[[Ground], Sides]:
-    """The next question of a session, `near` or `far`."""
+    """Asks the next question of a session, `near` or `far`."""
 
     def sides(ground: Ground) -> Sides:
         session = ground.opened(_session, way)
@@ -99,7 +99,7 @@ def next_beside_hand(ground: Ground) -> Sides:
 
 
 def cached_build(ground: Ground) -> Sides:
-    """`build` of one question with a model that was converted before."""
+    """Runs `build` of one question with a model that was converted before."""
     folder = ground.place("cached-build")
     number = iter(range(1000))
 
@@ -114,13 +114,13 @@ def cached_build(ground: Ground) -> Sides:
 
 
 def many_answers_time(ground: Ground) -> Sides:
-    """Seconds of `evaluate` of many questions."""
+    """Measures the seconds of `evaluate` of many questions."""
     many = ground.made(_many)
     return Sides(lambda: _evaluated(many)[0])
 
 
 def many_answers_memory(ground: Ground) -> Sides:
-    """Its megabytes."""
+    """Measures its memory in megabytes."""
     many = ground.made(_many)
     return Sides(lambda: _evaluated(many)[1])
 
@@ -151,7 +151,7 @@ def _ready(ground: Ground) -> Ready:
 
 
 def _asked(ready: Ready) -> float:
-    """Seconds of `ask` without those in which the engine ran."""
+    """Returns the seconds of `ask` without the engine's."""
     argv = [*OURS, "ask", QUESTION, "--context-file", str(ready.context), "--bundle", str(ready.bundle.path)]
     ran = run(
         [*argv, "--device", ready.phone.serial, "--json"], {"ANDROID_ADB_SERVER_PORT": str(ready.phone.server.port)}

@@ -1,4 +1,4 @@
-"""The peer of our DLC writing: a bare session of ONNX Runtime on onnxruntime-qnn, whose IR backend writes the file.
+"""Runs the peer of our DLC writing: a bare ONNX Runtime session on onnxruntime-qnn, whose IR backend writes it.
 
 python -m benchmarks.bare_session MODEL.onnx FOLDER SOC_MODEL HEXAGON
 """

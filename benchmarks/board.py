@@ -1,4 +1,4 @@
-"""What came of the races: as a JSON document, as a table to print, and as docs/benchmarks.md."""
+"""Shows the results of the races: as a JSON document, as a table to print, and as docs/benchmarks.md."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ for a question. `python -m benchmarks.conversion` takes every precision and any 
 
 @dataclass(frozen=True)
 class Absent:
-    """A race without a result: what it needs is not here, or it failed."""
+    """A race without a result: its requirements are missing here, or it failed."""
 
     race: Race
     why: str
@@ -39,8 +39,8 @@ Outcome = Result | Absent
 
 @dataclass(frozen=True)
 class Board:
-    """All outcomes, topic by topic. Those of a `quick` run show that everything runs, and are not judged. `load` is how
-    many processes wanted a core in the minute before it began."""
+    """All results, topic by topic. Those of a `quick` run show that everything runs, and are not judged. `load` is the
+    number of processes that wanted a core in the minute before it began."""
 
     outcomes: Sequence[tuple[Topic, Sequence[Outcome]]]
     rounds: int
@@ -62,7 +62,7 @@ class Board:
 
     @property
     def verdict(self) -> str:
-        """How many targets are met, and which ones are missed, in a sentence."""
+        """Returns a sentence with the number of met targets and the missed ones."""
         if self.quick:
             return f"{len(self.results)} races ran, of tiny sizes: figures mean nothing, and no target is judged."
         judged = [(topic, result) for topic, result in self.results if result.met is not None]
@@ -106,7 +106,7 @@ class Board:
         }
 
     def table(self) -> str:
-        """For a terminal: aligned columns."""
+        """Returns aligned columns for a terminal."""
         rows: list[tuple[str, ...]] = [("", *COLUMNS)]
         rows += [(f"{topic.name}.{result.race.name}", *self._cells(result)) for topic, result in self.results]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -114,7 +114,7 @@ class Board:
         return "\n".join([*lines, "", *self._absences(), self.verdict]).replace("`", "")
 
     def page(self) -> str:
-        """docs/benchmarks.md."""
+        """Returns docs/benchmarks.md."""
         parts = [
             "# Benchmarks",
             made_by(MODULE, (*PACKAGES, *PEERS)),
@@ -172,5 +172,5 @@ def _notes(result: Result) -> list[str]:
 
 
 def figure(value: float) -> str:
-    """A number with the digits that mean something."""
+    """Formats a number with its significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

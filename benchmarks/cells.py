@@ -1,6 +1,6 @@
-"""A DLC on one runtime against its float32 ONNX: logits, answers, and held-out questions of the demo's corpus to ask.
+"""Compares a DLC on one runtime with its float32 ONNX: logits, and answers to held-out questions of the demo's corpus.
 
-Shared by accuracy.py and tests/test_precisions.py. Knows nothing of tables and thresholds.
+Shared by accuracy.py and tests/test_precisions.py. Contains no tables and thresholds.
 """
 
 import os
@@ -46,11 +46,11 @@ Logits = Mapping[str, npt.NDArray[Any]]
 
 
 def quiet(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that nobody watches."""
+    """Ignores the progress."""
 
 
 def draw_questions(count: int, *, seed: int, held_out: bool) -> QuestionSet:
-    """Questions of the demo's corpus, one a passage, names of the held-out pool or of the training pool."""
+    """Draws questions of the demo's corpus, one for each passage, with names of the held-out or the training pool."""
     names = name_pools()[1 if held_out else 0]
     examples = islice(draw_examples(random.Random(seed), names, Shape()), count)
     questions = (
@@ -70,12 +70,12 @@ class Exam:
 
     @classmethod
     def of(cls, model: Path, questions: QuestionSet, tokenizer: Path = resources.DEMO_TOKENIZER) -> "Exam":
-        """The exam that the ONNX file `model` sets, run as its exporter left it."""
+        """Returns the exam of the ONNX file `model`, run without changes."""
         features = tuple(Windower(load_tokenizer(tokenizer), LENGTH, OVERLAP).windows(questions.questions))
         return cls(questions, features, tuple(onnx_logits(model, features)))
 
     def first(self, count: int) -> "Exam":
-        """The exam of the first questions only."""
+        """Returns the exam restricted to the first questions."""
         kept = QuestionSet(self.questions.questions[:count], self.questions.may_be_unanswerable)
         ids = {question.id for question in kept.questions}
         pairs = [(f, e) for f, e in zip(self.features, self.exact, strict=True) if f.question_id in ids]
@@ -84,8 +84,8 @@ class Exam:
 
 @dataclass(frozen=True)
 class Grade:
-    """How near logits are to float32's on real tokens, and of how many questions the answers are equal to its and
-    to the truth."""
+    """The likeness of logits to float32's on real tokens, and the number of questions whose answers equal float32's and
+    the truth."""
 
     questions: int
     correlation: float
@@ -96,7 +96,7 @@ class Grade:
 
 
 def make_dlc(model: Path, recipe: Recipe, out: Path, tokenizer: Path = resources.DEMO_TOKENIZER) -> Path:
-    """The DLC that `mbqa-bundle build` makes of the model; calibrated on questions that no exam asks."""
+    """Makes the DLC as `mbqa-bundle build` does; calibrated on questions that are in no exam."""
     calibration = draw_questions(CALIBRATION_WINDOWS, seed=CALIBRATION_SEED, held_out=False)
     asked = QuestionSet(calibration.questions[:1], may_be_unanswerable=True)
     sample = CalibrationRequest(
@@ -111,7 +111,7 @@ def make_dlc(model: Path, recipe: Recipe, out: Path, tokenizer: Path = resources
 
 
 def onnx_logits(model: Path, features: Sequence[Feature]) -> list[Logits]:
-    """What ONNX Runtime computes of an ONNX file of any exporter."""
+    """Computes the logits of an ONNX file of any exporter by ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -125,7 +125,7 @@ def onnx_logits(model: Path, features: Sequence[Feature]) -> list[Logits]:
 
 
 def dlc_logits(dlc: Path, runtime: Runtime, features: Sequence[Feature]) -> list[Logits]:
-    """What a runtime computes of a DLC; the DSP is Qualcomm's simulator, in a child process."""
+    """Computes the logits of a DLC on a runtime; the DSP is Qualcomm's simulator, in a child process."""
     feeds = [{name: values[None] for name, values in feature.inputs.items()} for feature in features]
     if runtime == "dsp":
         return list(run_on_simulator(dlc, SOC, feeds, quiet))
@@ -151,7 +151,7 @@ def grade(exam: Exam, computed: Sequence[Logits]) -> Grade:
 
 
 def _real_values(features: Sequence[Feature], computed: Sequence[Logits]) -> npt.NDArray[np.float64]:
-    """The logits of real tokens, in one row."""
+    """Returns the logits of real tokens, in one row."""
     rows = [
         logits[name].ravel()[feature.inputs["attention_mask"] == 1]
         for feature, logits in zip(features, computed, strict=True)
@@ -161,7 +161,7 @@ def _real_values(features: Sequence[Feature], computed: Sequence[Logits]) -> npt
 
 
 def _answers(exam: Exam, computed: Sequence[Logits]) -> list[tuple[str, int, int]]:
-    """(text, start, end) of each question's answer, decoded as `fetch-answers` does."""
+    """Returns (text, start, end) of each question's answer, decoded as `fetch-answers` does."""
     windows: defaultdict[str, list[WindowLogits]] = defaultdict(list)
     for feature, logits in zip(exam.features, computed, strict=True):
         start, end = (logits[name].ravel().astype(np.float32) for name in OUTPUTS)

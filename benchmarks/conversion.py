@@ -1,12 +1,12 @@
-"""How long a MobileBERT of full size takes to become a bundle, and how much memory; writes docs/conversion.md.
+"""Measures the time and memory to build a bundle of a full-size MobileBERT; writes docs/conversion.md.
 
     python -m benchmarks.conversion     a random model of 24 layers and 30,522 words, three runs of all but --mixed
     python -m benchmarks.conversion --model model.onnx --tokenizer vocab.txt --runs 1 --out /tmp/table.md
 
-The deeper look: every precision, or a model of your own. What the issues ask of it is raced by `python -m benchmarks
-conversion`. Each run is the whole command `mbqa-bundle build`, its start, the reading of questions and the bundle's
-verification included. Memory is the sum of what its processes have resident; pages that they share count more than
-once.
+This is the detailed measurement: every precision, or another model. The issues' targets are raced by `python -m
+benchmarks conversion`. Each run is the whole command `mbqa-bundle build`, including its start, the reading of questions
+and the verification of the bundle. Memory is the sum of the resident memory of its processes; shared pages count
+several times.
 """
 
 import argparse
@@ -50,7 +50,7 @@ BUILDS = {
 
 @dataclass(frozen=True)
 class Load:
-    """What is built: a model, its tokenizer, questions, and how many windows of theirs to calibrate on."""
+    """What is built: a model, its tokenizer, questions, and the number of their windows to calibrate on."""
 
     model: Path
     tokenizer: Path
@@ -60,8 +60,8 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """One build: wall-clock and processor seconds, the most memory at a time, the DLC's size; `load` is how many
-    processes wanted a core in the minute before it began."""
+    """One build: wall-clock and processor seconds, the peak memory, the DLC's size; `load` is the number of processes
+    that wanted a core in the minute before it began."""
 
     precision: str
     seconds: float
@@ -72,7 +72,7 @@ class Run:
 
 
 def random_load(folder: Path, size: Size, windows: int = WINDOWS) -> Load:
-    """A model of this size with random weights, and made-up words and questions."""
+    """Makes a model of this size with random weights, and synthetic words and questions."""
     load = Load(folder / "model.onnx", folder / "vocab.txt", folder / "questions.json", windows)
     words = write_vocabulary(load.tokenizer, size.words)
     write_questions(load.questions, words, 2 * windows)
@@ -81,7 +81,7 @@ def random_load(folder: Path, size: Size, windows: int = WINDOWS) -> Load:
 
 
 def build(precision: str, load: Load, folder: Path) -> Run:
-    """Runs `mbqa-bundle build` once and watches it; `folder` is where bundles may lie meanwhile.
+    """Runs `mbqa-bundle build` once and watches it; `folder` is for temporary bundles.
 
     Raises:
         RuntimeError: the command fails
@@ -109,7 +109,7 @@ def _builds(ground: Ground, precision: str) -> Shared[Run]:
 
 
 def beside_bare_session(ground: Ground) -> Sides:
-    """Our converter beside a session that has a DLC written, each in a process of its own, on the same ONNX."""
+    """Races our converter against a session that writes a DLC of the same ONNX, each in a separate process."""
     load, chip, folder = ground.made(_full_size), known_socs()[DEFAULT], ground.place("dlc")
     made = folder / "made.dlc"
     bare = [sys.executable, "-m", "benchmarks.bare_session", str(load.model), str(folder)]
@@ -145,7 +145,7 @@ def dlc_sizes(small: str, large: str) -> Callable[[Ground], Sides]:
 
 
 def page(runs: Sequence[Run], model: str) -> str:
-    """docs/conversion.md."""
+    """Returns docs/conversion.md."""
     rows = []
     for precision in dict.fromkeys(run.precision for run in runs):
         of = [run for run in runs if run.precision == precision]

@@ -1,4 +1,4 @@
-"""From logits to answers: ours, a plain loop over spans, and Hugging Face's code for one window."""
+"""Races decoding of logits: ours, a plain loop over spans, and Hugging Face's code for one window."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ Windows = Sequence[tuple[Question, WindowLogits]]
 
 
 def full_windows(ground: Ground) -> Windows:
-    """Windows that their context fills."""
+    """Makes windows that their context fills."""
     count = ground.size(WINDOWS, FEW)
     offsets, noise = np.full((LENGTH, 2), -1, np.int32), np.random.default_rng(SEED)
     offsets[12 : LENGTH - 1] = [(5 * token, 5 * token + 4) for token in range(LENGTH - 13)]
@@ -32,7 +32,7 @@ def full_windows(ground: Ground) -> Windows:
 
 
 def xquads_windows(ground: Ground) -> Windows:
-    """The windows of XQuAD's questions, over and over, with random logits; each counts as a question of its own."""
+    """Repeats the windows of XQuAD's questions, with random logits; each counts as a separate question."""
     path, vocabulary = xquad(ground)
     asked = {question.id: question for question in open_questions(path)}
     features = list(Windower(load_tokenizer(vocabulary), LENGTH, OVERLAP).windows(asked.values()))
@@ -73,7 +73,7 @@ def _sampled(way: Callable[[Windows], None], windows: Windows) -> Side:
 
 
 def in_a_loop(windows: Windows) -> None:
-    """Every start with every end that is near enough; the best of them, cut from the text, and their softmax."""
+    """Tries every start with every end that is near enough; returns the best, cut from the text, with softmax."""
     for question, window in windows:
         start, end, offsets = window.start.tolist(), window.end.tolist(), window.offsets.tolist()
         spans = []
@@ -92,7 +92,7 @@ def in_a_loop(windows: Windows) -> None:
 
 
 def _hugging_face() -> Callable[[Windows], None]:
-    """The library's own choice of spans, of its pipelines for questions, and the texts cut out by their offsets."""
+    """Selects spans like the library's question pipelines, and cuts out the texts by their offsets."""
     try:
         from transformers.pipelines.document_question_answering import select_starts_ends
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Whole deploys, as a person types them: what the second one sends and takes, and what ten thousand questions need."""
+"""Measures whole deploys: the cost of a second one, and the requirements of ten thousand questions."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ OWN = "bin/"  # where the stand-in lies
 
 
 def second_bytes(kind: str) -> Callable[[Ground], Sides]:
-    """Megabytes that a second deploy of an unchanged bundle sends, and the first one did."""
+    """Compares the megabytes that a second deploy of an unchanged bundle sends with the first one's."""
 
     def sides(ground: Ground) -> Sides:
         seconds = ground.made(_seconds, kind)
@@ -36,23 +36,23 @@ def second_bytes(kind: str) -> Callable[[Ground], Sides]:
 
 
 def second_time(kind: str) -> Callable[[Ground], Sides]:
-    """The same's seconds without those in which snpe-net-run ran, by the phone's clock."""
+    """Measures the same deploys' seconds without snpe-net-run's, by the phone's clock."""
     return lambda ground: Sides(ground.made(_seconds, kind).part(lambda second: second.seconds))
 
 
 def many_memory(kind: str, command: str) -> Callable[[Ground], Sides]:
-    """The most memory of a command about many questions, in megabytes."""
+    """Measures the peak memory of a command about many questions, in megabytes."""
     return lambda ground: Sides(ground.made(_large, kind).part(lambda large: large.megabytes[command]))
 
 
 def many_storage(kind: str) -> Callable[[Ground], Sides]:
-    """The most that lay on the phone beside the store's blobs, in what a chunk's files take there."""
+    """Measures the peak storage on the phone besides the store's blobs, in units of a chunk's files."""
     return lambda ground: Sides(ground.made(_large, kind).part(lambda large: large.chunks))
 
 
 @dataclass(frozen=True)
 class Second:
-    """A second deploy beside the first: megabytes to the phone (the first's without the stand-in's), and seconds."""
+    """A second deploy and the first: megabytes to the phone (the first's without the stand-in's), and seconds."""
 
     first: float
     to_phone: float
@@ -60,7 +60,7 @@ class Second:
 
 
 def _seconds(ground: Ground, kind: str) -> Shared[Second]:
-    """Deploys once; each measurement is a deploy more."""
+    """Deploys once; each measurement is one more deploy."""
     cable, far = ground.opened(_counted, kind)
     bundle = ground.made(usual)
     far.run(["rm", "-rf", str(layout.REMOTE_ROOT)], doing="preparing", timeout_s=60)
@@ -70,7 +70,7 @@ def _seconds(ground: Ground, kind: str) -> Shared[Second]:
 
 
 def _deployed(far: Phone, cable: Laid, bundle: Bundle) -> tuple[float, float]:
-    """Megabytes to the phone, and seconds besides the run."""
+    """Returns the megabytes to the phone, and the seconds besides the run."""
     before = cable.crossed[0]
     document, seconds, _ = command(far, bundle, "deploy", "--runtime", "cpu")
     return (cable.crossed[0] - before) / MEGABYTE, seconds - sum(part["seconds"] for part in document["parts"])
@@ -78,7 +78,7 @@ def _deployed(far: Phone, cable: Laid, bundle: Bundle) -> tuple[float, float]:
 
 @contextmanager
 def _counted(ground: Ground, kind: str) -> Iterator[tuple[Laid, Phone]]:
-    """A cable that counts bytes, and the phone at its far end."""
+    """Provides a cable that counts bytes, and the phone at its far end."""
     near = ground.opened(phone, kind)
     with laid(COUNTING, near.serial) as cable:
         yield cable, near.server.find(cable.serial)
@@ -86,7 +86,7 @@ def _counted(ground: Ground, kind: str) -> Iterator[tuple[Laid, Phone]]:
 
 @dataclass(frozen=True)
 class Large:
-    """A deploy and a fetch of many questions: memory by command, and storage by what a chunk's files take."""
+    """A deploy and a fetch of many questions: memory by command, and storage in units of a chunk's files."""
 
     megabytes: dict[str, float]
     chunks: float
@@ -100,7 +100,7 @@ def _large(ground: Ground, kind: str) -> Shared[Large]:
 
 
 def _deploy_many(near: Phone, bundle: Bundle, chunk: int) -> Large:
-    """Deploys and fetches anew; the phone's storage is looked at meanwhile."""
+    """Deploys and fetches again; samples the phone's storage meanwhile."""
     near.run(["rm", "-rf", str(layout.REMOTE_ROOT)], doing="preparing", timeout_s=60)
     most, ended = 0, threading.Event()
 
@@ -124,7 +124,7 @@ def _deploy_many(near: Phone, bundle: Bundle, chunk: int) -> Large:
 
 
 def command(far: Phone, bundle: Bundle, name: str, *options: str) -> tuple[Any, float, int]:
-    """Runs `mbqa-bundle NAME` on the phone: its JSON document, its seconds, the most memory it had, in bytes.
+    """Runs `mbqa-bundle NAME` on the phone; returns its JSON document, its seconds, and its peak memory in bytes.
 
     Raises:
         RuntimeError: it fails

@@ -1,4 +1,4 @@
-"""What races stand on: a folder, how large things are to be, and what is made once and used by several."""
+"""Provides races with a folder, sizes, and shared objects that are made once."""
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, ExitStack
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class NotHere(Exception):
-    """What a race needs cannot be had on this machine; the message says why."""
+    """A race's requirements are not available on this machine; the message says why."""
 
 
 class Ground:
@@ -21,25 +21,25 @@ class Ground:
         self._open = ExitStack()
 
     def size(self, full: T, tiny: T) -> T:
-        """How much of something a race takes."""
+        """Returns the size that a race uses."""
         return tiny if self.quick else full
 
     def place(self, name: str) -> Path:
-        """A new folder."""
+        """Returns a new folder."""
         path = self.folder / name
         path.mkdir(parents=True)
         return path
 
     def made(self, make: Callable[..., T], *arguments: Hashable) -> T:
-        """make(ground, *arguments), made at the first call."""
+        """Returns make(ground, *arguments), made at the first call."""
         return self._once((make, *arguments), lambda: make(self, *arguments))
 
     def opened(self, make: Callable[..., AbstractContextManager[T]], *arguments: Hashable) -> T:
-        """What the context manager make(ground, *arguments) yields, entered at the first call and left at the end."""
+        """Returns the value of the context manager make(ground, *arguments), entered once and left at the end."""
         return self._once((make, *arguments), lambda: self._open.enter_context(make(self, *arguments)))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` returns at the first call; what is not here then is not tried again.
+        """Returns the result of `make` at the first call; after a failure there is no second attempt.
 
         Raises:
             NotHere

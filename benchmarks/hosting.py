@@ -1,8 +1,8 @@
-"""Phones of a cluster's hosts, which only sleep: how much of them a run uses, and the memory that it takes.
+"""Measures runs on phones of a cluster's hosts, which only sleep: the use of the phones, and the memory.
 
-    python -m benchmarks.hosting ADDRESS NAME PHONES SECONDS        a host of such phones, which Ctrl-C ends
+    python -m benchmarks.hosting ADDRESS NAME PHONES SECONDS        starts a host of such phones; Ctrl-C ends it
 
-A host is `mbqa-bundle host` but for what adb would do: all that it is sent is kept, checked and answered as always.
+A host is `mbqa-bundle host` except for the work of adb: it keeps, checks and answers everything as usual.
 """
 
 import importlib.util
@@ -45,7 +45,7 @@ FACTS = PhoneFacts("SM8650", "arm64-v8a", "asleep", "14", 1 << 40, "/bin/snpe-ne
 
 @dataclass(frozen=True)
 class Measured:
-    """A run: its own seconds and the whole command's, what its phones need for it, the most memory in bytes."""
+    """A run: its seconds and the whole command's, the seconds of its phones, the peak memory in bytes."""
 
     questions: int
     seconds: float
@@ -56,7 +56,7 @@ class Measured:
 
 
 def used(ground: Ground) -> Sides:
-    """Seconds of a run beside those that its phones sleep."""
+    """Returns the seconds of a run besides those that its phones sleep."""
     many = ground.made(_many)
     note = "the whole command took {:.1f} s: it checks the bundle's files first"
     return Sides(
@@ -67,12 +67,12 @@ def used(ground: Ground) -> Sides:
 
 
 def memory(whose: str) -> Callable[[Ground], Sides]:
-    """The most that the `client` or the `scheduler` had resident, in megabytes."""
+    """Returns the peak resident memory of the `client` or the `scheduler`, in megabytes."""
     return lambda ground: Sides(ground.made(_many).part(lambda told: getattr(told, whose) / MEGABYTE))
 
 
 def many_beside_few(ground: Ground) -> Sides:
-    """Seconds a thousand questions of many, beside those of a hundredth of them."""
+    """Compares the seconds for a thousand questions in a large run and in one of a hundredth of the size."""
     many, few = ground.made(_many), Once(partial(_measured, ground, ground.size(QUESTIONS // LESS, FEW // 2)))
     return Sides(*(side.part(lambda told: 1000 * told.seconds / told.questions) for side in (many, few)))
 
@@ -93,7 +93,7 @@ def _measured(ground: Ground, count: int) -> Measured:
 
 @contextmanager
 def _hosts(ground: Ground) -> Iterator[tuple[DaskCluster, int]]:
-    """A scheduler and its hosts, and how many phones they have."""
+    """Provides a scheduler with hosts, and the number of their phones."""
     if importlib.util.find_spec("distributed") is None:
         raise NotHere("Dask is not installed: mbqa-bundle[cluster]")
     hosts, phones = ground.size((HOSTS, PHONES), (FEW_HOSTS, FEW_PHONES))
@@ -113,7 +113,7 @@ def _hosts(ground: Ground) -> Iterator[tuple[DaskCluster, int]]:
 
 
 class Asleep(AdbServer):
-    """An adb server of so many phones, with none behind it."""
+    """An adb server that lists phones, with none behind it."""
 
     def __init__(self, name: str, count: int) -> None:
         super().__init__("127.0.0.1", 9)
@@ -124,7 +124,7 @@ class Asleep(AdbServer):
 
 
 class Sleeper:
-    """Takes the place of `Worker`. Its phone sleeps for each window of a chunk."""
+    """Replaces `Worker`. Its phone sleeps for each window of a chunk."""
 
     def __init__(self, seconds: float, member: Member[Any], shared: Shared) -> None:
         self._seconds, self._member, self._shared = seconds, member, shared

@@ -1,6 +1,6 @@
-"""A cable between an adb server and a phone's adb daemon: far, narrow, and it counts what crosses. Loopback only.
+"""Simulates a cable between an adb server and a phone's adb daemon: slow, and with counters of bytes. Loopback only.
 
-A process of its own, so that neither side waits for it more than the cable would make it.
+It is a separate process, so that neither side waits for it longer than for the cable.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ START_S, STOP_S = 20.0, 5.0
 
 @dataclass(frozen=True)
 class Cable:
-    """What the cable is like: one-way delay, and bytes a second each way (None: as fast as it can)."""
+    """The properties of the cable: one-way delay, and bytes a second each way (None: unlimited)."""
 
     delay_s: float = 0.0
     bytes_per_s: float | None = None
@@ -30,21 +30,21 @@ COUNTING = Cable()
 
 @dataclass(frozen=True)
 class Laid:
-    """A cable in use: what adb connects to, and its counters of bytes."""
+    """A cable in use: the address for adb, and its counters of bytes."""
 
     serial: str
     _counts: Any
 
     @property
     def crossed(self) -> tuple[int, int]:
-        """Bytes to the phone and from it, adb's packets and all."""
+        """Returns the bytes to the phone and from it, including adb's packets."""
         to_phone, from_phone = self._counts
         return to_phone, from_phone
 
 
 @contextmanager
 def laid(cable: Cable, address: str) -> Iterator[Laid]:
-    """The cable to a daemon at HOST:PORT, until the block ends."""
+    """Provides the cable to a daemon at HOST:PORT, until the block ends."""
     spawn = multiprocessing.get_context("spawn")
     counts = spawn.Array("Q", 2, lock=False)
     ours, theirs = spawn.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""What races carry: questions, a bundle of so many of them, a tree of outputs, a model of random bytes.
+"""Makes the data of races: questions, a bundle of them, a tree of outputs, a model of random bytes.
 
 The bundle's model has BERT's 30,522 words, windows of 384 tokens and a single layer; nobody runs it here.
 """
@@ -44,7 +44,7 @@ exec tar -x -f "${0%/*}/outputs-$(($(wc -l <"$list") - 1)).tar" -C "$out"
 
 
 def quiet(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that nobody watches."""
+    """Ignores the progress."""
 
 
 def xquad_is_here() -> bool:
@@ -52,8 +52,8 @@ def xquad_is_here() -> bool:
 
 
 def xquad(ground: Ground) -> tuple[Path, Path]:
-    """A file of 1,190 questions and a vocabulary: XQuAD's English ones where they are here, else made-up ones. Of a
-    quick race a few made-up ones."""
+    """Returns a file of 1,190 questions and a vocabulary: XQuAD's English ones if available, else synthetic ones; a few
+    synthetic ones for a quick race."""
     return ground.made(_xquad)
 
 
@@ -64,7 +64,7 @@ def _xquad(ground: Ground) -> tuple[Path, Path]:
 
 
 def made_up(count: int, folder: Path, words: int = WORDS) -> tuple[Path, Path]:
-    """JSON lines of so many questions, of XQuAD's length, their words as often as Zipf's law says; and a vocabulary."""
+    """Writes JSON lines of synthetic questions of XQuAD's length, with Zipf-distributed words; and a vocabulary."""
     draw, known = random.Random(SEED), [f"word{number}" for number in range(words)]
     often = list(accumulate(1 / (rank + 2) for rank in range(words)))
     path, vocabulary = folder / "questions.jsonl", folder / "vocab.txt"
@@ -79,7 +79,7 @@ def made_up(count: int, folder: Path, words: int = WORDS) -> tuple[Path, Path]:
 
 
 def bundle_of(questions: Path, vocabulary: Path, folder: Path) -> Bundle:
-    """A bundle of a file's questions."""
+    """Builds a bundle of a file's questions."""
     onnx.save(random_mobilebert(Size(layers=1)), folder / "model.onnx")
     chip, recipe = known_socs()[DEFAULT], Recipe("fp16", converter="built-in")
     asked = BuildRequest(
@@ -89,7 +89,7 @@ def bundle_of(questions: Path, vocabulary: Path, folder: Path) -> Bundle:
 
 
 def plain_inputs(bundle: Bundle, folder: Path) -> Path:
-    """The raw inputs as everybody else has them: a file for each input of each window, though many are alike."""
+    """Writes the raw inputs in the usual way: a file for each input of each window, though many are identical."""
     for window in bundle.manifest.windows:
         for tensor, name in window.inputs.items():
             path = folder / layout.input_file(tensor, window.line)
@@ -99,14 +99,14 @@ def plain_inputs(bundle: Bundle, folder: Path) -> Path:
 
 
 def random_file(path: Path, size: int) -> Path:
-    """A file that does not compress, as a model does not."""
+    """Writes a file that, like a model, does not compress."""
     path.write_bytes(random.Random(SEED).randbytes(size))
     return path
 
 
 def with_stand_in(bundle: Bundle, chunk: int) -> Bundle:
-    """The bundle with a snpe-net-run of its own that takes no time: it unpacks outputs made beforehand, of so many
-    windows as its input list has. They are noise about a logit's size, which does not compress."""
+    """Returns the bundle with a snpe-net-run that takes no time: it unpacks prepared outputs for the number of windows
+    in its input list. They are noise about a logit's size, which does not compress."""
     device = bundle.path / layout.DEVICE
     program = device / ENGINES["snpe"].path
     program.parent.mkdir(exist_ok=True)

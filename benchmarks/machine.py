@@ -1,4 +1,4 @@
-"""What made figures: the command, the machine, the versions."""
+"""Describes how figures were measured: the command, the machine, the versions."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ GIGABYTE = 1e9
 
 
 def made_by(module: str, packages: tuple[str, ...] = PACKAGES) -> str:
-    """A sentence: the command of this process, which runs `module`, the machine and the versions it runs on."""
+    """Returns a sentence: the command of this process, which runs `module`, the machine and the versions it runs on."""
     machine = facts()
     told = ", ".join(f"{name} {version}" for name, version in versions(packages).items())
     return filled(
@@ -24,12 +24,12 @@ def made_by(module: str, packages: tuple[str, ...] = PACKAGES) -> str:
 
 
 def command(module: str) -> str:
-    """What was typed to start this process."""
+    """Returns the command line of this process."""
     return " ".join([f"python -m {module}", *sys.argv[1:]])
 
 
 def facts() -> dict[str, object]:
-    """The machine."""
+    """Returns a description of the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _value(Path("/proc/cpuinfo"), "model name", ":") or platform.machine(),
@@ -39,7 +39,7 @@ def facts() -> dict[str, object]:
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Of Python and of these packages, those that are installed."""
+    """Returns the versions of Python and of these packages, if installed."""
     found = {"Python": platform.python_version()}
     for name in packages:
         try:
@@ -50,11 +50,11 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def filled(text: str) -> str:
-    """The text in lines of a page's width."""
+    """Wraps the text to a page's width."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _value(path: Path, key: str, separator: str) -> str:
-    """The value of the first line that begins with the key; empty where there is none."""
+    """Returns the value of the first line that begins with the key; empty if there is none."""
     lines = path.read_text().splitlines() if path.exists() else []
     return next((line.partition(separator)[2].strip() for line in lines if line.startswith(key)), "")

@@ -1,7 +1,7 @@
-"""A MobileBERT of any size with random weights, as our exporter writes it, a tokenizer and questions to go with it.
+"""Makes a MobileBERT of any size with random weights, as our exporter writes it, with a tokenizer and questions.
 
-The operators are those of transformers' MobileBertForQuestionAnswering; weights have the names they have there (those
-of Linear layers transposed). Written by hand: no torch, no download. Shared by conversion.py and the tests.
+The operators are those of transformers' MobileBertForQuestionAnswering; weights have the same names as there (those of
+Linear layers are transposed). Needs no torch or download. Shared by conversion.py and the tests.
 """
 
 import json
@@ -24,7 +24,7 @@ SHRINK = 0.9  # NoNorm's factor after it: keeps the values of 24 layers about 1
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes as in MobileBertConfig; the defaults are its own, and those of csarron/mobilebert-uncased-squad-v2."""
+    """Sizes as in MobileBertConfig; the defaults are its defaults, and those of csarron/mobilebert-uncased-squad-v2."""
 
     words: int = 30522
     layers: int = 24
@@ -38,7 +38,7 @@ class Size:
 
 
 def random_mobilebert(size: Size | None = None, *, length: int = 384, seed: int = 0) -> onnx.ModelProto:
-    """The model for windows of (1, length): int32 inputs, float32 start and end logits, values about 1."""
+    """Returns the model for windows of (1, length): int32 inputs, float32 start and end logits, values about 1."""
     writer = _Writer(size or Size(), length, seed)
     value = writer.embeddings()
     for number in range(writer.size.layers):
@@ -48,14 +48,14 @@ def random_mobilebert(size: Size | None = None, *, length: int = 384, seed: int 
 
 
 def write_vocabulary(path: Path, words: int = Size.words) -> list[str]:
-    """A vocab.txt of as many made-up words; returns those that questions may be made of."""
+    """Writes a vocab.txt of this many synthetic words; returns the words for questions."""
     made = [f"word{number}" for number in range(words - len(SPECIAL))]
     path.write_text("\n".join((*SPECIAL, *made)) + "\n", encoding="utf-8")
     return made
 
 
 def write_questions(path: Path, words: list[str], count: int, *, seed: int = 0) -> None:
-    """SQuAD v2.0 of `count` passages of 40 to 300 words, a question each."""
+    """Writes SQuAD v2.0 of `count` passages of 40 to 300 words, with one question each."""
     draw = random.Random(seed)
     paragraphs = []
     for number in range(count):
@@ -67,7 +67,7 @@ def write_questions(path: Path, words: list[str], count: int, *, seed: int = 0) 
 
 
 class _Writer:
-    """Writes the graph node by node; its methods return the name of what they made."""
+    """Writes the graph node by node; its methods return the name of their result."""
 
     def __init__(self, size: Size, length: int, seed: int) -> None:
         self.size, self.length = size, length
@@ -98,8 +98,8 @@ class _Writer:
         return self("Add", product, self.normal(f"{name}.LayerNorm.bias", units, spread=0.1))
 
     def added(self, value: str, residual: str, name: str, wide: int, units: int) -> str:
-        """The residual sum with a linear layer that does not see what the value's elements have in common: those of a
-        Relu are positive, which would add up over the layers."""
+        """Adds a linear layer to the residual, without the common part of the value's elements: a Relu's elements are
+        positive, which would add up over the layers."""
         branch = self.linear(value, f"{name}.dense", wide, units, BRANCH)
         self._weights[f"{name}.dense.weight"] -= self._weights[f"{name}.dense.weight"].mean(axis=0)
         return self.normed(self("Add", branch, residual), name, units, SHRINK)

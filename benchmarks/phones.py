@@ -1,4 +1,4 @@
-"""How long a person waits for two phones and for one; the phones are virtual and sleep so long for each question."""
+"""Measures the waiting time for two phones and for one; the phones are virtual and sleep for each question."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,7 +44,7 @@ def _bundle(ground: Ground) -> Path:
 
 @contextmanager
 def _two_phones(ground: Ground) -> Iterator[tuple[AdbServer, list[str]]]:
-    """Two phones and their adb server."""
+    """Provides two phones and their adb server."""
     faults = [f"run-time:{ground.size(MILLISECONDS, SHORT)}"]
     with ExitStack() as ending:
         phones = []

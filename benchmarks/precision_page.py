@@ -1,4 +1,4 @@
-"""Cells of accuracy.py, as lines of JSON and as the page docs/precisions.md."""
+"""Stores the cells of accuracy.py as lines of JSON, and shows them as the page docs/precisions.md."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ the training pool (seed {calibration}).
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: how near a style's DLC of this precision (by its build options) is to float32."""
+    """One measurement: the likeness of a style's DLC of this precision (by its build options) to float32."""
 
     style: str
     precision: str
@@ -55,7 +55,7 @@ class Cell:
 
 
 def page(found: Sequence[Cell], precisions: Sequence[str]) -> str:
-    """docs/precisions.md: the targets, the first style in full, then all side by side; `precisions` gives the order."""
+    """Returns docs/precisions.md: targets, first style in full, then all styles; `precisions` is the order."""
     styles = list(dict.fromkeys(cell.style for cell in found))
     cells = sorted(found, key=lambda c: (styles.index(c.style), precisions.index(c.precision)))
     main = [cell for cell in cells if cell.style == styles[0]]
@@ -96,7 +96,7 @@ def _targets(cells: Sequence[Cell]) -> str:
 
 
 def _full(cells: Sequence[Cell]) -> str:
-    """A row a precision and runtime."""
+    """Returns one row for each precision and runtime."""
     rows = [
         "| precision | DLC | runtime | correlation | SQNR | equal | right (float32: right) |",
         "|---|---:|---|---:|---:|---:|---:|",
@@ -111,7 +111,7 @@ def _full(cells: Sequence[Cell]) -> str:
 
 
 def _styles(cells: Sequence[Cell]) -> str:
-    """A row a style and precision that all styles were measured at, a column a runtime."""
+    """Returns rows of styles and precisions that all styles were measured at, with one column for each runtime."""
     rows = [
         f"| style | precision | {' | '.join(f'{runtime}: correlation, equal' for runtime in RUNTIMES)} |",
         "|---|---|---:|---:|---:|",

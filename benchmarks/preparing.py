@@ -1,4 +1,4 @@
-"""Questions into raw inputs: our way, the seed's way, and tokenizers alone; and the memory of all of `build`."""
+"""Races the preparation of raw inputs: our way, the seed's way, and tokenizers alone; and the memory of a `build`."""
 
 import json
 import tempfile
@@ -33,7 +33,7 @@ CHIP = known_socs()[DEFAULT]
 
 
 def beside_the_seeds_way(place: Path | None = None) -> Callable[[Ground], Sides]:
-    """All raw inputs written to files below `place`, or where temporary files lie."""
+    """Writes all raw inputs to files below `place`, or in the temporary folder."""
 
     def sides(ground: Ground) -> Sides:
         asked, tokenizer = xquad(ground)
@@ -43,7 +43,7 @@ def beside_the_seeds_way(place: Path | None = None) -> Callable[[Ground], Sides]
 
 
 def beside_bare_tokenizers(place: Path | None = None) -> Callable[[Ground], Sides]:
-    """The same, while the peer only encodes all pairs at once and writes nothing."""
+    """Does the same, while the peer only encodes all pairs at once and writes nothing."""
 
     def sides(ground: Ground) -> Sides:
         asked, tokenizer = xquad(ground)
@@ -54,7 +54,7 @@ def beside_bare_tokenizers(place: Path | None = None) -> Callable[[Ground], Side
 
 
 def beside_the_disk(place: Path | None = None) -> Callable[[Ground], Sides]:
-    """The same, while the peer only writes the same files with the same bytes, which it has in memory."""
+    """Does the same, while the peer only writes the same files with the same bytes, which it has in memory."""
 
     def sides(ground: Ground) -> Sides:
         asked, tokenizer = xquad(ground)
@@ -90,7 +90,7 @@ def _written(
 
 
 def ours(asked: Path, tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
-    """What `build` does: read, check, cut into windows, write down; checksums of all files are made too."""
+    """Does the steps of `build`: read, check, cut into windows, write; includes checksums of all files."""
     for each in (layout.DEVICE, layout.HOST):
         (folder / each).mkdir()
     windower = Windower(tokenizer, LENGTH, OVERLAP)
@@ -99,7 +99,7 @@ def ours(asked: Path, tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
 
 
 def seeds_way(asked: Path, tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
-    """The seed's steps, written anew: each question tokenized by itself, cut and padded to one window, three files."""
+    """Does the seed's steps: tokenizes each question separately, pads it to one window, writes three files."""
     tokenizer.enable_truncation(LENGTH, strategy="longest_first")
     tokenizer.enable_padding(length=LENGTH, pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
     for name in NAMES:
@@ -123,7 +123,7 @@ def bare_tokenizer(vocabulary: Path) -> tokenizers.Tokenizer:
 
 
 def _all(path: Path) -> Iterator[Question]:
-    """The questions as a plain script reads them."""
+    """Reads the questions like a simple script."""
     if path.suffix != ".json":
         for line in path.open(encoding="utf-8"):
             fields = json.loads(line)
@@ -136,7 +136,7 @@ def _all(path: Path) -> Iterator[Question]:
 
 
 def memory(ground: Ground) -> Sides:
-    """The most memory of a build of many questions, and of one of few."""
+    """Returns the peak memory of a build of many questions, and of one of few."""
     few, many = (partial(_peak_megabytes, ground, ground.size(*count)) for count in ((FEW, 20), (MANY, 200)))
     return Sides(many, few)
 

@@ -1,8 +1,8 @@
-"""A race: ours beside a peer in alternating rounds, or against a limit; and what came of it.
+"""Runs races: ours against a peer in alternating rounds, or against a limit; and records the results.
 
-Each side is a callable that returns what one turn cost: seconds, bytes. With a peer, a round's figure is a ratio of
-the two: how many times as fast as the peer ours is where at least so much is wanted or nothing is, and how many times
-the peer's cost ours has where at most so much is wanted. Without a peer it is the cost itself.
+Each side is a callable that returns the cost of one turn: seconds or bytes. With a peer, a round's figure is a ratio:
+our speed over the peer's if a minimum or nothing is required, and our cost over the peer's if a maximum is required.
+Without a peer it is the cost itself.
 """
 
 import statistics
@@ -20,7 +20,7 @@ Side = Callable[[], float]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an issue asks of a figure."""
+    """A requirement of an issue for a figure."""
 
     sense: Literal["at least", "at most"]
     bound: float
@@ -38,12 +38,12 @@ def at_most(bound: float) -> Wanted:
 
 
 def nothing() -> None:
-    """Done before each turn where nothing is to be done."""
+    """Does nothing before a turn."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Who takes turns; before each turn `before` is done, which costs neither; `note` says more, after the race."""
+    """The two sides; `before` is done before each turn, and costs neither; `note` adds text after the race."""
 
     ours: Side
     peer: Side | None = None
@@ -53,9 +53,9 @@ class Sides:
 
 @dataclass(frozen=True)
 class Race:
-    """`about` is what ours does, `peer` what the other one does; `unit` is that of a turn's cost. `times`
-    multiplies the rounds that are asked for: more rounds for a short race, 0 for one round where nothing varies.
-    `hindrance` says what stands in the way where the target is missed."""
+    """`about` describes our side, `peer` the other one; `unit` is that of a turn's cost. `times` multiplies the
+    requested rounds: more rounds for a short race, 0 for one round if nothing varies. `hindrance` explains a missed
+    target."""
 
     name: str
     about: str
@@ -82,7 +82,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Result:
-    """What each turn cost; `theirs` is empty where there is no peer."""
+    """The cost of each turn; `theirs` is empty if there is no peer."""
 
     race: Race
     ours: Sequence[float]
@@ -91,7 +91,7 @@ class Result:
 
     @property
     def figures(self) -> list[float]:
-        """A figure a round, in the order of the rounds."""
+        """Returns a figure for each round, in order."""
         if not self.theirs:
             return list(self.ours)
         pairs = zip(self.ours, self.theirs, strict=True)
@@ -105,7 +105,7 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median round meets what is wanted; None where nothing is."""
+        """Returns whether the median round meets the requirement; None if there is none."""
         return self.race.wanted.met_by(self.median) if self.race.wanted else None
 
     @property
@@ -114,7 +114,7 @@ class Result:
 
 
 def run_race(race: Race, sides: Sides, rounds: int) -> Result:
-    """Both sides take turns, and begin in turns."""
+    """Runs both sides in turns; they also take turns at beginning."""
     costs: dict[Side, list[float]] = {side: [] for side in (sides.ours, sides.peer) if side}
     for number in range(rounds):
         for side in list(costs)[:: -1 if number % 2 else 1]:
@@ -124,7 +124,7 @@ def run_race(race: Race, sides: Sides, rounds: int) -> Result:
 
 
 def timed(work: Callable[[], object]) -> Side:
-    """A side that costs the seconds that the work takes."""
+    """Returns a side whose cost is the seconds of the work."""
 
     def side() -> float:
         begun = time.perf_counter()
@@ -136,13 +136,13 @@ def timed(work: Callable[[], object]) -> Side:
 
 @dataclass
 class Shared(Generic[T]):
-    """A measurement that several races look at: it is made once a round, whichever race comes to it first."""
+    """A measurement for several races: made once in a round, by the first race that needs it."""
 
     measure: Callable[[], T]
     made: list[T] = field(default_factory=list)
 
     def part(self, look: Callable[[T], Any]) -> Side:
-        """A side whose cost is a part of what was measured, round by round."""
+        """Returns a side whose cost is a part of the measurement, round by round."""
         rounds = count()
 
         def side() -> float:

@@ -1,4 +1,4 @@
-"""Every speed that the issues name, with what they ask of it: the one list of all races."""
+"""Lists all races: every speed that the issues name, with the requirements."""
 
 from collections.abc import Sequence
 
@@ -145,7 +145,7 @@ FAST_PULL = "This daemon serves `adb pull` several times as fast as the genuine 
 
 
 def _carrying(kind: str, title: str, about: str, *more: Race) -> Topic:
-    """The races to one kind of phone."""
+    """Returns the races to one kind of phone."""
     push, pull = "`adb push`", "`adb pull`"
     return Topic(
         kind,

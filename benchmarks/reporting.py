@@ -1,4 +1,4 @@
-"""The report about many questions: how long it takes to write, and to open in a browser."""
+"""Measures the report about many questions: the time to write it, and to open it in a browser."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ QUESTIONS, FEW = 10_000, 50
 
 
 def written(ground: Ground) -> Sides:
-    """From an evaluation's document to the page on disk."""
+    """Measures the time from an evaluation's document to the page on disk."""
     document, path = evaluations.document(ground.size(QUESTIONS, FEW)), ground.folder / "written.html"
     return Sides(timed(lambda: write_report(document, path)))
 
 
 def opened(ground: Ground) -> Sides:
-    """From asking Chromium for the page until it shows how many questions there are."""
+    """Measures the time from Chromium's request of the page until it shows the number of questions."""
     count, tab = ground.size(QUESTIONS, FEW), ground.opened(_chromium)
     page = ground.folder / "opened.html"
     write_report(evaluations.document(count), page)

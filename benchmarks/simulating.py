@@ -1,4 +1,4 @@
-"""`simulate`: what dealing chunks to processes costs, and what a second worker brings."""
+"""Measures `simulate`: the cost of distributing chunks to processes, and the gain of a second worker."""
 
 import threading
 import time
@@ -45,13 +45,13 @@ class Sleeping:
 
 
 def two_beside_one(ground: Ground) -> Sides:
-    """Seconds of a run by two workers that only sleep, beside one's."""
+    """Compares the seconds of a run by two workers that only sleep with those by one."""
     bundle = ground.made(_bundle)
     return Sides(lambda: _slept(bundle, 2), lambda: _slept(bundle, 1))
 
 
 def beside_a_loop(ground: Ground) -> Sides:
-    """Seconds of a run by one process, beside a bare loop over the same windows in one process."""
+    """Compares the seconds of a run by one process with a bare loop over the same windows in one process."""
     bundle = ground.made(_bundle)
     _, task = simulator_of(bundle, "dsp", None)
 

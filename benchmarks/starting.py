@@ -1,4 +1,4 @@
-"""How long commands take that a person types first: `--help`, `--version`, `demo`."""
+"""Measures the commands that a user types first: `--help`, `--version`, `demo`."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ LIMIT_S = 600
 
 
 def start_up(option: str) -> Callable[[Ground], Sides]:
-    """`mbqa-bundle OPTION` beside `--help` of a Typer application with a single command."""
+    """Compares `mbqa-bundle OPTION` with `--help` of a Typer application with a single command."""
 
     def sides(ground: Ground) -> Sides:
         bare = ground.made(_bare)
@@ -52,7 +52,7 @@ def help_alone(_: Ground) -> Sides:
 
 
 def demo(ground: Ground) -> Sides:
-    """`mbqa-bundle demo`; of a quick one only a question is asked."""
+    """Measures `mbqa-bundle demo`; a quick race asks only one question."""
     command = ground.size(OURS, (sys.executable, "-c", ONE_QUESTION))
     return Sides(_typed(*command, "demo"))
 

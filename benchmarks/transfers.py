@@ -1,7 +1,7 @@
-"""To the phone and back beside adb's and adbutils' own transfers, directly or over a cable of 4 ms and 20 MB/s.
+"""Races transfers to the phone and back against adb's and adbutils', directly or over a cable of 4 ms and 20 MB/s.
 
-Nothing computes: a stand-in for snpe-net-run unpacks outputs that were made beforehand. Each race is of a kind of phone
-(`virtual`, or `genuine`: the phone of genuine parts) and a way to it.
+Nothing computes: a stand-in for snpe-net-run unpacks prepared outputs. Each race is for a kind of phone (`virtual`, or
+`genuine`: the phone of genuine parts) and a connection to it.
 """
 
 import statistics
@@ -46,7 +46,7 @@ Sided = Callable[[Ground], Sides]
 
 @contextmanager
 def phone(ground: Ground, kind: str) -> Iterator[Phone]:
-    """A phone of this kind, its storage in memory if it is the genuine one."""
+    """Provides a phone of this kind; the genuine one has its storage in memory."""
     if kind == "virtual":
         with virtual_phone(ground.place("phone")) as made:
             yield made
@@ -58,13 +58,13 @@ def phone(ground: Ground, kind: str) -> Iterator[Phone]:
 
 
 def usual(ground: Ground) -> Bundle:
-    """XQuAD's questions with the stand-in."""
+    """Returns XQuAD's questions with the stand-in."""
     return with_stand_in(bundle_of(*xquad(ground), ground.place("usual")), CHUNK)
 
 
 def inputs(kind: str, way: str, *, plain: bool) -> Sided:
-    """All raw inputs onto the phone, beside adb's push of them: three files a window as everybody else has them, or the
-    bundle's own, which are fewer."""
+    """Transfers all raw inputs to the phone, against adb's push: of three files for each window in the usual way, or of
+    the bundle's own files, which are fewer."""
 
     def sides(ground: Ground) -> Sides:
         track = ground.made(_track, kind, way)
@@ -78,7 +78,7 @@ def inputs(kind: str, way: str, *, plain: bool) -> Sided:
 
 
 def inputs_by_adbutils(kind: str) -> Sided:
-    """The same beside adbutils' sync.push, of which only a sample of the tree is waited for."""
+    """Does the same against adbutils' sync.push of a sample of the tree."""
 
     def sides(ground: Ground) -> Sides:
         track, tree = ground.made(_track, kind, "near"), ground.made(_plain)
@@ -99,7 +99,7 @@ def inputs_by_adbutils(kind: str) -> Sided:
 
 
 def model(kind: str) -> Sided:
-    """One large file onto the phone: from its first byte until all of it is there, the checksum apart."""
+    """Transfers one large file to the phone: from its first byte until all of it is there, without the checksum."""
 
     def sides(ground: Ground) -> Sides:
         track, blob, laps = ground.made(_track, kind, "near"), ground.made(_large_blob), Laps()
@@ -121,7 +121,7 @@ def model(kind: str) -> Sided:
 
 
 def outputs(kind: str, way: str) -> Sided:
-    """A finished job's outputs back, checked and kept, beside adb's pull of the same files."""
+    """Returns a finished job's outputs, checked and kept, against adb's pull of the same files."""
 
     def sides(ground: Ground) -> Sides:
         track = ground.made(_track, kind, way)
@@ -143,12 +143,12 @@ class Laps:
         self._of[name].append(seconds)
 
     def told(self) -> str:
-        """Their medians."""
+        """Returns their medians."""
         return ", ".join(f"{name} {statistics.median(each):.3f} s" for name, each in self._of.items())
 
 
 class Track:
-    """A phone, the way to it, and what is carried."""
+    """A phone, the connection to it, and the transferred data."""
 
     def __init__(self, phone: Phone, bundle: Bundle) -> None:
         self.phone, self.bundle = phone, bundle
@@ -158,11 +158,11 @@ class Track:
         return self.phone.run(["sh", "-c", script], doing="preparing", timeout_s=WAIT_S).stdout.decode()
 
     def clearing(self, *paths: str) -> Callable[[], object]:
-        """Removes these from the phone, or all that transfers leave there."""
+        """Removes these files from the phone, or everything that transfers leave there."""
         return lambda: self.sh(f"rm -rf {' '.join(paths or (OURS, TREE))}")
 
     def adb(self, *arguments: str) -> float:
-        """How long the adb program takes for it."""
+        """Measures how long the adb program takes."""
         command = [adbutils.adb_path(), "-P", str(self.phone.server.port), "-s", self.phone.serial, *arguments]
         begun = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, timeout=WAIT_S)
@@ -186,7 +186,7 @@ class Track:
         return times[-1] - times[0]
 
     def pull(self, sample: int | None) -> Side:
-        """adb pull of the job's outputs, or of so many windows only, the rest reckoned."""
+        """Measures adb's pull of the job's outputs, or of some windows only, and extrapolates."""
         done = f"{layout.remote_bundle(self.bundle.id)}/jobs/{RUNTIMES[0]}/done"
         names = " ".join(f"./Result_{line}" for line in range(sample or 0))
         unpack = "mkdir -p {0} && gzip -dc <{1}.tgz | tar -x -C {0} -f - {2}"
@@ -216,7 +216,7 @@ class Track:
             keep(read_outputs(archive, announced, chunk, specs, self.phone.serial)[0], folder, chunk)
 
     def finish(self) -> None:
-        """Has a job run whose outputs stay on the phone."""
+        """Runs a job whose outputs stay on the phone."""
         request = DeployRequest(
             runtime=RUNTIMES[0], devices=[self.phone.serial], chunk=CHUNK, detach=True, restart=True
         )
@@ -235,7 +235,7 @@ def _track(ground: Ground, kind: str, way: str) -> Track:
 
 @contextmanager
 def _over(ground: Ground, kind: str, way: str) -> Iterator[Phone]:
-    """The phone at the far end of a cable."""
+    """Provides the phone at the far end of a cable."""
     near, cable = ground.opened(phone, kind), WAYS[way]
     assert cable is not None
     with laid(cable, near.serial) as link:

@@ -1,4 +1,4 @@
-"""A command as a person types it, watched: what it said, how long it took, how much memory it had."""
+"""Runs a command and measures it: its output, its duration, and its memory."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command said on stdout; wall-clock and processor seconds; the most memory that its processes had resident
-    at a time, together. Pages that they share count more than once."""
+    """A command's stdout; wall-clock and processor seconds; the peak of the total resident memory of its processes.
+    Shared pages count several times."""
 
     said: str
     seconds: float
@@ -28,7 +28,7 @@ class Ran:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ran:
-    """Runs a command and looks at it meanwhile.
+    """Runs a command and samples its memory meanwhile.
 
     Raises:
         RuntimeError: it fails
@@ -56,7 +56,7 @@ def _cpu_of_children() -> float:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Returns a process and all its descendants."""
     found = [pid]
     for each in found:
         with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most that a process has had resident, by the kernel's own count."""
+    """Returns the peak resident memory of a process, from the kernel."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
 """MobileBERT question answering on Snapdragon phones: build a bundle, run it there, fetch the answers.
 
-The names in `__all__` are the library; docs/library.md shows their use. They are imported when they are first used.
+The names in `__all__` are the library; docs/library.md shows their use. They are imported on first use.
 """
 
 import os
@@ -25,7 +25,7 @@ _PUBLIC = {
 }
 __all__ = [*_PUBLIC]  # noqa: PLE0604  (__init__.pyi spells them out)
 
-# ONNX Runtime would otherwise report home and leave a session file behind: nothing leaves the user's machine from here
+# ONNX Runtime would otherwise send telemetry and leave a session file behind: nothing may leave this computer
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 

@@ -1,4 +1,4 @@
-"""The command line: where errors become words and exit codes."""
+"""Runs the command line and turns errors into messages and exit codes."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from bundler.commands.options import app
 from bundler.console import show_error
 from bundler.errors import BundlerError, GateFailed, HostStorageFailed
 
-# each adds its commands, shown by `--help` in this order
+# each adds its commands; `--help` shows them in this order
 # isort: off
 from bundler.commands import make, run, simulate, ask, judge, look, sdk, cluster, phones  # noqa: F401
 # isort: on
@@ -41,11 +41,11 @@ SYNONYMS = {
     "--runtime": {"npu": "dsp", "htp": "dsp"},
     "--precision": {"int8": "w8a8", "float16": "fp16", "float32": "fp32"},
 }
-"""What other tools call the values of these options."""
+"""Other tools' words for the values of these options."""
 
 
 def _usual(argv: Sequence[str]) -> list[str]:
-    """The command line with the usual words for values."""
+    """Replaces synonyms of values in the command line."""
     usual: list[str] = []
     for word in argv:
         option, equals, value = word.partition("=")
@@ -71,8 +71,8 @@ def _without_parameters(command: CommandInfo) -> CommandInfo:
 
 
 def _application(words: Sequence[str]) -> typer.Typer:
-    """The application without the parameters of commands that are not typed: Typer would read them all the same."""
-    if any(name.endswith("_COMPLETE") for name in os.environ):  # a shell asks what may follow
+    """Returns the application without the parameters of commands that are not typed; Typer would read them all."""
+    if any(name.endswith("_COMPLETE") for name in os.environ):  # for a shell's completion
         return app
     some = copy(app)
     some.registered_commands = [
@@ -82,11 +82,11 @@ def _application(words: Sequence[str]) -> typer.Typer:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns its exit code. The only place where errors become words."""
-    if argv is None:  # a process of its own: what it started is to end with it
+    """Runs a command line; returns its exit code. The only place where errors become messages."""
+    if argv is None:  # a separate process: its children must end with it
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # what a console's encoding lacks is no reason to fail
+                stream.reconfigure(errors="backslashreplace")  # characters that the encoding lacks must not be an error
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     words = sys.argv[1:] if argv is None else argv
     try:
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BundlerError as error:
-        # what a gate refuses has been printed: --json promises one document
+        # a failed gate's result has been printed: --json promises one document
         show_error(error, as_json="--json" in words and not isinstance(error, GateFailed))
         return error.exit_code
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The only place that prints: tables, progress and errors for people, one JSON document for programs."""
+"""Prints everything: tables, progress and errors for people, one JSON document for programs."""
 
 import math
 import os
@@ -16,37 +16,37 @@ from bundler.types import Answer, Progress, Question, Seen
 
 PIECE = 1 << 16  # characters
 NO_ANSWER = "(no answer)"
-MOST_SEEN = 20  # answers, while a run goes on
+MOST_SEEN = 20  # answers shown during a run
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # JSON escapes the others by itself
 
 
 class Console:
-    """Writes for people, or, with `as_json`, one document on stdout and all else on stderr."""
+    """Writes for people, or, with `as_json`, one document on stdout and everything else on stderr."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
 
     def say(self, text: str) -> None:
-        """A line."""
+        """Prints a line."""
         print(_visible(text), file=sys.stderr if self._as_json else sys.stdout, flush=True)
 
     def marked(self, before: str, what: str, after: str) -> None:
-        """A line in which `what` stands out: bold on a terminal, in brackets elsewhere."""
+        """Prints a line in which `what` stands out: bold on a terminal, in brackets elsewhere."""
         stream = sys.stderr if self._as_json else sys.stdout
         left, right = ("\x1b[1m", "\x1b[0m") if stream.isatty() and "NO_COLOR" not in os.environ else ("[", "]")
         print(f"{_visible(before)}{left}{_visible(what)}{right}{_visible(after)}", file=stream, flush=True)
 
     @property
     def is_dialogue(self) -> bool:
-        """Whether a person types on standard input."""
+        """Returns whether a person types on standard input."""
         return sys.stdin.isatty() and not self._as_json
 
     def lines(self, prompt: str) -> Iterator[str]:
-        """What a person types, or the lines of standard input; blank ones are passed over.
+        """Yields the lines that a person types, or the lines of standard input, without blank ones.
 
         Raises:
-            QuestionsInvalid: it is no text
+            QuestionsInvalid: it is no UTF-8 text
         """
         try:
             for line in iter(partial(input, prompt), None) if self.is_dialogue else sys.stdin:
@@ -58,7 +58,7 @@ class Console:
             raise QuestionsInvalid("standard input", "is not UTF-8", "Give questions as UTF-8, one a line.") from error
 
     def seen(self) -> Seen | None:
-        """Shows the first answers of a run as they come, where a person looks on; None elsewhere."""
+        """Returns a function that shows the first answers of a run as they arrive; None if no person is watching."""
         if self._as_json or not (sys.stdout.isatty() and sys.stderr.isatty()):
             return None
         left = MOST_SEEN
@@ -75,7 +75,7 @@ class Console:
         print(f"warning: {_visible(text)}", file=sys.stderr, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; cells are shown as they are, never read as markup."""
+        """Prints a table, except with `as_json`; cells are never interpreted as markup."""
         if self._as_json:
             return
         from rich.console import Console as RichConsole
@@ -90,14 +90,14 @@ class Console:
         RichConsole(highlight=False).print(table)
 
     def document(self, value: Any) -> None:
-        """The command's result; printed with `as_json` only."""
+        """Prints the command's result, with `as_json` only."""
         if self._as_json:
             import json
 
             _print_json(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def document_file(self, path: Path) -> None:
-        """The same from a file, which may be too large for memory."""
+        """Prints the result from a file, which may be too large for memory, with `as_json` only."""
         if self._as_json:
             with path.open(encoding="utf-8") as file:
                 for piece in iter(partial(file.read, PIECE), ""):
@@ -105,8 +105,8 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Shows stages as they go, how much is done, how fast, and the time left: a bar on a terminal, a line a quarter
-        elsewhere."""
+        """Shows each stage with its progress, its speed, and the time left: a bar on a terminal, elsewhere a line for
+        each quarter."""
         if not sys.stderr.isatty():
             yield PlainProgress()
             return
@@ -126,7 +126,7 @@ class Console:
 
 
 class Pace:
-    """How far a stage is, how fast it goes, and how long it will take, in words."""
+    """Describes a stage's progress, speed and remaining time in words."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -134,7 +134,7 @@ class Pace:
         self._begun = (0.0, 0)
 
     def words(self, stage: str, done: int, total: int | None) -> str:
-        """Empty where there is nothing to tell."""
+        """Returns the description, or an empty text if the total is unknown."""
         now = self._clock()
         if stage != self._stage:
             self._stage, self._begun = stage, (now, done)
@@ -149,16 +149,16 @@ class Pace:
 
 
 def _print_json(text: str) -> None:
-    """A piece of a JSON document, with escapes for what a terminal would obey, or stdout cannot say."""
+    """Prints a piece of a JSON document; escapes control characters, and characters that stdout cannot encode."""
     import json
 
-    if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):  # a pipe on Windows, as a rule
+    if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):  # usually a pipe on Windows
         text = NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
     print(text.translate(_CONTROLS), end="", flush=True)
 
 
 def _short(number: float) -> str:
-    """12, 3.4, 5.6M: three digits or so."""
+    """Formats a number with about three digits: 12, 3.4, 5.6M."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if number >= size:
             return f"{number / min(size, 1e3 if suffix == 'k' else size):.1f}{suffix}"
@@ -166,7 +166,7 @@ def _short(number: float) -> str:
 
 
 class PlainProgress:
-    """A line when a stage begins, and where its size is known one each quarter of it."""
+    """Prints a line when a stage begins, and one for each quarter of it if its size is known."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._last: tuple[str, int] | None = None
@@ -181,12 +181,12 @@ class PlainProgress:
 
 
 def _visible(text: str) -> str:
-    """Text on one line, with control characters (which a terminal would obey) shown as escapes."""
+    """Returns the text on one line, with control characters (which a terminal would obey) shown as escapes."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
 
 
 def show_error(error: BundlerError, *, as_json: bool = False) -> None:
-    """One line that says what and where, one that says what to do; with `as_json` a document on stdout too."""
+    """Prints one line with the error, and one with the remedy; with `as_json` also a document on stdout."""
     print(f"error: {_visible(str(error))}\nhint: {_visible(error.hint)}", file=sys.stderr, flush=True)
     if as_json:
         import json
@@ -202,5 +202,5 @@ def show_error(error: BundlerError, *, as_json: bool = False) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON can hold it: None for a number that is not finite."""
+    """Returns the value in a form that JSON supports: None for a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

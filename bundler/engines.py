@@ -1,4 +1,4 @@
-"""Qualcomm's two programs that run a DLC on a phone: all that differs between them, beside their runner templates."""
+"""Describes Qualcomm's two programs that run a DLC on a phone, with all their differences except runner templates."""
 
 import re
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ EngineChoice = Literal["auto", "snpe", "qnn"]
 class Engine:
     """One of the programs.
 
-    needed: libraries that it does not run without; wished: libraries that some releases lack. family: what follows
-    `lib` in the names of its libraries, also of the DSP's stubs and skels. time_log: the file in which it writes its
-    own times, beside the outputs. time_reader: the SDK's program that reads this file, empty for none. dsp_settings:
-    the template of its file of settings for the DSP, empty where options set them.
+    needed: libraries that it always needs; wished: libraries that some releases lack. family: the part after `lib` in
+    the names of its libraries, also of the DSP's stubs and skels. time_log: its file of times, beside the outputs.
+    time_reader: the SDK's program that reads this file, or empty. dsp_settings: the template of its settings file for
+    the DSP, or empty if options set them.
     """
 
     name: EngineName
@@ -32,20 +32,20 @@ class Engine:
 
     @property
     def path(self) -> str:
-        """The program, in the bundle's device folder."""
+        """Returns the path of the program in the bundle's device folder."""
         return f"bin/{self.program}"
 
     @property
     def runner(self) -> str:
-        """The script that calls it, in the bundle's device folder; templates/ has its template."""
+        """Returns the script in the bundle's device folder that calls it; templates/ has its template."""
         return f"run_{self.name}.sh"
 
     def dsp_part(self, hexagon: int, part: Literal["Stub", "Skel"]) -> str:
-        """The library by which the CPU talks to the DSP (stub), or the DSP's own (skel)."""
+        """Returns the name of the CPU's library for the DSP (stub), or of the DSP's own library (skel)."""
         return f"lib{self.family}{'Htp' if hexagon >= FIRST_HTP else 'Dsp'}V{hexagon}{part}.so"
 
     def owns(self, path: str) -> bool:
-        """Whether a file of the device folder is for this engine only."""
+        """Returns whether a file of the device folder is for this engine only."""
         name = path.rpartition("/")[2]
         return path == self.path or name.lower().startswith(f"lib{self.family}".lower())
 
@@ -75,17 +75,17 @@ DSP_PART = re.compile(rf"lib(?:{'|'.join(engine.family for engine in ENGINES.val
 
 
 def hexagon_of_part(name: str) -> int | None:
-    """The Hexagon version that a library is for, by its name; None for what every phone needs."""
+    """Returns the Hexagon version that a library is for, by its name; None for files that every phone needs."""
     found = DSP_PART.search(name)
     return int(found.group(1)) if found else None
 
 
 def hexagons_in(names: Iterable[str]) -> set[int]:
-    """The Hexagon versions that files are for."""
+    """Returns the Hexagon versions that files are for."""
     return {hexagon for name in names if (hexagon := hexagon_of_part(name)) is not None}
 
 
 def without_others(names: Iterable[str], engine: Engine) -> list[str]:
-    """The files without those that are for another engine only."""
+    """Returns the files without those that are for another engine only."""
     others = [other for other in ENGINES.values() if other != engine]
     return [name for name in names if not any(other.owns(name) for other in others)]

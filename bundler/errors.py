@@ -1,6 +1,6 @@
-"""Every failure that a user can cause or mend. Each takes data, writes its sentence, knows remedy and exit code.
+"""Defines every failure that a user can cause or fix. Each builds its message from data and has a hint and exit code.
 
-BundlerError        1  a defect of ours, where nothing below fits
+BundlerError        1  a bug of ours, or an error of no other kind
 UsageError          2  options that do not go together
 InputError          3  questions, model or bundle refused
 MissingHere         4  something is missing on this machine
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 
 class BundlerError(Exception):
-    """`str(error)` says what and where; `hint` says what to do. `data` has what the error was made of, by its names."""
+    """`str(error)` is the message; `hint` says what to do. `data` has the arguments of the error, by their names."""
 
     data: Mapping[str, Any]
 
@@ -30,7 +30,7 @@ class BundlerError(Exception):
         error = super().__new__(cls)
         try:
             error.data = dict(inspect.signature(cls).bind(*args, **named).arguments)
-        except TypeError:  # __init__ says what is wrong
+        except TypeError:  # __init__ reports the mistake
             error.data = {}
         return error
 
@@ -56,7 +56,7 @@ class InputError(BundlerError):
 
 
 class FileRefused(InputError):
-    """`path` is what it is about; `hint`: where there is a better one than the kind's own."""
+    """`path` is the refused file; `hint` replaces the hint of the class."""
 
     def __init__(self, path: Path | str, what: str, hint: str | None = None) -> None:
         super().__init__(f"{path}: {what}", hint)
@@ -76,7 +76,7 @@ QUESTION_HINTS = {
     ".csv": _TABLE,
     ".tsv": _TABLE,
 }
-"""What a file of questions is to hold, by the end of its name."""
+"""The expected content of a file of questions, by its suffix."""
 
 
 class QuestionsInvalid(FileRefused):
@@ -128,7 +128,7 @@ class NoRun(InputError):
 
 
 class RunUnfinished(InputError):
-    """Of a run that only `command` goes on with."""
+    """A run that only `command` can resume."""
 
     def __init__(self, folder: Path, command: str, runtime: str) -> None:
         super().__init__(
@@ -208,7 +208,7 @@ class SdkUnreachable(MissingHere):
 
 
 class SdkNotFetched(MissingHere):
-    """`version` None: no SDK at all."""
+    """`version` None: no SDK was fetched at all."""
 
     def __init__(self, version: str | None = None) -> None:
         which = f"SDK {version} was not fetched" if version else "no SDK was fetched"
@@ -274,7 +274,7 @@ class NoAdb(MissingHere):
 
 
 class EngineMissing(MissingHere):
-    """The engine that --engine names cannot be had."""
+    """The engine named by --engine is not available."""
 
     def __init__(self, where: str, what: str) -> None:
         hint = "Build with --sdk of a whole QAIRT SDK, which has both programs, or leave --engine out."
@@ -317,7 +317,7 @@ class SeveralPhones(PhoneError):
 
 
 class UnknownPhone(PhoneError):
-    """`variable` is the environment variable that names the phone, or empty; `reason` what adb says, where it tried to
+    """`variable` is the environment variable that names the phone, or empty; `reason` is adb's message, if it tried to
     connect."""
 
     def __init__(self, serial: str, known: Sequence[str], variable: str = "", reason: str = "") -> None:
@@ -334,7 +334,7 @@ class UnknownPhone(PhoneError):
 
 
 class PhoneNotReady(PhoneError):
-    """`state` is adb's word for it, which may go on with a reason: no permissions (user in plugdev group; ...)."""
+    """`state` is adb's word, sometimes followed by a reason: no permissions (user in plugdev group; ...)."""
 
     REMEDIES: ClassVar[dict[str, str]] = {
         "unauthorized": "Unlock the phone and tap 'Allow USB debugging' (always), then run the command again.",
@@ -442,7 +442,7 @@ class VirtualPhoneFailed(PhoneError):
 
 
 class RunFailed(BundlerError):
-    """`line`, `cause` and `remedy`: the line of the log that explains it, where one does (device/explain.py)."""
+    """`line` of the log, `cause` and `remedy` explain the failure; empty if it is unknown (device/explain.py)."""
 
     exit_code = 6
 
@@ -472,14 +472,14 @@ class OutputsInvalid(BundlerError):
 
 
 class GateFailed(BundlerError):
-    """Something that the user set a limit to is beyond it; the outputs are kept."""
+    """The result violates a limit that the user set; the outputs are kept."""
 
     exit_code = 8
     hint = "Look at evaluation.json, or at the report."
 
 
 class NotVerified(GateFailed):
-    """`equal`: how many of the windows have float32's answer; None where the answers were not compared."""
+    """`equal`: how many of the windows have float32's answer; None if the answers were not compared."""
 
     def __init__(self, bundle: Path, cosine: float, threshold: float, windows: int, equal: int | None) -> None:
         what = f"{equal} of {windows} windows have float32's answer"

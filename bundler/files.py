@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and what their checksums are."""
+"""Writes files atomically and computes their checksums."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from bundler.errors import HostStorageFailed
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A name beside `path` that becomes `path` when the block ends well.
+    """Provides a temporary name beside `path`, and renames that file to `path` at the end of the block.
 
     Raises:
         HostStorageFailed
@@ -28,6 +28,6 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Raises: OSError"""
+    """Returns the SHA-256 in hexadecimal. Raises: OSError"""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Every file name, in the bundle and on the phone. Nothing else spells a path."""
+"""Defines every file name in the bundle and on the phone. No other module contains paths."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MODEL = "model.dlc"
 INPUT_LIST = "input_list.txt"
 INPUTS = "inputs"
 JOB = "job.sh"  # on the phone only
-PREPARED = "htp"  # what was compiled of the DLC ahead of time: CHIP-DIGEST.bin
+PREPARED = "htp"  # compiled from the DLC ahead of time: CHIP-DIGEST.bin
 OUTPUT = "output"  # made by the run, one folder a runtime
 
 # in the bundle's host/ folder
@@ -28,17 +28,17 @@ WINDOWS = "windows.jsonl"
 SUMS = "inputs.sha256"  # of the raw inputs, as sha256sum writes them
 OFFSETS = "offsets.npy"
 TOKENIZER = "tokenizer.json"
-EXPONENTS = "exponents.npy"  # of the DLC's channels: int8, where its values are the float32 model's times 2 to them
+EXPONENTS = "exponents.npy"  # of the DLC's channels: int8, whose values are the float32 model's times two to that power
 REFERENCE = "reference.onnx"  # the float32 model that the DLC came from
 VERIFY = "verify.npz"  # its logits for a few windows
 
-CLUSTER = "cluster"  # what a run on a cluster's phones is named after, in their stead
+CLUSTER = "cluster"  # stands for the phones in the name of a cluster's run
 
 # in a run's folder
 RUN = "run.json"
 LOGITS = "logits"  # one file a chunk of the input list
-TIMES = "times"  # when inferences ended, one file a chunk
-DIAGNOSTICS = "diag"  # what the programs keep of their own times, one file a chunk
+TIMES = "times"  # the end times of inferences, one file for each chunk
+DIAGNOSTICS = "diag"  # the engines' logs of times, one file for each chunk
 ANSWERS = "answers.json"
 PREDICTIONS = "predictions.json"
 NULL_ODDS = "null_odds.json"
@@ -54,17 +54,17 @@ LONGEST_NAME = 100
 
 
 def input_file(tensor: str, window: int) -> str:
-    """Path of a window's raw input, relative to the device folder."""
+    """Returns the path of a window's raw input, relative to the device folder."""
     return f"{INPUTS}/{tensor}/{window:06d}.raw"
 
 
 def tensor_of(path: str) -> str:
-    """The tensor whose values a raw input holds."""
+    """Returns the tensor whose values a raw input contains."""
     return path.rpartition("/")[0].rpartition("/")[2]
 
 
 def is_input_file(path: str, tensor: str) -> bool:
-    """Whether `input_file` may have given this path, for any window."""
+    """Returns whether `input_file` can return this path, for any window."""
     return _input_files(tensor).fullmatch(path) is not None
 
 
@@ -74,35 +74,35 @@ def _input_files(tensor: str) -> re.Pattern[str]:
 
 
 def result_file(tensor: str, line: int) -> str:
-    """Path of an output of the input list's line `line` (counted from 0), relative to the run's output folder."""
+    """Returns the path of an output of the input list's line `line` (from 0), relative to the run's output folder."""
     return f"Result_{line}/{tensor}.raw"
 
 
 def result_aliases(path: str) -> tuple[str, ...]:
-    """The names under which releases of snpe-net-run and qnn-net-run write the output `path`: QNN's converters turn a
-    colon in a tensor's name into an underscore."""
+    """Returns the names that releases of snpe-net-run and qnn-net-run use for the output `path`: QNN's converters turn
+    a colon in a tensor's name into an underscore."""
     stem = path.removesuffix(".raw")
     return (path, f"{stem}:0.raw", f"{stem}_0.raw")
 
 
 def chunk_file(name: str, *, compressed: bool) -> str:
-    """The archive of a chunk's inputs, relative to the bundle's folder on the phone."""
+    """Returns the path of a chunk's archive of inputs, relative to the bundle's folder on the phone."""
     return f"{INPUTS}/{name}.{'tgz' if compressed else 'tar'}"
 
 
 def htp_settings(perf_profile: str, platform_options: str) -> str:
-    """What qnn-net-run is to set on the DSP, in the bundle's folder on the phone; its runner spells the name too."""
+    """Returns the name of qnn-net-run's DSP settings in the phone's bundle folder; its runner has the name too."""
     return f"htp_{perf_profile}_{platform_options}.json"
 
 
 def prepared_for(path: str) -> str | None:
-    """The chip that a file of the device folder was prepared for, by its name; None for other files."""
+    """Returns the chip that a file of the device folder was prepared for, by its name; None for other files."""
     folder, _, name = path.partition("/")
     return name.partition("-")[0] if folder == PREPARED else None
 
 
 def convert_log(bundle: Path) -> Path:
-    """What the SDK's tools said while the bundle was built: beside it, so that it outlives a failure."""
+    """Returns the path of the log of the SDK's tools during a build: beside the bundle, so that it remains."""
     return bundle.with_name(f"{bundle.name}.convert.log")
 
 
@@ -111,30 +111,30 @@ def remote_bundle(bundle_id: str) -> PurePosixPath:
 
 
 def file_safe(name: str) -> str:
-    """A serial as part of a file's name."""
+    """Returns a serial in a form for file names."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", name)
 
 
 def log_of(phone: str) -> str:
-    """What the run's program said on a phone, relative to the run's folder."""
+    """Returns the name of a phone's log of the engine, relative to the run's folder."""
     return f"log-{file_safe(phone)}.txt"
 
 
 def bench_file(bundle: Path, runtime: str, phone: str) -> Path:
-    """What `bench` measured."""
+    """Returns the path of the result of `bench`."""
     return bundle / RUNS / f"bench-{runtime}-{file_safe(phone)}.json"
 
 
 def reference_folder(bundle: Path, bundle_id: str, sample: str) -> Path:
-    """The folder of the float32 reference's logits, kept as a run's are; `sample` tells samples apart."""
+    """Returns the folder of the float32 reference's logits, stored like a run's; `sample` distinguishes samples."""
     return bundle / RUNS / "reference" / (bundle_id + sample)
 
 
 def run_folder(bundle: Path, runtime: str, serials: Sequence[str]) -> Path:
-    """The folder of a run on these phones."""
+    """Returns the folder of a run on these phones."""
     names = [file_safe(serial) for serial in sorted(serials)]
     shown = "+".join(names)
-    if len(shown) > LONGEST_NAME:  # file systems have limits, and people too
+    if len(shown) > LONGEST_NAME:  # file systems have limits, and so do readers
         import hashlib
 
         digest = hashlib.sha256("\n".join(sorted(serials)).encode()).hexdigest()[:8]

@@ -1,7 +1,7 @@
-"""The operating system and processor of this computer, and what depends on them. Tests replace what is here.
+"""Detects this computer's operating system and processor, with everything that depends on them. Tests replace parts.
 
-Linux on x86-64 does everything. Elsewhere there is no converter, no simulator and no virtual phone: a bundle that was
-built on Linux is deployed, fetched and evaluated there.
+Linux on x86-64 supports everything. Other platforms have no converter, no simulator and no virtual phone; they can
+deploy, fetch and evaluate a bundle that was built on Linux.
 """
 
 import ipaddress
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BINARY = getattr(os, "O_BINARY", 0)
-"""For os.open: Windows would otherwise change the line ends of what is read and written."""
+"""For os.open: Windows would otherwise convert line ends."""
 NAMES = {"Darwin": "macOS"}
 
 
 @dataclass(frozen=True)
 class Platform:
-    """`system` and `machine` as Python's `platform` tells them: Linux, Darwin or Windows; x86_64, arm64, AMD64."""
+    """`system` and `machine` are Python's `platform` values: Linux, Darwin or Windows; x86_64, arm64, AMD64."""
 
     system: str
     machine: str
@@ -31,25 +31,25 @@ class Platform:
 
     @property
     def has_simulator(self) -> bool:
-        """Whether the onnxruntime-qnn wheel brings Qualcomm's DLC writer and reader and the DSP's simulator here."""
+        """Returns whether the onnxruntime-qnn wheel has Qualcomm's DLC tools and the DSP's simulator here."""
         return (self.system, self.machine) == ("Linux", "x86_64")
 
     @property
     def runs_sdk_tools(self) -> bool:
-        """Whether the converters of Qualcomm's SDK for Linux may run here.
+        """Returns whether the converters of Qualcomm's SDK for Linux may run here.
 
-        On another processor they fail with a message of their own.
+        On another processor they fail with their own message.
         """
         return self.system == "Linux"
 
     @property
     def runs_virtual_phones(self) -> bool:
-        """A virtual phone forks, and finds its processes in /proc."""
+        """Returns whether virtual phones run here: they fork, and find their processes in /proc."""
         return self.system == "Linux"
 
 
 def told() -> tuple[str, str]:
-    """The system and the machine of this computer, as Python names them."""
+    """Returns the system and the machine of this computer, as Python names them."""
     return platform.system(), platform.machine()
 
 
@@ -58,7 +58,7 @@ def this_platform() -> Platform:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, by its name or address, is this computer."""
+    """Returns whether a host, by its name or address, is this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -66,20 +66,20 @@ def is_loopback(host: str) -> bool:
 
 
 def send_pieces(connection: socket.socket, pieces: Sequence[bytes | memoryview]) -> int:
-    """Sends as much of the pieces as the connection takes at once; returns how many bytes.
+    """Sends as much of the pieces as the connection accepts at once; returns the number of bytes.
 
     Raises:
         OSError
     """
-    if this_platform().system == "Windows":  # which sends one at a time
+    if this_platform().system == "Windows":  # which sends one piece at a time
         return connection.send(pieces[0])
     return connection.sendmsg(pieces)
 
 
 def end_session(leader: "subprocess.Popen[bytes]") -> None:
-    """Kills a process that was started with `start_new_session`, and with it all that it started; on Windows it only.
+    """Kills a process started with `start_new_session` and its process group; on Windows only the process.
 
-    One that has ended is no error.
+    Ignores a process that has already ended.
     """
     if this_platform().system == "Windows":
         leader.kill()
@@ -91,7 +91,7 @@ def end_session(leader: "subprocess.Popen[bytes]") -> None:
 
 
 def limit_memory(address_space_bytes: int) -> None:
-    """Holds this process to so much memory, and lets it leave no core file; on Windows, which lacks both, nothing."""
+    """Limits this process's memory and disables core files; does nothing on Windows, which lacks both."""
     if this_platform().system == "Windows":
         return
     import resource
@@ -101,7 +101,7 @@ def limit_memory(address_space_bytes: int) -> None:
 
 
 def is_of_others(path: Path) -> bool:
-    """Whether a file or folder belongs to another user than the one who runs this; on Windows, nobody asks."""
+    """Returns whether a file or folder belongs to another user than the current one; always False on Windows."""
     if this_platform().system == "Windows":
         return False
     return path.stat().st_uid != os.geteuid()

@@ -1,4 +1,4 @@
-"""The address book of what ships beside the code: templates, device scripts, the demo and the tables."""
+"""Locates the files that ship with the code: templates, device scripts, the demo and the tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def _shipped(folder: str) -> Path:
-    """In a wheel the folder lies inside the package, in a checkout beside it."""
+    """Returns the folder's path: in a wheel it is inside the package, in a checkout beside it."""
     packaged = PACKAGE / folder
     return packaged if packaged.is_dir() else PACKAGE.parent / folder
 
@@ -28,7 +28,7 @@ SDK_VERSIONS = PACKAGE / "sdk" / "versions.toml"
 
 
 def templates(*, html: bool) -> "jinja2.Environment":
-    """Our templates: of HTML, whose values are escaped, or of plain text. A value that is missing is an error."""
+    """Returns our templates: of HTML, with escaped values, or of plain text. A missing value is an error."""
     import jinja2
 
     return jinja2.Environment(

@@ -1,21 +1,21 @@
-"""The table of Snapdragon chips: Hexagon version, QNN's id, Android's platform name, where each fact comes from."""
+"""Describes the known Snapdragon chips: Hexagon version, QNN's id, Android's platform name, and the sources."""
 
 from dataclasses import dataclass
 from functools import cache
 
 from bundler.resources import SOCS
 
-FIRST_HTP = 68  # Hexagon versions below have no tensor processor
+FIRST_HTP = 68  # lower Hexagon versions have no tensor processor
 FIRST_FLOAT16 = 69  # SM8350's, SM7350's and SM7325's HTP computes no float16
-FIRST_WIDE_WEIGHTS = 73  # before, libQnnHtp.so says of weights of 16 bits: "expected >= 73"
+FIRST_WIDE_WEIGHTS = 73  # for lower versions, libQnnHtp.so says of weights of 16 bits: "expected >= 73"
 DEFAULT = "SM8650"
 
 
 @dataclass(frozen=True)
 class Soc:
-    """A chip; `sure` is H (the vendor says so) or M (one third-party source), `source` names entries of socs.json.
+    """A chip; `sure` is H (from the vendor) or M (from one third-party source), `source` names entries of socs.json.
 
-    `simulated`: the precisions that the simulator of its HTP was seen to compute (socs.json says by which wheel).
+    `simulated`: the precisions that the simulator of its HTP is known to compute (socs.json names the wheel).
     """
 
     name: str
@@ -26,12 +26,12 @@ class Soc:
     vtcm_mb: int | None = None
     sure: str = "H"
     source: str = ""
-    float16: bool | None = None  # where the chip differs from its Hexagon version's rule
+    float16: bool | None = None  # if the chip differs from its Hexagon version's rule
     simulated: str = ""
 
     @property
     def has_htp(self) -> bool:
-        """Whether it has a tensor processor: without one, SNPE's DSP runtime takes no model of this project."""
+        """Returns whether it has a tensor processor; without one, SNPE's DSP runtime runs no model of this project."""
         return self.hexagon >= FIRST_HTP
 
     @property
@@ -39,7 +39,7 @@ class Soc:
         return self.hexagon >= FIRST_FLOAT16 if self.float16 is None else self.float16
 
     def takes(self, precision: str) -> bool:
-        """Whether its HTP computes models of a precision such as fp16 or w8a8."""
+        """Returns whether its HTP computes models of a precision such as fp16 or w8a8."""
         if not self.has_htp:
             return False
         if precision.startswith("fp"):
@@ -49,25 +49,25 @@ class Soc:
 
 @cache
 def known_socs() -> dict[str, Soc]:
-    """Name -> Soc, in the order of the table."""
+    """Returns the chips by name, in the order of the table."""
     import json
 
     return {entry["name"]: Soc(**entry) for entry in json.loads(SOCS.read_text(encoding="utf-8"))["socs"]}
 
 
 def judge_for(soc: Soc, precision: str) -> Soc:
-    """The chip whose HTP judges a model's operators: `soc`, or the default one where `soc` has none for the precision.
+    """Returns the chip whose HTP the operators are checked for: `soc`, or the default if `soc` lacks the precision.
 
-    A DLC is the same for every chip, and a phone's CPU and GPU take any.
+    A DLC is the same for every chip, and a phone's CPU and GPU run any.
     """
     return soc if soc.takes(precision) else known_socs()[DEFAULT]
 
 
 def find_soc(model: str, platform: str = "") -> Soc | None:
-    """The chip of `ro.soc.model`, whose value may carry a suffix (SM8750-AC, SM8350P); None for an unknown one.
+    """Returns the chip of `ro.soc.model`, which may have a suffix (SM8750-AC, SM8350P); None for an unknown one.
 
-    Android before 12 has no such property: then `platform` (ro.board.platform, also accepted as `model`) tells, unless
-    chips of several Hexagon versions share it.
+    Android before 12 has no such property: then `platform` (ro.board.platform, also accepted as `model`) decides,
+    unless chips of several Hexagon versions share it.
     """
     by_name = sorted(known_socs().items(), key=lambda item: len(item[0]), reverse=True)
     wanted = model.strip().upper()
@@ -76,7 +76,7 @@ def find_soc(model: str, platform: str = "") -> Soc | None:
 
 
 def _is_prefix(name: str, model: str) -> bool:
-    """SM8350 of SM8350P and SM8350-AC, not of a longer number."""
+    """Returns whether a name is the model's, as SM8350 of SM8350P and SM8350-AC, but not of a longer number."""
     return model.startswith(name) and not model[len(name) : len(name) + 1].isdigit()
 
 

@@ -1,4 +1,4 @@
-"""The frozen dataclasses that cross a stage's border."""
+"""Defines the frozen dataclasses that stages exchange."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ OUTPUTS = ("start_logits", "end_logits")  # a model's, in this order
 
 
 class Progress(Protocol):
-    """Told what is going on: a stage, how much of it is done, and of how much (None: not known)."""
+    """Receives the progress: a stage, the amount done, and the total (None: unknown)."""
 
     def __call__(self, stage: str, done: int, total: int | None, /) -> None: ...
 
 
 def silent(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that is not shown."""
+    """Ignores the progress."""
 
 
 class Seen(Protocol):
-    """Takes an answer of a run that is under way."""
+    """Takes an answer of a run in progress."""
 
     def __call__(self, question: Question, answer: Answer, /) -> None: ...
 
@@ -35,8 +35,8 @@ class Seen(Protocol):
 class Question:
     """One question about one context.
 
-    `answers` are the known truths, each text once; `impossible` is whether the context is known to hold none, None
-    where that is not known. A question without either cannot be scored.
+    `answers` are the known truths, each text once; `impossible` tells whether the context is known to contain none,
+    None if unknown. A question without either cannot be scored.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Question:
 
 
 class Questions(Protocol):
-    """Questions in their order, and whether some of them may have no answer in their context (SQuAD v2)."""
+    """Questions in order, and whether some of them may have no answer in their context (SQuAD v2)."""
 
     def __iter__(self) -> Iterator[Question]: ...
 
@@ -115,11 +115,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: `text` is context[start:end], or empty with start = end = 0 where the model says that there is none.
+    """An answer: `text` is context[start:end], or empty with start = end = 0 if the model finds none.
 
-    `confidence` is the answer's share of the softmax over `n_best`, which holds the best spans, best first, and "no
-    answer" among them where that may win; `best_span` is the best span proper, also where "no answer" won;
-    `null_score` is the logit sum of "no answer", and `null_odds` how far that is above the best span's.
+    `confidence` is the answer's share of the softmax over `n_best`, which holds the best spans, best first, including
+    "no answer" if it may win; `best_span` is the best real span, even if "no answer" won; `null_score` is the logit sum
+    of "no answer", and `null_odds` is its lead over the best span's.
     """
 
     question_id: str

@@ -1,30 +1,30 @@
 #!/system/bin/sh
-# The run on the phone, detached from adb: works through chunks of the input list, and goes on without a cable.
-# Plain POSIX sh; runs under mksh with toybox's tools. Lies beside the bundle's runner script.
+# The run on the phone, detached from adb: computes chunks of the input list, and continues without a cable.
+# Plain POSIX sh; runs under mksh with toybox's tools, in the same folder as the bundle's runner scripts.
 #
 #   job.sh start RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE
-#                          stdin: names of chunks, one a line: the queue from now on. Starts the job if it does not run,
-#                          and says what is `seen` then
-#   job.sh status RUNTIME [SEEN]  what is going on, KEY=VALUE a line. While the same as SEEN is seen, waits up to a second
-#   job.sh give RUNTIME NAME     a finished chunk: `#KEY=VALUE` and `SHA-256  PATH` lines, an empty line, the archive
+#                          stdin: names of chunks, one a line: the new queue. Starts the job if it does not run,
+#                          and then prints what is `seen`
+#   job.sh status RUNTIME [SEEN]  prints the status, KEY=VALUE a line. Waits up to a second while it is still SEEN
+#   job.sh give RUNTIME NAME     prints a finished chunk: `#KEY=VALUE`, `SHA-256  PATH`, an empty line, the archive
 #   job.sh forget RUNTIME NAME   deletes a finished chunk
 #   job.sh answer RUNTIME ID PROFILE PLATFORM_OPTIONS FALLBACK CHUNK ENGINE NAME FILE SHA
-#                          stdin: a chunk's archive, of that SHA-256, for inputs/FILE. Computes it, forgets all that was
-#                          done before, and gives the outputs as `give` does; a lost cable does not end it
-#   job.sh stop RUNTIME    ends the job; the chunk that it was at is begun anew by the next start
-#   job.sh log RUNTIME     what the runs said: the first megabyte and the last, where it is more than four
+#                          stdin: a chunk's archive, of that SHA-256, for inputs/FILE. Computes it, forgets all earlier
+#                          chunks, and prints the outputs as `give` does; a lost cable does not end it
+#   job.sh stop RUNTIME    ends the job; the next start begins the current chunk again
+#   job.sh log RUNTIME     prints the output of the runs: if it is more than 4 MB, the first megabyte and the last
 #
-# ENGINE names the script that computes a chunk: run_ENGINE.sh, which lies beside this one.
+# ENGINE selects the script that computes a chunk: run_ENGINE.sh, in the same folder as this one.
 # A chunk NAME is inputs/NAME.tar or inputs/NAME.tgz: an input_list.txt and its raw files. Its outputs become
-# done/NAME.tgz (.tar where there is no gzip) with done/NAME.sums. One job a bundle: `lock` is a link whose target names
-# its owner; it is broken when the owner is gone.
+# done/NAME.tgz (.tar without gzip) with done/NAME.sums. A bundle has one job: `lock` is a link whose target names its
+# owner; it is broken when the owner is gone.
 here=$(cd "$(dirname "$0")" && pwd)
 command=$1 runtime=$2
 job=$here/jobs/$runtime
 lock=$here/lock
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 
-# runs PID TEXT: whether the text is in the process's command line (null bytes end a line for busybox's grep)
+# runs PID TEXT: whether the process's command line contains the text (null bytes end a line for busybox's grep)
 runs() {
   tr '\000' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -q -F "$2"
 }
@@ -35,21 +35,21 @@ owner_lives() {
   [ "${rest%:*}" = "$boot" ] && kill -0 "${1%%:*}" 2>/dev/null && runs "${1%%:*}" "$here/job.sh"
 }
 
-# holder: the owner that lives, if any
+# holder: the living owner, if any
 holder() {
   held=$(readlink "$lock" 2>/dev/null) && owner_lives "$held" && echo "$held"
 }
 
-# end PID SIGNAL: signals the job of that owner. Where there is no setsid it has no group of its own: the script heeds the signal
-# when the program that it waits for has ended, and so that gets one too
+# end PID SIGNAL: signals the owner's job. Without setsid it has no process group: the script handles the signal only
+# after the program that it waits for has ended, so the program is signalled too
 end() {
   kill -s "$2" -- "-$1" 2>/dev/null && return
   kill -s "$2" "$1" 2>/dev/null
   program=$(cat "$job/work/pid" 2>/dev/null) && runs "$program" "$here/" && kill -s "$2" "$program" 2>/dev/null
 }
 
-# running_here: paths in /proc of the processes that have this bundle's folder in their command lines; where grep ends at
-# null bytes, as busybox's does, of all
+# running_here: paths in /proc of the processes whose command lines contain this bundle's folder; or of all processes,
+# if grep ends at null bytes, as busybox's does
 running_here() {
   if printf 'a\000b\n' | grep -q -F b; then
     grep -l -F "$here/" /proc/[0-9]*/cmdline 2>/dev/null
@@ -58,9 +58,9 @@ running_here() {
   fi
 }
 
-# break_stale_lock: nothing but the lock of an owner that is gone is taken away, with what it left running: that is told
-# by this bundle's model, or what was prepared of it, in its command line, never by a number that may be somebody
-# else's by now
+# break_stale_lock: removes only the lock of an owner that is gone, and ends the processes that it left. These are
+# recognised by this bundle's model, or its prepared file, in the command line, never by a process id, which may be
+# reused
 break_stale_lock() {
   held=$(readlink "$lock" 2>/dev/null) || return 0
   owner_lives "$held" && return 0
@@ -79,13 +79,13 @@ break_stale_lock() {
   done
 }
 
-# say_state STATE [CHUNK [EXIT_CODE [FREE_KB]]]: the state file, whole or not at all
+# say_state STATE [CHUNK [EXIT_CODE [FREE_KB]]]: writes the state file atomically
 say_state() {
   printf 'state=%s\nchunk=%s\nexit=%s\nfree_kb=%s\n' "$1" "${2:-}" "${3:-}" "${4:-}" >state.draft &&
     mv -f state.draft state
 }
 
-# look: sets `seen`, which is another one when state, chunk or what is done are. Starts no process
+# look: sets `seen`, which changes with state, chunk and the finished chunks. Starts no process
 look() {
   word='' current=''
   { read -r word && read -r current; } 2>/dev/null <state
@@ -101,7 +101,7 @@ free_kb() {
   }
 }
 
-# fail CHUNK EXIT_CODE [WORDS]: room is made first, so that words and state can be written on a full disk too
+# fail CHUNK EXIT_CODE [WORDS]: frees space first, so that words and state can be written on a full disk too
 fail() {
   wait
   free=$(free_kb)
@@ -111,7 +111,7 @@ fail() {
   exit 1
 }
 
-# first_but NAME: the first in the queue that is another one
+# first_but NAME: the first chunk in the queue other than NAME
 first_but() {
   for entry in queue/*; do
     [ "$entry" = "queue/$1" ] && continue
@@ -120,19 +120,19 @@ first_but() {
   done
 }
 
-# now: nanoseconds where `date` knows them, seconds elsewhere
+# now: nanoseconds if `date` supports them, else seconds
 now() {
   case $(date +%N 2>/dev/null) in '' | *[!0-9]*) date +%s ;; *) date +%s%N ;; esac
 }
 
-# unpack CHUNK: its inputs into `next`
+# unpack CHUNK: unpacks its inputs into `next`
 unpack() {
   rm -rf next && mkdir next && cd next || return 1
   if [ -e "$here/inputs/$1.tgz" ]; then gzip -dc <"$here/inputs/$1.tgz" | tar -x -f -; else tar -x -f "$here/inputs/$1.tar"; fi
 }
 
-# watch: the most memory that infer's process had, as the kernel keeps it, and the size of its log, looked at until the
-# process is gone
+# watch: records the peak memory of infer's process, from the kernel, and limits the size of its log, until the process
+# is gone
 watch() {
   trap - EXIT TERM
   waits=0
@@ -148,7 +148,7 @@ watch() {
   done
 }
 
-# trim: of a log that grows without end the head and the tail are kept. The file stays: its writer appends to it
+# trim: keeps the head and the tail of a growing log. The file remains: its writer appends to it
 trim() {
   [ "$(($(wc -c <work/log)))" -gt 4000000 ] || return
   [ -e work/head ] || head -c 1000000 work/log >work/head
@@ -156,27 +156,27 @@ trim() {
   : >work/log
 }
 
-# infer CHUNK: runs it; falls back where that was asked for. Says the exit code
+# infer CHUNK: runs it. Returns the exit code
 infer() {
   rm -f work/pid work/peak work/log work/head work/tail
   watch 2>/dev/null &
   watcher=$!
-  # shellcheck disable=SC2154,SC2016  # the settings file sets them; the number is that of the shell inside
+  # shellcheck disable=SC2154,SC2016  # set by the settings file; the process id is the inner shell's
   sh -c 'echo $$ >work/pid && exec sh "$@"' infer \
     "$here/run_$engine.sh" "$used" "$profile" "$job/work" "$platform_options" >>work/log 2>&1
   code=$?
-  kill -9 "$watcher" 2>/dev/null # it is not to write into a `work` that is removed; mksh heeds others after its `sleep`
+  kill -9 "$watcher" 2>/dev/null # it must not write into a removed `work`; mksh handles other signals after its `sleep`
   wait "$watcher" 2>/dev/null
   cat work/head work/tail work/log 2>/dev/null >>log.txt
-  if [ "$(($(wc -c <log.txt)))" -gt 4000000 ]; then # in place: what this script says goes on into the same file
+  if [ "$(($(wc -c <log.txt)))" -gt 4000000 ]; then # in place: this script's own output goes into the same file
     { head -c 1000000 log.txt && echo && echo "[...]" && tail -c 1000000 log.txt; } >log.draft && cat log.draft >log.txt
     rm -f log.draft
   fi
   return "$code"
 }
 
-# pack CHUNK BEGIN: its outputs, with checksums made beside; it is done when both files have their names. The times of
-# the outputs, where `find` tells them, are seconds and nanoseconds that toybox does not pad with zeros
+# pack CHUNK BEGIN: packs its outputs and makes checksums in parallel; it is done when both files have their names. The
+# times of the outputs, if `find` reports them, are seconds and nanoseconds, which toybox does not pad with zeros
 pack() {
   cd "work/output/$used" || return 1
   sums=$job/done/$1.sums
@@ -200,10 +200,10 @@ work() {
   cd "$job" || exit 1
   ln -s "$$:$boot:$runtime" "$lock" 2>/dev/null || exit 0
   trap 'rm -f "$lock"' EXIT
-  trap 'trap "" TERM; say_state stopped; exit 0' TERM # stop sends another one where this one does not end it at once
+  trap 'trap "" TERM; say_state stopped; exit 0' TERM # stop sends another one if this one does not end it at once
   # shellcheck disable=SC1091  # made by start
   . ./settings
-  rm -rf work old-* # of a job that was killed
+  rm -rf work old-* # of a killed job
   used=$runtime ahead='' unpacker=
   while [ ! -e stop ] && name=$(first_but '') && [ -n "$name" ]; do
     say_state running "$name"
@@ -211,7 +211,7 @@ work() {
       why=$(unpack "$name" 2>&1) || fail "$name" unpack "$why"
     mv next work || exit 1
     begin=$(now)
-    ahead=$(first_but "$name") unpacker='' # while this one is computed
+    ahead=$(first_but "$name") unpacker='' # during the computation of this one
     [ -z "$ahead" ] || { unpack "$ahead" >/dev/null 2>&1 & unpacker=$!; }
     infer "$name"
     code=$?
@@ -239,7 +239,7 @@ take_settings() {
   settings=$(printf "run='%s'\nprofile='%s'\nplatform_options='%s'\nfallback='%s'\nchunk_size='%s'\nengine='%s'" "$@")
 }
 
-# detach: the job as a process of its own, whose number is $!
+# detach: starts the job as a separate process, whose id is $!
 detach() {
   if command -v setsid >/dev/null; then
     setsid sh "$0" work "$runtime" </dev/null >/dev/null 2>>log.txt &
@@ -248,7 +248,7 @@ detach() {
   fi
 }
 
-# give NAME: the last thing that this script does
+# give NAME: does not return
 give() {
   cd "$job/done" || exit 1
   for archive in "$1.tgz" "$1.tar"; do
@@ -299,7 +299,7 @@ status)
     waits=$((waits + 1))
   done
   echo "seen=$seen"
-  held=$(holder) # before the state: a job that ends in between is to look alive, not killed
+  held=$(holder) # before the state: a job that ends in between must look alive, not killed
   echo "alive=$([ "${held##*:}" = "$runtime" ] && echo yes)"
   cat settings state 2>/dev/null
   set -- work/output/*/Result_*
@@ -321,7 +321,7 @@ answer)
   # shellcheck disable=SC2046  # the sum and the name
   set -- "$9" "${10}" "${11}" $(sha256sum <inputs.draft)
   [ "$3" = "${4:-}" ] || { echo "it arrived damaged" >&2; exit 1; }
-  mv -f inputs.draft "$here/inputs/$2" && : >"queue/$1" || exit 1 # never through a link that lies there
+  mv -f inputs.draft "$here/inputs/$2" && : >"queue/$1" || exit 1 # never through an existing link
   detach
   wait "$!"
   give "$1"
@@ -332,7 +332,7 @@ stop)
   while held=$(holder) && [ "${held##*:}" = "$runtime" ] && [ "$waits" -lt 50 ]; do
     : >"$job/stop"
     [ "$waits" -lt 30 ] || signal=KILL
-    # again each half second: a child that is forked just then may lose the signal, and the script waits for its child
+    # every half second: a child that is being forked may lose the signal, and the script waits for its child
     [ "$((waits % 5))" != 0 ] || end "${held%%:*}" "$signal"
     waits=$((waits + 1))
     sleep 0.1

@@ -1,8 +1,8 @@
 #!/system/bin/sh
-# Says what a deploy must know of the phone, one KEY=VALUE a line. Plain POSIX sh; runs under mksh with toybox's tools.
-#   probe.sh FOLDER      FOLDER: where bundles will lie; it is made, and what the tools can do is tried in it
-# Fed to `sh -s` on standard input, so nothing has to be pushed first.
-# A tool that is missing or refuses is a value that is missing: that is no failure, and what could hang has a limit.
+# Prints what a deploy must know about the phone, one KEY=VALUE a line. POSIX sh; runs under mksh with toybox's tools.
+#   probe.sh FOLDER      FOLDER: the bundles' folder; it is created, and the tools are tested in it
+# Passed to `sh -s` on standard input, so nothing has to be pushed first.
+# A missing or failing tool gives a missing value, which is no failure; commands that may hang have a time limit.
 
 main() {
   folder=$1
@@ -20,9 +20,9 @@ main() {
   else
     what_is_there
   fi
-  exec 2>/dev/null # what mkdir says is the last that anybody wants to hear
+  exec 2>/dev/null # only mkdir's errors are reported
   free_space
-  sum=$(echo mbqa | sha256sum) # without a file, which a full disk would not take
+  sum=$(echo mbqa | sha256sum) # without a file, which fails on a full disk
   try sha256sum test "${sum%% *}" = 1a126e54223e3f77c6ed8363b2c22a04107ade6837dff442e888839f1dfc6ff0
   try_tools
   try setsid setsid true
@@ -31,7 +31,7 @@ main() {
   thermal_zones
 }
 
-# what_is_there: why the folder cannot be made or written
+# what_is_there: prints why the folder cannot be created or written
 what_is_there() {
   if [ -d "$folder" ]; then
     echo "there=it cannot be written"
@@ -53,7 +53,7 @@ free_space() {
   }
 }
 
-# whether programs run in the folder, and what the tools can do, found by trying them on a line of text
+# try_tools: tests on a line of text whether programs run in the folder, and what the tools support
 try_tools() {
   scratch=$folder/.probe.$$
   trap 'cd / && rm -rf "$scratch"' EXIT
@@ -82,7 +82,7 @@ thermal_zones() {
   done
 }
 
-# try KEY COMMAND...: KEY=yes where COMMAND succeeds, KEY=no where it fails
+# try KEY COMMAND...: prints KEY=yes if COMMAND succeeds, KEY=no if it fails
 try() {
   key=$1
   shift

@@ -1,21 +1,21 @@
 #!/system/bin/sh
 # The content store on the phone: blobs named by their SHA-256. Plain POSIX sh; runs under mksh with toybox's tools.
 #
-#   store.sh ROOT check               stdin: a SHA-256 a line. Says `whole SHA`, or `part SHA BYTES` of what came so far
-#   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256. Says `came` before it checks them
-#   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that many bytes. Says `came` before it checks it
-#   store.sh ROOT adopt SHA BYTES FILE     the same with a FILE in ROOT/store/incoming that came whole by other ways
+#   store.sh ROOT check               stdin: a SHA-256 a line. Prints `whole SHA`, or `part SHA BYTES` of received parts
+#   store.sh ROOT receive             stdin: a tar of blobs, each named by its SHA-256. Prints `came` before its check
+#   store.sh ROOT append SHA BYTES    stdin: the rest of a blob of that size. Prints `came` before its check
+#   store.sh ROOT adopt SHA BYTES FILE     the same with a complete FILE in ROOT/store/incoming from another transfer
 #   store.sh ROOT link BUNDLE         stdin: `MODE SHA NAME` a line; makes BUNDLE's folder of links to blobs
-#   store.sh ROOT unlink BUNDLE       removes BUNDLE's folder, and what sessions of `ask` left that ended a day ago
-#   store.sh ROOT clean               removes the blobs that no bundle links to; says `freed KILOBYTES`
-#   store.sh ROOT clean-all           removes everything; says the same
-#   store.sh ROOT list                says what lies in ROOT, a path a line; nothing where it is not there
-#   store.sh ROOT restore             stdin: what `list` said. Removes what came since into the store, but for the blobs
-#                                     that a bundle links to, and ROOT where it was not there and is empty
+#   store.sh ROOT unlink BUNDLE       removes BUNDLE's folder, and the remains of `ask` sessions older than a day
+#   store.sh ROOT clean               removes the blobs that no bundle links to; prints `freed KILOBYTES`
+#   store.sh ROOT clean-all           removes everything; prints the same
+#   store.sh ROOT list                prints the paths in ROOT, one a line; nothing if ROOT does not exist
+#   store.sh ROOT restore             stdin: the output of `list`. Removes newer files from the store, except blobs
+#                                     that a bundle links to, and ROOT if it did not exist and is empty
 #
-# What is named in ROOT/store is whole: a blob gets its name after its checksum was made here and agreed. What is on its
-# way lies in ROOT/store/incoming, where each `receive` has a folder of its own: several computers may push at once.
-# Passed to `sh -c`, so nothing has to be on the phone first.
+# Blobs in ROOT/store are complete: a blob gets its name after its checksum was verified here. Incoming blobs are in
+# ROOT/store/incoming, where each `receive` has a separate folder: several computers may push at once. The script is
+# passed to `sh -c`, so nothing has to be on the phone first.
 root=$1 command=$2
 store=$root/store
 incoming=$store/incoming
@@ -32,19 +32,19 @@ size_of() {
   echo "$1"
 }
 
-# used_kb: what ROOT takes on the disk
+# used_kb: the size of ROOT on the disk
 used_kb() {
   # shellcheck disable=SC2046  # size and name
   set -- $(du -s -k "$root" 2>/dev/null)
   echo "${1:-0}"
 }
 
-# is_coming FOLDER: whether the `receive` that it belongs to, by its process's number, is still at it
+# is_coming FOLDER: whether the `receive` of the folder, identified by its process id, still runs
 is_coming() {
   kill -0 "${1##*.}" 2>/dev/null && tr '\000' '\n' 2>/dev/null <"/proc/${1##*.}/cmdline" | grep -q -F 'is_coming()'
 }
 
-# sort_out FOLDER: names what came whole in a tar, removes the rest and the folder; fails if there was any
+# sort_out FOLDER: stores complete blobs of a tar, removes the rest and the folder; fails if there was a rest
 sort_out() {
   cd "$1" 2>/dev/null || return 0
   whole=$(sha256sum -- * 2>/dev/null | while read -r sum name; do [ "$sum" = "$name" ] && echo "$name"; done)
@@ -58,7 +58,7 @@ sort_out() {
   [ -z "$damaged" ]
 }
 
-# name_it FILE SHA: into the store, if that is its checksum
+# name_it FILE SHA: moves the file into the store if its checksum matches
 name_it() {
   [ "$(sum_of "$1")" = "$2" ] || { rm -f "$1"; echo "it arrived damaged" >&2; exit 1; }
   chmod 644 "$1" && mv -f "$1" "$store/$2"
@@ -68,7 +68,7 @@ case $command in
 check)
   mkdir -p "$incoming" || exit 1
   for folder in "$incoming"/tar.*; do
-    [ ! -d "$folder" ] || is_coming "$folder" || sort_out "$folder" # what a lost connection left
+    [ ! -d "$folder" ] || is_coming "$folder" || sort_out "$folder" # remains of a lost connection
   done
   cd "$store" || exit 1
   beside=
@@ -78,7 +78,7 @@ check)
     if [ "$sum" = "$name" ]; then echo "whole $name"; else rm -f "$name"; fi
   done
   cd "$incoming" || exit 1
-  find . -type f ! -name '*.part' ! -path './tar.*' -mmin +60 -exec rm -f {} + # of a phone that died
+  find . -type f ! -name '*.part' ! -path './tar.*' -mmin +60 -exec rm -f {} + # remains of a crashed phone
   for part in *.part; do
     [ -f "$part" ] && echo "part ${part%.part} $(size_of "$part")"
   done
@@ -99,7 +99,7 @@ append)
   dd ibs=1048576 obs=1048576 >>"$part" || { rm -f "$part"; exit 1; }
   echo came
   size=$(size_of "$part")
-  [ "$size" -le "$4" ] || rm -f "$part" # two sent it at once
+  [ "$size" -le "$4" ] || rm -f "$part" # two were sending it at once
   [ "$size" = "$4" ] || { echo "not all of it came" >&2; exit 1; }
   name_it "$part" "$3"
   ;;
@@ -111,7 +111,7 @@ link)
   mkdir -p "$root/$3" && cd "$root/$3" || exit 1
   while read -r mode sha name; do
     case $name in */*) [ -d "${name%/*}" ] || mkdir -p "${name%/*}" || exit 1 ;; esac
-    [ "$mode" = 644 ] || chmod "$mode" "$store/$sha" || exit 1 # 644 is what they come with
+    [ "$mode" = 644 ] || chmod "$mode" "$store/$sha" || exit 1 # 644 is the default
     ln -sfn "$store/$sha" "$name" || exit 1
   done
   ;;

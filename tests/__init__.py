@@ -1,4 +1,4 @@
-"""Settings of what tests start, made before anything else is imported."""
+"""Sets the environment of processes that tests start, before any other import."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen, driven by selenium through Debian's chromedriver: nothing is downloaded."""
+"""Drives Debian's headless Chromium by selenium and Debian's chromedriver; downloads nothing."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ FLAGS = (
 
 
 def why_no_browser() -> str:
-    """Why there is none, or nothing."""
+    """Returns why there is no browser, or an empty text."""
     return "" if CHROMIUM and DRIVER else "no Chromium: apt-get install chromium chromium-driver"
 
 
@@ -29,7 +29,7 @@ class Browser:
         self.driver = driver
 
     def open(self, page: Path, fragment: str = "") -> None:
-        """A page from a file, opened anew; what was asked for and complained of before is forgotten."""
+        """Opens a page from a file and forgets earlier requests and complaints."""
         self.driver.get("about:blank")
         self.requests()
         self.complaints()
@@ -39,7 +39,7 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def command(self, name: str, **parameters: object) -> Any:
-        """One of the browser's own, of its DevTools protocol."""
+        """Runs a command of the browser's DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
@@ -52,16 +52,16 @@ class Browser:
         )
 
     def scheme(self, name: str, media: str = "") -> None:
-        """Dark or light; `media` may be print."""
+        """Sets a dark or light colour scheme; `media` may be print."""
         feature = {"name": "prefers-color-scheme", "value": name}
         self.command("Emulation.setEmulatedMedia", media=media, features=[feature])
 
     def complaints(self) -> list[str]:
-        """The console's errors and warnings since the last look, breaches of the page's policy among them."""
+        """Returns the console's new errors and warnings, including violations of the page's policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Every address that was asked for since the last look."""
+        """Returns every newly requested address."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
 
@@ -74,20 +74,20 @@ class Browser:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
     def to_questions(self) -> None:
-        """Down to the report's list, until it is drawn."""
+        """Scrolls down to the report's list, until it is drawn."""
         self.run("document.getElementById('questions').scrollIntoView()")
         until(self.cards)
 
     def cards(self) -> int:
-        """How many questions of the report are drawn."""
+        """Returns how many questions of the report are drawn."""
         return int(self.run("return document.querySelectorAll('article').length"))
 
     def count(self) -> str:
-        """How many questions the report says it shows."""
+        """Returns how many questions the report says it shows."""
         return str(self.run("return document.getElementById('shown').textContent"))
 
     def focus(self) -> str:
-        """The beginning of the element that the keyboard is at."""
+        """Returns the beginning of the element that has the keyboard's focus."""
         return str(self.run("return document.activeElement.outerHTML.slice(0, 200)"))
 
     def picture(self) -> bytes:
@@ -95,7 +95,7 @@ class Browser:
 
 
 def until(what: Callable[[], object]) -> None:
-    """Waits for what the page does in its own time."""
+    """Waits until an asynchronous change of the page."""
     limit = time.monotonic() + PATIENCE_S
     while not what():
         assert time.monotonic() < limit, "the page did not come to it"
@@ -104,7 +104,7 @@ def until(what: Callable[[], object]) -> None:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """A browser with its profile in `folder`."""
+    """Provides a browser with its profile in `folder`."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

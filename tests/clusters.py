@@ -1,4 +1,4 @@
-"""A Dask cluster of processes on loopback, with simulators or with hosts of phones."""
+"""Starts a Dask cluster of processes on loopback, with simulators or with hosts of phones."""
 
 import os
 import random
@@ -23,7 +23,7 @@ Popen: TypeAlias = "subprocess.Popen[bytes]"
 
 
 def free_port() -> int:
-    """None of those that the system gives away by itself, so that it is still free when the scheduler starts."""
+    """Returns a port outside the system's ephemeral range, so that it is still free when the scheduler starts."""
     while True:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 class DaskCluster:
-    """A scheduler and its workers, processes of this test on loopback; each worker has a cache of its own."""
+    """A scheduler and its workers, as processes on loopback; each worker has a separate cache."""
 
     def __init__(self, folder: Path, scheme: str = "tcp") -> None:
         self.address = f"{scheme}://127.0.0.1:{free_port()}"
@@ -48,7 +48,7 @@ class DaskCluster:
         self.scheduler = self._process("scheduler", ["--host", host, "--port", port, "--no-dashboard", *protocol], {})
 
     def add(self, customize: str = "") -> Popen:
-        """A worker; `customize` runs in it, and in what it starts."""
+        """Adds a worker; `customize` runs in it, and in its children."""
         environment = self._home(customize)
         home = environment["XDG_CACHE_HOME"]
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", home]
@@ -65,22 +65,22 @@ class DaskCluster:
         return {"XDG_CACHE_HOME": str(home), "PYTHONPATH": path, "COLUMNS": "250"}
 
     def add_host(self, name: str, server: AdbServer, devices: Sequence[str] = (), customize: str = "") -> Popen:
-        """A host with these phones, or all of the server's."""
+        """Adds a host with these phones, or all of the server's."""
         options = [option for device in devices for option in ("--device", device)]
         command = ["host", self.address, "--name", name, "--adb-port", str(server.port), *options]
         self.hosts.append(self._started(name, ["-m", "bundler.cli", *command], self._home(customize)))
         return self.hosts[-1]
 
     def add_module(self, module: str, *arguments: str) -> Popen:
-        """A process that runs a module."""
+        """Starts a process that runs a module."""
         return self._started(module, ["-m", module, *arguments], self._home(""))
 
     def log(self, name: str) -> str:
-        """What a process said last."""
+        """Returns a process's last output."""
         return max(self._folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime).read_text()
 
     def lease(self, serial: str) -> Path:
-        """What the last process locks while it has a phone."""
+        """Returns the file that the last process locks while it uses a phone."""
         return self._homes[-1] / "mbqa-bundle" / "phones" / layout.file_safe(serial)
 
     def caches(self) -> list[Path]:
@@ -102,7 +102,7 @@ class DaskCluster:
         return made
 
     def renew(self) -> None:
-        """Ends all but the scheduler, which is started again where it has ended: for the next test."""
+        """Prepares for the next test: ends all processes but the scheduler, and restarts that if it has ended."""
         for each in (self.workers, self.hosts, self._homes):
             each.clear()
         self._end([process for process in self._all if process is not self.scheduler])
@@ -119,7 +119,7 @@ class DaskCluster:
 
 
 def tls_settings(folder: Path) -> dict[str, str]:
-    """Dask's own settings for TLS in the environment, as docs/many-machines.md has them; certificates are made here."""
+    """Returns environment variables for Dask's TLS, as in docs/many-machines.md, with newly made certificates."""
     made = pytest.importorskip("distributed").Security.temporary()
     for name, text in (("ca.pem", made.tls_ca_file), ("me.pem", made.tls_client_cert), ("me.key", made.tls_client_key)):
         (folder / name).write_text(text)

@@ -1,4 +1,4 @@
-"""What several tests share: a small model with its vocabulary, and a bundle of it."""
+"""Contains shared fixtures: a small model with its vocabulary, a bundle of it, and phones."""
 
 import os
 import shutil
@@ -41,14 +41,14 @@ QUESTIONS = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A cache folder that all workers share, instead of the user's own."""
+    """Sets a cache folder that all workers share, instead of the user's."""
     base = tmp_path_factory.getbasetemp()
     os.environ["XDG_CACHE_HOME"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with model.onnx and the vocab.txt that goes with it."""
+    """Returns a folder with model.onnx and its vocab.txt."""
     folder = tmp_path_factory.mktemp("model")
     made = qa_model()
     made.producer_name = f"worker{WORKER}"  # phones of genuine parts see one another's processes, and job.sh ends what
@@ -70,13 +70,13 @@ def request_for(model_folder: Path) -> BuildRequest:
 
 @pytest.fixture(scope="session")
 def built(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle of three questions in four windows: to copy, not to touch."""
+    """Returns a small bundle of three questions in four windows; tests must not change it."""
     return build_bundle(request_for, tmp_path_factory.mktemp("built") / "bundle", quiet).path
 
 
 @pytest.fixture
 def bundle(built: Path, tmp_path: Path) -> Bundle:
-    """A copy of that bundle, to do anything with."""
+    """Returns a copy of that bundle, which a test may change."""
     return read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
 
 
@@ -95,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto` is three workers for two cores: a quarter of the time of a test with a phone passes in waiting."""
+    """Makes `-n auto` three workers for two cores: a test with a phone waits for a quarter of its time."""
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores() * 3 // 2
 
 
@@ -106,7 +106,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The genuine phone's parts are built while tests that need none of them run."""
+    """Builds the genuine phone's parts while tests that do not need it run."""
     wanted = any(item.get_closest_marker("genuine") for item in session.items)
     if wanted and WORKER == 0 and not session.config.option.collectonly and why_no_genuine_phone() is None:
         session.config.stash[BUILDING] = build_genuine_parts()
@@ -127,9 +127,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", params=["virtual", pytest.param("genuine", marks=pytest.mark.genuine)])
 def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
-    """A phone, virtual and then of genuine parts: what holds for one must hold for the other.
+    """Returns a phone, first a virtual one and then one of genuine parts, so that both keep the same contract.
 
-    With --device the phone of that serial stands for both.
+    With --device, the phone with that serial replaces both.
     """
     if serial := request.config.getoption("--device"):
         if request.param == "genuine":
@@ -149,7 +149,7 @@ def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty current folder, a state folder of its own, no variables that would choose a phone or an SDK."""
+    """Sets an empty current folder, a new state folder, and no variables that would choose a phone or an SDK."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

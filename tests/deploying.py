@@ -1,4 +1,4 @@
-"""deploy and fetch-answers as tests call them."""
+"""Provides deploy and fetch-answers in the form that tests call."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ RUN_S = 120.0
 
 
 def quiet(stage: str, done: int, total: int | None, /) -> None:
-    """Progress that nobody watches."""
+    """Ignores the progress."""
 
 
 def deploy(phone: Phone, bundle: Bundle, runtime: Runtime = "cpu", progress: Progress = quiet, **options: Any) -> Run:
@@ -25,7 +25,7 @@ def deploy(phone: Phone, bundle: Bundle, runtime: Runtime = "cpu", progress: Pro
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was fetched, with the answers as they were then."""
+    """The fetched result, with the answers at that time."""
 
     run: Run
     path: Path

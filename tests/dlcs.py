@@ -1,4 +1,4 @@
-"""DLCs for tests: float, float16 and quantized ones of small ONNX models, and what ONNX Runtime makes of those."""
+"""Makes DLCs for tests: float, float16 and quantized ones of small ONNX models, with ONNX Runtime's results."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,20 +33,20 @@ Feed = Mapping[str, Any]
 
 
 def convert(made: onnx.ModelProto, folder: Path) -> Path:
-    """The model's DLC, in `folder`."""
+    """Writes the model's DLC into `folder`."""
     onnx.save(made, folder / "model.onnx")
     onnx_to_dlc(folder / "model.onnx", folder / "model.dlc", SOC)
     return folder / "model.dlc"
 
 
 def reference(made: onnx.ModelProto, feed: Feed) -> dict[str, Any]:
-    """What ONNX Runtime makes of the model on the CPU."""
+    """Returns ONNX Runtime's results for the model on the CPU."""
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(feed)), strict=True))
 
 
 def demo_feeds(count: int) -> list[dict[str, Any]]:
-    """The demo's first questions, as the demo model takes them."""
+    """Returns the demo's first questions as inputs of the demo model."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
@@ -71,7 +71,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantized(source: Path, feeds: Sequence[Feed], kind: str, folder: Path, **options: Any) -> onnx.ModelProto:
-    """The model with quantized weights and activations (QDQ), whose outputs are the integers themselves."""
+    """Returns the model with quantized weights and activations (QDQ), whose outputs are the integers themselves."""
     activations, weights = TYPES[kind]
     config = get_qnn_qdq_config(
         source, _Reader(feeds), activation_type=activations, weight_type=weights, weight_symmetric=True, **options
@@ -92,7 +92,7 @@ def quantized(source: Path, feeds: Sequence[Feed], kind: str, folder: Path, **op
 
 
 def halved(made: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with weights and activations in float16; inputs and outputs stay as they are."""
+    """Returns the model with weights and activations in float16; inputs and outputs keep their types."""
     half = onnx.ModelProto()
     half.CopyFrom(made)
     graph = half.graph
@@ -113,18 +113,18 @@ def halved(made: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def likeness(one: Any, other: Any) -> float:
-    """Correlation of two arrays."""
+    """Returns the correlation of two arrays."""
     return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
 
 
 def single(op: Operator, shape: tuple[int, ...], **weights: Tensor) -> Graph:
-    """A graph of one operator on the float32 input `a`."""
+    """Returns a graph of one operator on the float32 input `a`."""
     tensors = {name: Tensor(name, np.dtype(np.float32), shape, None) for name in ("a", "out")}
     return Graph("single", ("a",), ("out",), (op,), {**tensors, **weights})
 
 
 def run_single(graph: Graph, data: Any, *, half: bool = False) -> Any:
-    """What the graph makes of `a`, by its translation."""
+    """Runs the graph's translation on `a`."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = to_onnx(graph, half=half).SerializeToString()

@@ -1,4 +1,4 @@
-"""Evaluation documents to draw: a believable one of any size, and one in which hardly anything is known."""
+"""Makes evaluation documents for reports: a realistic one of any size, and one with hardly any known values."""
 
 import math
 import random
@@ -28,7 +28,7 @@ FILLERS = (
 
 
 def document(questions: int = 60, seed: int = 5, layers: int = 96) -> dict[str, Any]:
-    """A believable evaluation: five runs, from float32 on the CPU to 8 bits on the DSP."""
+    """Returns a realistic evaluation: five runs, from float32 on the CPU to 8 bits on the DSP."""
     rng = random.Random(seed)
     texts = [_context(rng) for _ in range((questions + 2) // 3)]
     rows = [_question(rng, number, number // 3, texts[number // 3]) for number in range(questions)]
@@ -52,7 +52,7 @@ def document(questions: int = 60, seed: int = 5, layers: int = 96) -> dict[str, 
 
 
 def bare() -> dict[str, Any]:
-    """The least there can be: nothing known but answers."""
+    """Returns the smallest possible evaluation, which has only answers."""
     made = document(3)
     made["reference"]["scores"] = None
     made["gates"] = []
@@ -66,7 +66,7 @@ def bare() -> dict[str, Any]:
 
 
 def _context(rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
-    """A text, and what can be asked of it with its answer; one question has none."""
+    """Returns a text with its questions and answers; one question has no answer."""
     title = f"{rng.choice(NAMES)} {rng.choice(PLACES)}"
     mayor, year, people = rng.choice(NAMES), rng.randint(1700, 1850), rng.randint(3, 90)
     facts = [
@@ -88,7 +88,7 @@ def _context(rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _others(rng: random.Random, context: str, count: int) -> list[tuple[int, int]]:
-    """Some words of the context, whole."""
+    """Returns the spans of some whole words of the context."""
     words = context.split(" ")
     starts = [0]
     for word in words:
@@ -225,7 +225,7 @@ def _run(rng: random.Random, rows: list[dict[str, Any]], place: int, layers: int
 
 
 def _layers(rng: random.Random, near: float, count: int) -> list[dict[str, Any]]:
-    """Error that builds up from layer to layer, with a few that are worse than their neighbours."""
+    """Returns errors that increase from layer to layer, with a few that are worse than their neighbours."""
     made = []
     for number in range(count):
         error = (1 - near) * (0.05 + number / count) * rng.uniform(0.5, 1.5) * (6 if rng.random() < 0.05 else 1)

@@ -1,8 +1,8 @@
-"""SDK folders whose tools are small scripts: they take what the recorded option lists (sdk_help) have, and check it.
+"""Makes SDK folders whose tools are small scripts, which check their options against recorded lists (sdk_help).
 
-A fake ONNX is JSON: `{"inputs": {name: shape}, "outputs": [names]}`; `"behave"` asks for a misbehaviour. A fake DLC is
-JSON too, and notes what was done. A true ONNX is taken too. This module is imported by the tools themselves, so it
-needs the standard library only.
+A fake ONNX is JSON: `{"inputs": {name: shape}, "outputs": [names]}`; `"behave"` requests a failure. A fake DLC is JSON
+too, and records what was done. Genuine ONNX files are accepted too. The tools import this module, so it uses only the
+standard library.
 """
 
 import json
@@ -22,7 +22,7 @@ CHIPS = {"sm8350": 68, "sm8450": 69, "sm8550": 73, "sm8650": 75, "qcs6490": 68, 
 
 @dataclass(frozen=True)
 class Release:
-    """What makes a release's folder differ from another's."""
+    """The differences between the folders of releases."""
 
     folder: str
     options: str
@@ -105,13 +105,13 @@ class Tensor(Protocol):
 
 
 def write_model(path: Path, inputs: Iterable[Tensor], outputs: Iterable[Tensor], behave: str = "") -> None:
-    """A fake ONNX; `behave`: refuse, import, hang or forget."""
+    """Writes a fake ONNX; `behave`: refuse, import, hang or forget."""
     shapes = {spec.name: list(spec.shape) for spec in inputs}
     write(path, json.dumps({"inputs": shapes, "outputs": [spec.name for spec in outputs], "behave": behave}))
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or dead and waiting for whoever adopts orphans here to notice."""
+    """Returns whether a process is gone, or a zombie."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
@@ -125,11 +125,11 @@ def options_of(root: Path, tool: str) -> list[str]:
 
 
 class RefusedError(Exception):
-    """What a tool says before it ends with exit code 1."""
+    """A tool's last message before exit code 1."""
 
 
 def parse(options: list[str], arguments: list[str]) -> dict[str, list[list[str]]]:
-    """Option's first name -> the values of each time it was given; anything not in the list is refused."""
+    """Parses options: first name -> the values of each use; refuses options that are not in the list."""
     known = {name: option for option in options for name in option.split()[0].split(",")}
     given: dict[str, list[list[str]]] = {}
     rest = list(arguments)
@@ -159,7 +159,7 @@ def parse(options: list[str], arguments: list[str]) -> dict[str, list[list[str]]
 
 
 def run_tool(root: str, name: str, arguments: list[str]) -> int:
-    """The program of each tool."""
+    """Runs the program of each tool."""
     sys.stdout.write(f"[INFO] {name} starts\n")
     try:
         given = parse(options_of(Path(root), name), arguments)
@@ -185,7 +185,7 @@ def _one(given: dict[str, list[list[str]]], name: str) -> str:
 
 
 def _check_environment(root: Path) -> None:
-    """As bin/envsetup.sh leaves it; without it the real tools do not find their own modules and libraries."""
+    """Checks the environment set by bin/envsetup.sh, without which the real tools do not find modules and libraries."""
     for variable, folder in (("PYTHONPATH", "lib/python"), ("LD_LIBRARY_PATH", f"lib/{HOST}"), ("PATH", f"bin/{HOST}")):
         if os.environ.get(variable, "").split(":")[0] != str(root / folder):
             raise RefusedError(f"ModuleNotFoundError: {variable} does not begin with {folder}")
@@ -214,7 +214,7 @@ def _convert(given: dict[str, list[list[str]]]) -> tuple[str, dict[str, Any]] | 
 
 
 def _read_onnx(path: Path) -> dict[str, Any]:
-    """A true ONNX as a fake one."""
+    """Reads a genuine ONNX as a fake one."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -225,7 +225,7 @@ def _read_onnx(path: Path) -> dict[str, Any]:
 
 
 def _behave(how: str) -> bool:
-    """Whether the tool goes on to write its output."""
+    """Fails as requested; returns whether the tool should write its output."""
     if how == "refuse":
         _complain("INFO: reading\nERROR_OP_NOT_SUPPORTED: Operator Foo is not supported")
         raise RefusedError("Node Foo_1: failed to convert")
@@ -290,7 +290,7 @@ def _prepare(given: dict[str, list[list[str]]]) -> tuple[str, dict[str, Any]]:
 
 
 def _write_tool(root: Path, name: str, *, is_script: bool) -> None:
-    """A Python script, or a program that is none (a shell's)."""
+    """Writes a Python script, or a shell script."""
     path = root / "bin" / HOST / name
     start = f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})"
     program = f"import sys; {start}; from tests.fake_sdk import run_tool"

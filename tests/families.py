@@ -1,7 +1,7 @@
-"""Genuine torch models for question answering and the ONNX that common exporters make of them. Needs torch.
+"""Makes genuine torch models for question answering, and exports them as common exporters do. Needs torch.
 
-The demo model comes back to torch from its own ONNX; the other families are small and random. Every style is what some
-tool writes today: the differences that matter are dtypes, dynamic axes and how a graph makes its attention mask.
+The demo model is restored in torch from its ONNX; the other families are small and random. Every style is the output of
+some current tool; they differ in dtypes, dynamic axes and the computation of the attention mask.
 """
 
 import json
@@ -40,7 +40,7 @@ def silence() -> None:
 
 
 def demo_model(attention: str = "eager") -> Any:
-    """The demo model in torch, with the weights of its ONNX file; `attention` is "eager" or "sdpa"."""
+    """Returns the demo model in torch, with the weights of its ONNX file; `attention` is "eager" or "sdpa"."""
     config = transformers.MobileBertConfig(
         vocab_size=WORDS, embedding_size=96, hidden_size=192, intra_bottleneck_size=96, num_hidden_layers=4,
         num_attention_heads=4, intermediate_size=256, num_feedforward_networks=2, use_bottleneck=True,
@@ -54,7 +54,7 @@ def demo_model(attention: str = "eager") -> Any:
 
 
 def small_model(family: str, attention: str = "eager", seed: int = 0) -> Any:
-    """A random model of this family: two layers of 64, the demo's vocabulary; `attention` is "eager" or "sdpa"."""
+    """Returns a random model: two layers of 64, the demo's vocabulary; `attention` is "eager" or "sdpa"."""
     shared = {"vocab_size": WORDS, "max_position_embeddings": LENGTH, "attn_implementation": attention}
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     t = transformers
@@ -77,7 +77,7 @@ def small_model(family: str, attention: str = "eager", seed: int = 0) -> Any:
 
 
 def save_folder(model: Any, folder: Path) -> Path:
-    """A folder as `save_pretrained` makes it, with the demo's tokenizer.json."""
+    """Writes a folder as `save_pretrained` makes it, with the demo's tokenizer.json."""
     model.save_pretrained(folder)
     shutil.copy(resources.DEMO_TOKENIZER, folder / "tokenizer.json")
     return folder
@@ -90,7 +90,7 @@ def change_config(folder: Path, **values: Any) -> None:
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Lets `change` alter a folder's tensors by name."""
+    """Changes a folder's tensors by name, with `change`."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")
@@ -99,12 +99,12 @@ def change_weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> No
 
 
 def inputs_of(model: Any) -> tuple[str, ...]:
-    """What this model takes, in the usual order."""
+    """Returns the model's inputs in the usual order."""
     return INPUTS[:2] if model.config.model_type == "distilbert" else INPUTS
 
 
 def feed(tokens: int = LENGTH, *, length: int = LENGTH, seed: int = 0) -> dict[str, Any]:
-    """Three int64 arrays (1, length), the last `length - tokens` of them padding; two segments."""
+    """Returns three int64 arrays (1, length), the last `length - tokens` of them padding; two segments."""
     random = np.random.default_rng(seed)
     mask = (np.arange(length) < tokens).astype(np.int64)[None]
     ids = random.integers(5, WORDS, (1, length)) * mask
@@ -113,14 +113,14 @@ def feed(tokens: int = LENGTH, *, length: int = LENGTH, seed: int = 0) -> dict[s
 
 
 def torch_logits(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """Start and end logits (1, length), float32."""
+    """Returns start and end logits (1, length), float32."""
     with torch.no_grad():
         out = model(**{name: torch.from_numpy(inputs[name]) for name in inputs_of(model)})
     return out.start_logits.numpy(), out.end_logits.numpy()
 
 
 def onnx_logits(path: Path, inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """The same of an ONNX file by ONNX Runtime; inputs are cast to what the file declares."""
+    """Returns an ONNX file's logits by ONNX Runtime; casts inputs to the file's types."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -131,7 +131,7 @@ def onnx_logits(path: Path, inputs: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def export(model: Any, style: str, path: Path, length: int = LENGTH) -> None:
-    """Writes the model in one of STYLES; `optimum_inf` and `newest_sdpa` want a model with attention "sdpa".
+    """Exports the model in one of STYLES; `optimum_inf` and `newest_sdpa` need a model with attention "sdpa".
 
     ours            int32, static, additive mask in the graph, legacy exporter, opset 17
     optimum         int64, dynamic axes, legacy exporter, opset 14: the mask's constant is the least float32
@@ -164,7 +164,7 @@ def export(model: Any, style: str, path: Path, length: int = LENGTH) -> None:
 
 
 class _Plain(torch.nn.Module):  # type: ignore[misc]
-    """The model as a function of its inputs' order, giving a plain pair."""
+    """Wraps a model: positional inputs, and a plain pair of outputs."""
 
     def __init__(self, model: Any, *, additive: bool) -> None:
         super().__init__()
@@ -180,17 +180,17 @@ class _Plain(torch.nn.Module):  # type: ignore[misc]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of themselves; that is not what the tests are about."""
+    """Suppresses the exporters' own warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _demo_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The state dict for `model` out of the demo's ONNX.
+    """Returns the state dict for `model` from the demo's ONNX.
 
-    Linear weights have lost their names there, but are numbered in the order of execution; the position embedding was
-    folded into a constant; a bias equal to another one shares its initializer.
+    Linear weights have no names there, but are numbered in the order of execution; the position embedding was folded
+    into a constant; a bias equal to another one shares its initializer.
     """
     graph = onnx.load(resources.DEMO_MODEL).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -213,7 +213,7 @@ def _demo_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _linears(model: Any) -> list[str]:
-    """The names of the linear layers in the order in which a forward pass comes to them."""
+    """Returns the names of the linear layers in the order of a forward pass."""
     order: list[str] = []
     handles = [
         module.register_forward_hook(lambda *_, name=name: order.append(name))

@@ -1,6 +1,6 @@
-"""Bundles of any size with a run that is done, of made-up logits: fetch-answers needs no phone for them.
+"""Makes bundles of any size with a finished run of synthetic logits, so that fetch-answers needs no phone.
 
-python -m tests.finished 2000 100000        the most memory that fetch-answers has for so many questions
+python -m tests.finished 2000 100000        prints the peak memory of fetch-answers for these numbers of questions
 """
 
 import os
@@ -35,7 +35,7 @@ CONTEXT = "Bridge {} “Brücke”, é\u0301 \u6a4b, was built by Ada Lovelace i
 
 @dataclass(frozen=True)
 class MadeUp:
-    """So many questions, made when they are asked for."""
+    """`count` questions, made on iteration."""
 
     count: int
     may_be_unanswerable: bool
@@ -48,7 +48,7 @@ class MadeUp:
 def finished_bundle(
     out: Path, count: int, *, may_be_unanswerable: bool = True, size: int = CHUNK
 ) -> tuple[Bundle, Run]:
-    """The bundle, and a run of it on the CPU."""
+    """Makes the bundle, and a run of it on the CPU."""
     bundle = built_bundle(out, count, may_be_unanswerable=may_be_unanswerable)
     part = Part("made-up", "SM8650", "none", {"cpu": len(bundle.manifest.windows)}, 1, 2.5)
     run = Run(bundle.id, Settings("0123456789abcdef", "cpu", chunk=size), ("made-up",), "2026-01-01T00:00:00+00:00")
@@ -62,7 +62,7 @@ def finished_bundle(
 
 
 def built_bundle(out: Path, count: int, *, may_be_unanswerable: bool = True, length: int = LENGTH) -> Bundle:
-    """A small model with so many questions, of one window each of so many tokens."""
+    """Builds a bundle of a small model and many questions, each with one window."""
     with tempfile.TemporaryDirectory(prefix="mbqa-model-") as folder:
         model = Path(folder) / "model.onnx"
         onnx.save(qa_model(length=length), model)
@@ -75,7 +75,7 @@ def built_bundle(out: Path, count: int, *, may_be_unanswerable: bool = True, len
 
 
 def most_memory(bundle: Path) -> tuple[float, float]:
-    """(megabytes, seconds) of `mbqa-bundle fetch-answers --json` as a process of its own."""
+    """Returns (megabytes, seconds) of `mbqa-bundle fetch-answers --json` in a separate process."""
     begun = time.perf_counter()
     argv = [sys.executable, "-m", "bundler.cli", "fetch-answers", "--json", "--bundle", str(bundle)]
     child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)

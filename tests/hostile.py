@@ -1,4 +1,4 @@
-"""Names and texts that would do something, were they ever read as shell, as an option or as a path elsewhere."""
+"""Lists names and texts that are harmful if they are interpreted as shell, as an option or as a foreign path."""
 
 from pathlib import PurePath
 
@@ -6,7 +6,7 @@ LONG = "x" * 300
 
 
 def names(canary: PurePath) -> tuple[str, ...]:
-    """Each would make the file `canary` if a shell read it, or be an option, another path, or upset a terminal."""
+    """Returns names that create the file `canary` in a shell, or are options, other paths, or terminal controls."""
     touch = f"touch {canary}"
     return (
         f"$({touch})", f"`{touch}`", f"; {touch} ;", f"& {touch} &", f"| {touch} |", f"\n{touch}\n",

@@ -1,4 +1,4 @@
-"""An evaluation document whose every text tries to break out of the page."""
+"""Makes an evaluation document whose every text tries to break out of the page."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ HOSTILE = (
 
 
 def hostile() -> dict[str, Any]:
-    """Every text that comes from outside tries to be more than text."""
+    """Returns an evaluation in which every foreign text contains markup."""
     made = document(3 * len(HOSTILE), layers=len(HOSTILE))
     made["contexts"] = [f"{text} {context} {text}" for text, context in zip(HOSTILE, made["contexts"], strict=True)]
     made["model"] = "".join(HOSTILE)

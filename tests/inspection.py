@@ -1,4 +1,4 @@
-"""Whether what inspect tells of a DLC agrees with the ONNX that it came from."""
+"""Compares inspect's report of a DLC with the ONNX file that it came from."""
 
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ STORED = {  # how logits leave the network, by precision; "mixed" is --mixed
 
 
 def check_inspect(dlc: Path, model: Path, precision: str) -> None:
-    """Names, shapes and the number of parameters are the ONNX file's, dtypes follow from the precision."""
+    """Checks names, shapes and the number of parameters against the ONNX file, and dtypes against the precision."""
     report, told, shape = inspect_dlc(dlc), _told(model), (1, LENGTH)
     assert {t.spec for t in report.inputs} == {TensorSpec(name, "int32", shape) for name in told.inputs}
     assert {t.dtype for t in report.outputs} <= STORED[precision]
@@ -40,7 +40,7 @@ def check_inspect(dlc: Path, model: Path, precision: str) -> None:
 
 
 class _Told(NamedTuple):
-    """What an ONNX file says; `fitted_parameters` after it was made fit for the HTP."""
+    """The facts of an ONNX file; `fitted_parameters` counts them after the graph was fitted for the HTP."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -56,7 +56,7 @@ def _told(path: Path) -> _Told:
 
 
 def float_elements(made: onnx.ModelProto) -> int:
-    """Elements of the float initializers and Constant nodes that operators take, the value of a Pad aside."""
+    """Counts the elements of the float initializers and Constant nodes used by operators, except a Pad's value."""
     pads = {node.input[2] for node in made.graph.node if node.op_type == "Pad" and len(node.input) > 2}
     tensors = {weight.name: weight for weight in made.graph.initializer}
     tensors |= {node.output[0]: node.attribute[0].t for node in made.graph.node if node.op_type == "Constant"}

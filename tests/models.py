@@ -1,4 +1,4 @@
-"""Small ONNX models and a vocabulary, made by hand: no torch, no downloads, milliseconds on the DSP's simulator."""
+"""Makes small ONNX models and a vocabulary without torch or downloads; they take milliseconds on the simulator."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ VOCABULARY = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *PI
 
 
 def write_vocabulary(folder: Path) -> Path:
-    """A vocab.txt that splits English into known words and single characters."""
+    """Writes a vocab.txt that splits English into known words and single characters."""
     path = folder / "vocab.txt"
     path.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     return path
@@ -31,7 +31,7 @@ def model(
     outputs: Mapping[str, tuple[int, Sequence[Any]]],
     weights: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
-    """An ONNX model of opset 17; inputs and outputs are name -> (element type, shape)."""
+    """Returns an ONNX model of opset 17; inputs and outputs are name -> (element type, shape)."""
     graph = helper.make_graph(
         nodes,
         "test",
@@ -45,7 +45,7 @@ def model(
 
 
 def qa_model(*, length: int = LENGTH, hidden: int = 16, seed: int = 0) -> onnx.ModelProto:
-    """One attention layer over embeddings, with start and end logits: the shape of the real thing, random weights."""
+    """Returns one attention layer over embeddings, with start and end logits: a realistic graph with random weights."""
     random = np.random.default_rng(seed)
 
     def weight(*shape: int) -> Any:
@@ -101,7 +101,7 @@ def qa_model(*, length: int = LENGTH, hidden: int = 16, seed: int = 0) -> onnx.M
 
 
 def random_feed(length: int = LENGTH, seed: int = 0) -> dict[str, Any]:
-    """Inputs for qa_model: some padding, two segments."""
+    """Returns inputs for qa_model: some padding, two segments."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, len(VOCABULARY), (1, length)).astype(np.int32)
     mask = (np.arange(length) < length * 3 // 4).astype(np.int32)[None]

@@ -1,5 +1,5 @@
-"""Makes outlier channels in a fitted graph without changing what it computes: some channels of one place times a
-factor, in what writes them, and divided by it in what reads them."""
+"""Makes outlier channels in a fitted graph without changing its result: multiplies some channels in the weights that
+write them by a factor, and divides them in the weights that read them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ Scales = Any
 
 
 def disturbed(fit: FitGraph, place: str, factor: float, channels: int = 2, seed: int = 0) -> FitGraph:
-    """The graph with `channels` outliers in each stream of that kind; see PLACES."""
+    """Returns the graph with `channels` outliers in each stream of that kind; see PLACES."""
     net, random = Net(fit.model), np.random.default_rng(seed)
 
     def draw(width: int) -> Scales:
@@ -59,13 +59,13 @@ def _after(net: Net, name: str) -> onnx.NodeProto:
 
 
 def _products(net: Net, of_shares: bool) -> list[onnx.NodeProto]:
-    """The products of attention: shares with values, or queries with keys."""
+    """Finds the products of attention: shares with values, or queries with keys."""
     found = [each for each in net.ordered() if each.op_type == "MatMul" and each.input[1] not in net.constants]
     return [each for each in found if (_before(net, each.input[0]).op_type == "Softmax") == of_shares]
 
 
 def _residual(net: Net, draw: Callable[[int], Scales]) -> None:
-    """All that Add, Mul with a constant and Reshape tie to the sums, stream by stream."""
+    """Finds everything that Add, Mul with a constant and Reshape tie to the sums, stream by stream."""
     seen: set[str] = set()
     for each in net.ordered():
         sums = each.op_type == "Add" and not any(name in net.constants for name in each.input)
@@ -74,7 +74,7 @@ def _residual(net: Net, draw: Callable[[int], Scales]) -> None:
 
 
 def _after_all(net: Net, name: str) -> bool:
-    """Whether no softmax reads the sum."""
+    """Returns whether no softmax reads the sum."""
     return all(reader.op_type != "Softmax" for reader in net.readers(name))
 
 
@@ -143,7 +143,7 @@ def _values(net: Net, draw: Callable[[int], Scales]) -> None:
 
 
 def _embeddings(net: Net, draw: Callable[[int], Scales]) -> None:
-    """The words' own table, which the first Gemm reads three times over."""
+    """Finds the words' own table, which the first Gemm reads three times."""
     each = next(each for each in net.ordered() if each.op_type == "Gather" and each.input[1] == "input_ids")
     scales = draw(net.constants[each.input[0]].shape[1])
     _table(net, each, scales)

@@ -1,4 +1,4 @@
-"""Phones to test against: virtual ones, and the one of genuine parts where ../shared/tools/phone.sh is there."""
+"""Provides phones for tests: virtual ones, and one of genuine parts if ../shared/tools/phone.sh exists."""
 
 import fcntl
 import os
@@ -31,7 +31,7 @@ def cable(action: str) -> None:
 
 
 def why_no_genuine_phone() -> str | None:
-    """Why the genuine phone cannot be had on this machine; None where it can."""
+    """Returns why the genuine phone is not available on this machine; None if it is."""
     if not PHONE_SH.exists():
         return f"{PHONE_SH} is not there"
     if os.geteuid() != 0:
@@ -40,7 +40,7 @@ def why_no_genuine_phone() -> str | None:
 
 
 def build_genuine_parts() -> "subprocess.Popen[bytes]":
-    """Begins to build what the genuine phone is made of, which on a new machine takes minutes; ends at once where it is
+    """Starts to build the parts of the genuine phone, which takes minutes on a new machine; does nothing if they are
     built. A phone that is started meanwhile waits for it."""
     script = 'exec 9>"$0"; flock 9; for build; do bash "$build"; done'
     builds = (str(PHONE_SH.with_name(f"build_{part}.sh")) for part in ("adbd", "toybox"))
@@ -52,7 +52,7 @@ def build_genuine_parts() -> "subprocess.Popen[bytes]":
 
 @contextmanager
 def virtual_phone(folder: Path, soc: str = "SM8650", faults: Sequence[str] = ()) -> Iterator[Phone]:
-    """A virtual phone, misbehaving in this way, at an adb server of its own."""
+    """Provides a virtual phone with these faults, at a private adb server."""
     phone = start_phone(known_socs()[soc], 0, folder, faults=faults)
     try:
         with private_adb_server() as server:
@@ -89,8 +89,8 @@ done <"$list"
 
 @contextmanager
 def genuine_phone(soc: str = "SM8650", net_run: str | None = None, **settings: str) -> Iterator[Phone]:
-    """Genuine adbd, mksh and toybox, with stand-ins for the engines on the PATH, or with this snpe-net-run alone; wiped
-    at the end."""
+    """Provides genuine adbd, mksh and toybox, with stand-ins for the engines on the PATH, or only this snpe-net-run;
+    wipes the phone at the end."""
     number = str(GENUINE_NUMBER)
     environment = {**os.environ, **settings}
     with STARTING.open("w") as lock:  # the first start installs and builds, which two cannot do at once

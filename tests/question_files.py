@@ -1,4 +1,4 @@
-"""Files of questions to be read, and what a refusal of one must say."""
+"""Contains files of questions, and a check of their refusals."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
 
 @contextmanager
 def refused(path: Path, said: str, hint: str = SQUAD_HINT) -> Iterator[None]:
-    """The block must refuse the file: in one line with its name and nothing but what `said` matches, and this hint."""
+    """Checks that the block refuses the file in one line that has its name and matches `said`, with this hint."""
     with pytest.raises(QuestionsInvalid) as caught:
         yield
     assert re.fullmatch(f"{re.escape(str(path))}: {said}", str(caught.value))

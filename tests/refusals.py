@@ -1,4 +1,4 @@
-"""Commands that must be refused: in two lines, with an exit code, and without a trace in the current folder."""
+"""Checks that commands are refused: in two lines, with an exit code, without changes in the current folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ Refusal = Callable[..., str]
 
 
 def build(model: Path | str, *options: str) -> tuple[str, ...]:
-    """A command line that builds one question with the model."""
+    """Returns a command line that builds one question with the model."""
     return ("build", "--model", str(model), *ASKED, *options)
 
 
 def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes `folder` the current one, empty but for a vocabulary; no SDK is named outside it, and no hub answers."""
+    """Makes `folder` the current one, empty except for a vocabulary; hides other SDKs and the hub."""
     folder.mkdir()
     monkeypatch.chdir(folder)
     for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):

@@ -1,4 +1,4 @@
-"""The demo model with the inputs, the axes and the mask that other exporters give theirs, made without torch."""
+"""Restyles the demo model with the inputs, axes and masks of other exporters, without torch."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ STYLES = ("ours", "optimum", "optimum_inf", "newest")
 
 
 def restyled(style: str) -> onnx.ModelProto:
-    """The demo model in one of STYLES.
+    """Returns the demo model in one of STYLES.
 
     ours          int32, static, a mask of -10000
     optimum       int64, dynamic, (1 - mask) * -3.4e38
@@ -87,7 +87,7 @@ class _Constants:
 
 
 def _guarded(each: onnx.NodeProto, constant: _Constants) -> list[onnx.NodeProto]:
-    """An attention's Add with a Where of its own, its Softmax with a guard; other nodes as they are."""
+    """Adds a separate Where to an attention's Add, and a guard to its Softmax; returns other nodes unchanged."""
     node, name = helper.make_node, each.output[0]
     if each.op_type == "Add" and MASK in each.input:
         infinite = [constant([0], np.float32), constant([-np.inf], np.float32)]
@@ -101,7 +101,7 @@ def _guarded(each: onnx.NodeProto, constant: _Constants) -> list[onnx.NodeProto]
 
 
 def _make_dynamic(graph: onnx.GraphProto, constant: _Constants) -> None:
-    """Axes of any size: targets of Reshape leave the length open, the position embedding is cut to it."""
+    """Makes the axes dynamic: Reshape targets leave the length open, and the position embedding is cut to it."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     position = next(each for each in graph.node if each.output[0].endswith("position_embeddings/Gather_output_0"))
     for each in graph.node:

@@ -1,7 +1,7 @@
-"""A server that behaves as Qualcomm's public place is said to, and archives laid out as an SDK's, of made-up files.
+"""Imitates the server of Qualcomm's public place, and makes archives of synthetic files with an SDK's layout.
 
-The address that is asked redirects once to another ("the gateway"), which gives ranges, and answers 403 to HEAD and to
-some user agents. All of it is on 127.0.0.1.
+The first address redirects once to another ("the gateway"), which supports ranges, and answers 403 to HEAD and to some
+user agents. Everything is on 127.0.0.1.
 """
 
 import http.server
@@ -21,7 +21,7 @@ HOSTS = ("aarch64-oe-linux-gcc11.2", "aarch64-ubuntu-gcc9.4", "x86_64-windows-ms
 
 
 def sdk_files(unit: int = 200) -> dict[str, int]:
-    """Path below the SDK's root -> size, in the order of the alphabet; `unit` is a small library's size."""
+    """Returns path below the SDK's root -> size, in alphabetical order; `unit` is a small library's size."""
     android, hexagon = "aarch64-android", "lib/hexagon-v{0}/unsigned/lib{1}.so"
     sizes = {
         "LICENSE.pdf": 3 * unit, "NOTICE.txt": unit, "QNN_NOTICE.txt": unit, "ReleaseNotes.txt": unit,
@@ -51,7 +51,7 @@ def sdk_files(unit: int = 200) -> dict[str, int]:
 def write_archive(
     path: Path, contents: Mapping[str, bytes] | None = None, version: str = VERSION, unit: int = 200
 ) -> Path:
-    """An SDK's archive; `contents` replaces or adds files."""
+    """Writes an SDK's archive; `contents` replaces or adds files."""
     made = random.Random(unit)
     files = {name: made.randbytes(size) for name, size in sdk_files(unit).items()}
     files["sdk.yaml"] = f"version: {version}\n".encode()
@@ -75,7 +75,7 @@ class Request:
 
 @dataclass
 class SdkServer:
-    """`archive` lies under every version that is asked; the rest is how the server misbehaves."""
+    """Serves `archive` for every requested version; the other fields are the server's faults."""
 
     archive: Path
     url: str = ""
@@ -167,7 +167,7 @@ def sdk_server(archive: Path) -> Iterator[SdkServer]:
 
     class Quiet(http.server.ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that goes away is no error."""
+            """Ignores clients that disconnect."""
 
     with Quiet(("127.0.0.1", 0), handler) as server:
         told.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,7 +1,7 @@
-"""Shell blocks of README.md and docs/, with what stands in for what a test does not have; and a place to run them in.
+"""Runs shell blocks of README.md and docs/, with replacements for what tests do not have.
 
 A comment before a block, `<!-- tested with: `THIS`: what instead; ... -->`, names every text of the block that a test
-replaces. A test that would replace anything else, or leaves one of them as it is, fails.
+replaces. A test fails if it replaces any other text, or leaves one of them unchanged.
 """
 
 import os
@@ -47,7 +47,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """A page's blocks of shell in their order."""
+    """Returns a page's blocks of shell in order."""
     text = page.read_text(encoding="utf-8")
     found = []
     for match in BLOCK.finditer(text):
@@ -61,7 +61,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block, stand_ins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(the line as a reader sees it, the line as the test runs it) of each command of a block of kind sh."""
+    """Yields (the line as a reader sees it, the line as the test runs it) of each command of a block of kind sh."""
     assert set(block.replaced) == set(stand_ins), f"{block.heading}: the comment and the test differ"
     for name in block.replaced:
         assert any(re.search(as_a_word(name), line) for line in block.lines), f"{block.heading}: no {name} in the block"
@@ -73,7 +73,7 @@ def commands(block: Block, stand_ins: Mapping[str, str]) -> Iterator[tuple[str, 
 
 
 def as_a_word(name: str) -> str:
-    """A pattern for a name that is not part of a longer word."""
+    """Returns a pattern for a name that is not part of a longer word."""
     before = r"(?<!\w)" if name[0].isalnum() else ""
     after = r"(?!\w)" if name[-1].isalnum() else ""
     return before + re.escape(name) + after
@@ -81,20 +81,20 @@ def as_a_word(name: str) -> str:
 
 @dataclass
 class Shell:
-    """A folder to work in, with a home and an adb server of its own, and mbqa-bundle and adb on the PATH."""
+    """A folder with a separate home and adb server, and with mbqa-bundle and adb on the PATH."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, line: str) -> "subprocess.CompletedProcess[str]":
-        """A line as `sh` runs it."""
+        """Runs a line with `sh`."""
         return subprocess.run(
             ["sh", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True,
             timeout=LIMIT_S, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def build(self, *arguments: str) -> None:
-        """A bundle, made in this process: that is faster."""
+        """Builds a bundle in this process, which is faster."""
         assert main(["build", "--out", str(self.folder / "bundle"), *arguments]) == 0
 
 
@@ -120,7 +120,7 @@ def shell(folder: Path) -> Iterator[Shell]:
 
 @contextmanager
 def phone(folder: Path, *faults: str) -> Iterator[str]:
-    """A virtual phone's serial."""
+    """Runs a virtual phone and provides its serial."""
     started = start_phone(known_socs()["SM8650"], 0, folder, faults=faults)
     try:
         yield started.serial
@@ -129,7 +129,7 @@ def phone(folder: Path, *faults: str) -> Iterator[str]:
 
 
 def sdk_for_virtual_phones(parent: Path) -> Path:
-    """A folder laid out as an SDK without host tools, whose snpe-net-run is the virtual phone's own."""
+    """Makes an SDK folder without host tools, whose snpe-net-run is the virtual phone's."""
     root = make_sdk(parent, "2.35")
     shutil.rmtree(root / "bin" / HOST)
     (root / "bin/aarch64-android/snpe-net-run").write_bytes(ARM_PROGRAM)
@@ -137,7 +137,7 @@ def sdk_for_virtual_phones(parent: Path) -> Path:
 
 
 def archive_for_virtual_phones(parent: Path, programs: Mapping[str, bytes] | None = None) -> Path:
-    """An SDK's archive whose programs for Android are the virtual phone's own, or these."""
+    """Makes an SDK's archive whose Android programs are the virtual phone's, or the given ones."""
     given = programs or dict.fromkeys(("snpe-net-run", "qnn-net-run"), ARM_PROGRAM)
     contents = {f"bin/aarch64-android/{name}": content for name, content in given.items()}
     return write_archive(parent / "sdk.zip", contents)

@@ -1,7 +1,7 @@
-"""Small question-answering models in the styles in which exporters write them: made by hand, no torch.
+"""Makes small question-answering models in the styles of common exporters, without torch.
 
-Two layers of two heads with all that MobileBERT's graph is made of (trigram embeddings, NoNorm, Linear as MatMul + Add
-or as Gemm, 4-D attention scores), or BERT's LayerNorm and Gelu instead. MASKS are the ways to say "this is padding".
+They have two layers of two heads with all parts of MobileBERT's graph (trigram embeddings, NoNorm, Linear as MatMul +
+Add or as Gemm, 4-D attention scores), or BERT's LayerNorm and Gelu instead. MASKS are the ways to mark padding.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Masking = Callable[[str], str]  # attention scores -> shares
 
 
 class Writer:
-    """Writes a graph node by node; every call returns the name of what it made."""
+    """Writes a graph node by node; every method returns the name of its result."""
 
     def __init__(self, seed: int = 0) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -52,7 +52,7 @@ class Writer:
         return self("Add", self("MatMul", value, weights), self.random(units, spread=0.3))
 
     def gemm(self, value: str, size: int, units: int) -> str:
-        """The same the newest exporters' way: flattened to two axes and back."""
+        """Writes a Linear layer like the newest exporters: flattened to two axes and back."""
         flat = self("Reshape", value, self.ints(-1, size))
         weights = self.random(units, size, spread=size**-0.5)
         product = self("Gemm", flat, weights, self.random(units, spread=0.3), transB=1)
@@ -82,13 +82,13 @@ def _added(w: Writer, absent: str, size: float) -> Masking:
 
 
 def _flipped(w: Writer) -> str:
-    """1 - mask as (1, 1, 1, length)."""
+    """Returns 1 - mask as (1, 1, 1, length)."""
     wide = w("Unsqueeze", w("Unsqueeze", "attention_mask", w.ints(1)), w.ints(2))
     return w("Sub", w.constant(1), w("Cast", wide, to=FLOAT))
 
 
 def _where_inf(w: Writer) -> Masking:
-    """SDPA by the old exporter: a Where in every layer, and a guard against rows of padding only."""
+    """Writes SDPA like the old exporter: a Where in every layer, and a guard against rows of padding only."""
     kept = _square(w, w("Cast", "attention_mask", to=BOOL))
 
     def shares(scores: str) -> str:
@@ -100,7 +100,7 @@ def _where_inf(w: Writer) -> Masking:
 
 
 def _gathered(w: Writer) -> Masking:
-    """The newest exporter: boolean GatherND, And, Where."""
+    """Writes the newest exporter's mask: boolean GatherND, And, Where."""
     indices = np.stack([np.zeros(LENGTH, np.int64), np.arange(LENGTH)], axis=-1)[None, None, None]
     found = w("GatherND", w("Cast", "attention_mask", to=BOOL), w.constant(indices, np.int64))
     kept = w("And", w.constant(np.ones((1, 1, LENGTH, 1)), bool), found)
@@ -109,7 +109,7 @@ def _gathered(w: Writer) -> Masking:
 
 
 def _where_scores(w: Writer) -> Masking:
-    """DistilBERT of old: no addition, the Where takes the scores themselves."""
+    """Writes the mask of old DistilBERT: no addition, the Where takes the scores themselves."""
 
     def shares(scores: str) -> str:
         absent = w("Equal", "attention_mask", w.constant(0, np.int64))
@@ -120,14 +120,14 @@ def _where_scores(w: Writer) -> Masking:
 
 
 def _where_flipped(w: Writer) -> Masking:
-    """BERT by optimum: 1 - mask as float and as bool."""
+    """Writes the mask of BERT by optimum: 1 - mask as float and as bool."""
     absent = w("Sub", w.constant(1), w("Cast", _square(w, "attention_mask"), to=FLOAT))
     mask = w("Where", w("Cast", absent, to=BOOL), w.constant(LEAST), absent)
     return lambda scores: w("Softmax", w("Add", scores, mask), axis=-1)
 
 
 def _square(w: Writer, mask: str) -> str:
-    """(1, length) to (1, 1, length, length)."""
+    """Expands (1, length) to (1, 1, length, length)."""
     size = w("Gather", w("Shape", "input_ids"), w.ints(1))
     wide = w("Unsqueeze", w("Unsqueeze", mask, w.ints(1)), w.ints(2))
     return w("Expand", wide, w("Concat", w.ints(1, 1), size, size, axis=0))
@@ -138,7 +138,7 @@ def _no_mask(w: Writer) -> Masking:
 
 
 def _multiplied(w: Writer) -> Masking:
-    """What no additive mask can say."""
+    """Writes a mask that no additive mask can express."""
     mask = w("Cast", w("Unsqueeze", "attention_mask", w.ints(1, 2)), to=FLOAT)
     return lambda scores: w("Mul", w("Softmax", scores, axis=-1), mask)
 
@@ -151,7 +151,7 @@ def _causal(w: Writer) -> Masking:
 
 
 def _per_token(w: Writer) -> Masking:
-    """A penalty that grows with the position."""
+    """Writes a penalty that grows with the position."""
     mask = w("Mul", _flipped(w), w.constant(-1000.0 - np.arange(LENGTH)))
     return lambda scores: w("Softmax", w("Add", scores, mask), axis=-1)
 
@@ -167,7 +167,7 @@ STATIC = ("ours", "gathered", "causal", "per_token")  # the others have int64 in
 def styled(
     mask: str = "ours", *, norm: Norm = "none", segments: bool = True, length: int = LENGTH, seed: int = 0
 ) -> onnx.ModelProto:
-    """A model with this mask; `norm` is MobileBERT's NoNorm and Relu, BERT's LayerNorm and Gelu, or ALBERT's tanh."""
+    """Returns a model with this mask; `norm`: MobileBERT's NoNorm + Relu, BERT's LayerNorm + Gelu, ALBERT's tanh."""
     w = Writer(seed)
     names = tuple(
         n for n in INPUTS if (segments or n != "token_type_ids") and (mask != "none" or n != "attention_mask")
@@ -203,7 +203,7 @@ def written(
 
 
 def feed(tokens: int = LENGTH, *, length: int = LENGTH, seed: int = 0) -> dict[str, Any]:
-    """int32 (1, length) arrays, the last `length - tokens` of them padding; two segments."""
+    """Returns int32 (1, length) arrays, the last `length - tokens` of them padding; two segments."""
     random = np.random.default_rng(seed + tokens)
     mask = (np.arange(length) < tokens).astype(np.int32)[None]
     types = (np.arange(length) >= tokens // 4).astype(np.int32)[None] * mask
@@ -212,13 +212,13 @@ def feed(tokens: int = LENGTH, *, length: int = LENGTH, seed: int = 0) -> dict[s
 
 
 def feeds_for(made: onnx.ModelProto, *tokens: int) -> list[dict[str, Any]]:
-    """Windows with as many tokens each, of what the model takes."""
+    """Returns inputs for the model: windows with these numbers of tokens."""
     names = [value.name for value in made.graph.input]
     return [{name: value for name, value in feed(count).items() if name in names} for count in tokens]
 
 
 def logits(made: onnx.ModelProto, given: dict[str, Any]) -> tuple[Any, Any]:
-    """Start and end logits (1, length) by ONNX Runtime as it comes; inputs are cast to what the model declares."""
+    """Returns start and end logits (1, length) by unchanged ONNX Runtime; casts inputs to the model's types."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -229,7 +229,7 @@ def logits(made: onnx.ModelProto, given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _embeddings(w: Writer, *, segments: bool, length: int) -> str:
-    """Word, its neighbours to both sides, position and segment: (1, length, HIDDEN)."""
+    """Embeds word, its neighbours to both sides, position and segment: (1, length, HIDDEN)."""
     words = w("Gather", w.random(WORDS, 8), "input_ids")
     after = w("Pad", w("Slice", words, w.ints(1), w.ints(2**62), w.ints(1)), w.ints(0, 0, 0, 0, 1, 0))
     before = w("Pad", w("Slice", words, w.ints(0), w.ints(-1), w.ints(1)), w.ints(0, 1, 0, 0, 0, 0))

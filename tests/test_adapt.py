@@ -1,4 +1,4 @@
-"""ONNX models as exporters write them: other names, one output for both logits, 16 bits, dropout, quantized ones."""
+"""Tests ONNX models of exporters: other names, one output for both logits, 16 bits, dropout, quantized ones."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,7 +33,7 @@ def refused(here: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
 
 
 def renamed(made: onnx.ModelProto, **names: str) -> onnx.ModelProto:
-    """The model with other names of inputs and outputs."""
+    """Returns the model with other names of inputs and outputs."""
     graph = made.graph
     for each in graph.node:
         each.input[:] = [names.get(name, name) for name in each.input]
@@ -50,7 +50,7 @@ def feeds() -> dict[str, Any]:
 
 
 def same_logits(made: onnx.ModelProto, tolerance: float = 0.0) -> None:
-    """The adapted model computes what qa_model does, under the usual names."""
+    """Checks that the adapted model computes the same as qa_model, with the usual names."""
     names = ["start_logits", "end_logits"]
     kinds = {value.name: value.type.tensor_type.elem_type for value in made.graph.input}
     given = {name: feeds()[name].astype(helper.tensor_dtype_to_np_dtype(kind)) for name, kind in kinds.items()}
@@ -123,7 +123,7 @@ def test_names_that_do_not_tell_which_is_the_start(names: tuple[str, str], refus
 
 
 def joined() -> onnx.ModelProto:
-    """Both logits in one output (1, length, 2)."""
+    """Returns a model with both logits in one output (1, length, 2)."""
     made = renamed(qa_model(), start_logits="first", end_logits="second")
     graph = made.graph
     del graph.output[:]
@@ -148,7 +148,7 @@ def test_one_output_for_both_logits(here: Path) -> None:
 
 
 def halved(made: onnx.ModelProto) -> onnx.ModelProto:
-    """As a converter to float16 writes it; the mask's arithmetic in float16 too."""
+    """Changes the model like a converter to float16, including the mask's arithmetic."""
     for tensor in made.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             half = np.clip(numpy_helper.to_array(tensor), -65504, 65504).astype(np.float16)

@@ -1,4 +1,4 @@
-"""Where the virtual phone listens: on loopback, and elsewhere only when that was said twice."""
+"""Tests where the virtual phone listens: on loopback, and elsewhere only with two options."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ SOC = known_socs()["SM8650"]
 
 @pytest.fixture(autouse=True)
 def phones_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where `phone start` keeps its phones; those still running are ended."""
+    """Sets the folder of `phone start`; ends running phones afterwards."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     root = tmp_path / "mbqa-bundle/phones"
     yield root
@@ -29,7 +29,7 @@ def phones_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 def heard_at(port: int) -> set[str]:
-    """The addresses on which this computer takes connections at the port, as the kernel has them."""
+    """Returns the addresses on which this computer accepts connections at the port, according to the kernel."""
     found = set()
     for table, family, step in (("tcp", socket.AF_INET, 4), ("tcp6", socket.AF_INET6, 16)):
         path = Path("/proc/net") / table

@@ -1,4 +1,4 @@
-"""Work beside other work."""
+"""Tests background work."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The files of answers: written one by one, as json.dumps writes the whole; all of them or none."""
+"""Tests the files of answers: written one by one, identical to json.dumps of everything; all of them or none."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def documents(bundle: Bundle, run: Run, pairs: list[tuple[Question, Answer]]) -> dict[str, Any]:
-    """What each file holds, put together in memory."""
+    """Returns the expected content of each file, built in memory."""
     entries = []
     for question, answer in pairs:
         entry = {"id": question.id, "question": question.text, "answer": answer.text}
@@ -175,7 +175,7 @@ def test_people_see_some_answers_and_programs_all(
 
 
 def peak_of(bundle: Bundle, run: Run) -> int:
-    """The most memory that is taken to decode and write all answers, in bytes."""
+    """Returns the peak memory, in bytes, to decode and write all answers."""
     tracemalloc.start()
     try:
         write_answers(bundle, run, Fetched(bundle, run, USUAL).answered())
@@ -192,7 +192,7 @@ def test_many_more_questions_take_no_more_memory(tmp_path: Path) -> None:
 
 
 def test_answers_come_as_soon_as_their_windows_have(built: Path, tmp_path: Path) -> None:
-    """In order, whichever chunk comes first: a question waits for all its windows, and for those before."""
+    """Checks the order, whichever chunk comes first: a question waits for its windows and for earlier ones."""
     bundle = read_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
     run = simulate_bundle(bundle.path, SimulateRequest(runtime="cpu"), quiet)
     done = run.folder(bundle.path)

@@ -1,4 +1,4 @@
-"""Which part of the package may know which, checked against the code; and the picture of it in docs/architecture.md."""
+"""Checks the allowed dependencies of the package's parts against the code and the picture in docs/architecture.md."""
 
 import ast
 import re
@@ -34,7 +34,7 @@ ALLOWED = {
 
 
 def imports(path: Path) -> set[str]:
-    """The full names of what a file imports."""
+    """Returns the full names of a file's imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -63,7 +63,7 @@ def test_imports_go_downward(path: Path) -> None:
 
 @cache
 def parts() -> dict[str, str]:
-    """What lies directly in the package -> the part that the page's table counts it to."""
+    """Maps the package's entries to their parts in the page's table."""
     rows = re.findall(r"^\| (\w+) \| ((?:`[^`]+` ?)+)\|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     pairs = [
         (name.rstrip("/").removesuffix(".py"), row) for row, files in rows for name in re.findall(r"`(.+?)`", files)
@@ -73,7 +73,7 @@ def parts() -> dict[str, str]:
 
 
 def drawn() -> list[tuple[str, str]]:
-    """The picture's arrows, from part to part."""
+    """Returns the picture's arrows, from part to part."""
     (picture,) = re.findall(r"^```mermaid$(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     head, *lines = picture.strip().splitlines()
     assert head.startswith("flowchart")
@@ -85,7 +85,7 @@ def drawn() -> list[tuple[str, str]]:
 
 
 def real() -> set[tuple[str, str]]:
-    """The imports from part to part."""
+    """Returns the imports from part to part."""
     found = set()
     for path in FILES:
         for name in imports(path):
@@ -129,7 +129,7 @@ def test_no_stage_imports_another(path: Path) -> None:
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
-    """Imports inside functions count too; those that only a type checker sees do not."""
+    """Includes imports inside functions, but not imports for type checkers only."""
     modules = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
     left = {(module, used) for module, path in modules.items() for used in files_used(path, modules) if used != module}
     while left:
@@ -139,7 +139,7 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
 
 def files_used(path: Path, modules: Container[str]) -> set[str]:
-    """The modules of the package that a file imports."""
+    """Returns the modules of the package that a file imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -162,7 +162,7 @@ def test_one_file_talks_to_adbutils() -> None:
 
 
 def test_only_the_console_and_programs_of_their_own_print() -> None:
-    """Programs of their own: the phone's tools, and the stand-ins for Qualcomm's."""
+    """Exempts separate programs: the phone's tools, and the stand-ins for Qualcomm's."""
     printers = set()
     for path in FILES:
         calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]

@@ -1,4 +1,4 @@
-"""`ask`: a question to a bundle that the phone has, with the answers of build, deploy and fetch-answers."""
+"""Tests `ask`: its answers equal those of build, deploy and fetch-answers."""
 
 import io
 import json
@@ -92,7 +92,7 @@ def test_answers_are_those_of_deploy_and_fetch(
 
 @pytest.mark.slow
 def test_a_session(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path) -> None:
-    """Three questions of standard input; on a phone without the model, which is pushed once."""
+    """Asks three questions on standard input; the phone lacks the model, which is pushed once."""
     sh(phone, f"rm -rf {ROOT}")
     asked = ["When was the bridge built?", "Who built it?", "How many?"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([asked[0], "", *asked[1:]])))
@@ -142,7 +142,7 @@ def test_a_folder_of_texts(phone: Phone, bundle: Bundle, tmp_path: Path, capfd: 
 
 @pytest.mark.parametrize("phone", ["virtual"], indirect=True)
 def test_a_question_is_one_command(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look at the phone a session, and one round trip a question."""
+    """Probes the phone once in a session, and uses one round trip for each question."""
     deploy(phone, bundle)
     said: list[str] = []
     run = Phone.run
@@ -176,7 +176,7 @@ def test_many_windows_are_a_workers(phone: Phone, bundle: Bundle, monkeypatch: p
 
 
 def answer_of(null: float, *scores: float) -> Answer:
-    """To a question that may have none: spans of these scores, and "no answer"."""
+    """Returns the answer to a possibly unanswerable question: spans with these scores, and "no answer"."""
     spans = [Candidate("text"[n:], n, 4, score, 0.1, "w") for n, score in enumerate(scores)]
     listed = sorted([*spans, Candidate("", 0, 0, null, 0.1, "w")], key=lambda one: -one.score)
     return Answer("q", "", 0, 0, 0.1, 0.0, (0, 4), null, "w", n_best=tuple(listed))
@@ -236,7 +236,7 @@ def test_what_is_refused(
 
 
 def test_a_phone_that_loses_what_it_had(phone: Phone, bundle: Bundle, session: Any) -> None:
-    """What a `clean --all` removes in the middle of a session comes again."""
+    """Checks that files removed by `clean --all` during a session are pushed again."""
     one = session.ask(QUESTIONS[0].text, [Text("", BRIDGE)])
     sh(phone, f"rm -rf {ROOT}")
     assert session.ask(QUESTIONS[0].text, [Text("", BRIDGE)]).answer == one.answer
@@ -246,7 +246,7 @@ def test_a_phone_that_loses_what_it_had(phone: Phone, bundle: Bundle, session: A
 def test_a_dialogue(
     phone: Phone, bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is wrong with a question does not end it; Ctrl-D does."""
+    """An invalid question does not end the dialogue; Ctrl-D does."""
     typed = iter(["Who?", "", "Who? " * 400, "When?"])
 
     def reads(prompt: str) -> str:
@@ -287,7 +287,7 @@ def test_a_phone_without_net_run(
 def test_a_phone_that_goes_away(
     bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two questions: the first is answered."""
+    """Removes the phone between two questions, after the first answer."""
     with private_adb_server() as server:
         started = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone")
 
@@ -333,7 +333,7 @@ def test_the_sentence_of_an_answer(text: str, answer: str, sentence: str) -> Non
 
 @pytest.mark.slow
 def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
-    """A cable that is pulled while the phone computes, and then an output that is no number."""
+    """Pulls the cable while the phone computes, then returns an output that is not finite."""
     with virtual_phone(tmp_path / "phone", faults=["cut-run:0", "run-nan:1"]) as phone:
         with asking(bundle.path, phone.server, AskRequest(devices=[phone.serial])) as session:
             first, second, third = (session.ask("Who?", [Text("", BRIDGE)]) for _ in range(3))
@@ -345,7 +345,7 @@ def test_what_goes_wrong_once_is_mended(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_simulated_phone_answers_too(
     bundle: Bundle, capfd: pytest.CaptureFixture[str], phone: Phone, tmp_path: Path
 ) -> None:
-    """With the answers of a phone, and as many questions as lines; nothing is left running."""
+    """Gives the same answers as a phone, one for each line; leaves no process running."""
     for number, question in enumerate(QUESTIONS):
         (tmp_path / f"{number}.txt").write_text(question.context)
     where = ("--context-folder", str(tmp_path), "--runtime", "cpu", "--bundle", str(bundle.path))

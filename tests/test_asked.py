@@ -1,4 +1,4 @@
-"""The options of `build` that tell of questions: what goes together, and what they open."""
+"""Tests the options of `build` about questions: allowed combinations, and what they open."""
 
 import json
 from pathlib import Path

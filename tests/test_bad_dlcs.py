@@ -1,4 +1,4 @@
-"""What `build` and `inspect` refuse of DLCs: two lines, an exit code, nothing left."""
+"""Tests DLCs that `build` and `inspect` refuse: two lines, an exit code, no files left."""
 
 import random
 import zipfile
@@ -35,7 +35,7 @@ def qa_dlc(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def doubled(outputs: dict[str, list[int]]) -> onnx.ModelProto:
-    """A model that adds its two inputs, to outputs of these names and shapes."""
+    """Returns a model that doubles its input, with outputs of these names and shapes."""
     nodes = [helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT)]
     weights = {}
     for name, shape in outputs.items():
@@ -66,7 +66,7 @@ def test_a_dlc_cut_short(share: float, qa_dlc: bytes, refused: Refusal) -> None:
 
 
 def test_a_dlc_with_bits_flipped(here: Path, qa_dlc: bytes, refused: Refusal) -> None:
-    """Where the graph is described. (DLCs have no checksums: another weight is another model.)"""
+    """Flips bits in the description of the graph. (DLCs have no checksums: a changed weight is another model.)"""
     start = qa_dlc.index(b"NETD")
     for seed in range(4):
         flipped = bytearray(qa_dlc)

@@ -1,6 +1,6 @@
-"""What `build` refuses of ONNX files, transformers folders and the hub: two lines, an exit code, nothing left.
+"""Tests ONNX files, transformers folders and hubs that `build` refuses: two lines, an exit code, no files left.
 
-Folders that need torch to be refused are in test_pretrained.py, a hub that answers in test_hub.py.
+Folders that need torch are in test_pretrained.py, and a hub that answers is in test_hub.py.
 """
 
 import json
@@ -53,7 +53,7 @@ def set_weight(made: onnx.ModelProto, value: float) -> None:
 
 
 def set_constant(made: onnx.ModelProto) -> None:
-    """A Constant node with NaN, which is no initializer."""
+    """Replaces an initializer by a Constant node with NaN."""
     bias = next(tensor for tensor in made.graph.initializer if tensor.name == "bias")
     made.graph.initializer.remove(bias)
     value = numpy_helper.from_array(np.array([np.nan, 1], np.float32), "bias")
@@ -72,7 +72,7 @@ def replace_node(made: onnx.ModelProto, old: str, new: onnx.NodeProto) -> None:
 
 
 def mean_logits(made: onnx.ModelProto, *, declared: bool) -> None:
-    """Logits (1, 1): one number for the whole text, as a classifier gives."""
+    """Changes the model's logits to (1, 1): one number for the whole text, like a classifier's."""
     squeeze = made.graph.node[-1]
     squeeze.output[0] = "each"
     made.graph.node.append(helper.make_node("ReduceMean", ["each"], ["end_logits"], axes=[1], keepdims=1))
@@ -218,7 +218,7 @@ def test_a_bundle_that_is_there_stays_as_it_was(here: Path, refused: Refusal) ->
 
 @pytest.fixture
 def external(here: Path) -> Path:
-    """model.onnx in a folder with its vocabulary, whose weights are in weights.bin beside it."""
+    """Returns a folder with the vocabulary and model.onnx, whose weights are in weights.bin beside it."""
     folder = here / "model"
     folder.mkdir()
     write_vocabulary(folder)
@@ -227,7 +227,7 @@ def external(here: Path) -> Path:
 
 
 def point(folder: Path, location: str) -> None:
-    """Lets every weight say that it lies elsewhere."""
+    """Changes every weight's location."""
     made = onnx.load(folder / "model.onnx", load_external_data=False)
     for tensor in made.graph.initializer:
         for entry in tensor.external_data:
@@ -254,7 +254,7 @@ def test_weights_that_are_not_there_or_cut_short(external: Path, refused: Refusa
 
 @pytest.mark.parametrize("way", ["parent", "absolute", "link", "linked folder", "hard link"])
 def test_weights_outside_the_models_folder(way: str, external: Path, refused: Refusal) -> None:
-    """A model from elsewhere must not read files of this machine into a bundle."""
+    """A foreign model must not read files of this machine into a bundle."""
     secret = move_out(external)
     if way == "parent":
         point(external, "../secret.bin")
@@ -295,7 +295,7 @@ def test_an_address_of_the_hub_is_the_model_s_name(refused: Refusal) -> None:
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_a_tokenizer_s_configuration_prevails(lowercase: bool, here: Path) -> None:
-    """transformers sets BERT's normalizer by it."""
+    """transformers sets BERT's normalizer from it."""
     made = json.loads(load_tokenizer(here / "vocab.txt").to_str())
     made["normalizer"]["lowercase"] = not lowercase
     write(here / "tokenizer.json", json.dumps(made))

@@ -1,4 +1,4 @@
-"""What `build` refuses of calibration files, SDK folders and chips: two lines, an exit code, nothing left."""
+"""Tests calibration files, SDK folders and chips that `build` refuses: two lines, an exit code, no files left."""
 
 import json
 from functools import partial

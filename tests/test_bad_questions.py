@@ -1,4 +1,4 @@
-"""Files of questions that are refused: by name and place, in one line, with what to do."""
+"""Tests refused files of questions: one line with name and place, and a hint."""
 
 import json
 from pathlib import Path

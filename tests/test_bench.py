@@ -1,4 +1,4 @@
-"""`bench`: warm-up and repeats on a phone, temperatures, and no harm to the bundle's runs."""
+"""Tests `bench`: warm-up and repeats on a phone, temperatures, and unchanged runs of the bundle."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the benchmarks make of their figures: a target that is missed is called so."""
+"""Tests the benchmarks' pages: a missed target is reported as missed."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def test_a_cell_survives_its_line_of_json() -> None:
 
 
 def test_targets_are_met_or_missed() -> None:
-    """By the answers and, at eight bits, by the logits."""
+    """Judges by the answers and, for eight bits, by the logits."""
     cells = {
         "| w8a8 | 95%, more than 24.3 dB | 96 of 100 = 96.0% | 30.0 dB | met |": CELL,
         "| 96 of 100 = 96.0% | 20.0 dB | **missed** |": replace(CELL, grade=replace(GRADE, sqnr_db=20.0)),

@@ -1,4 +1,4 @@
-"""The board of races: its figures, who has met what, and that every race runs."""
+"""Tests the board of races: its figures, its verdicts, and that every race runs."""
 
 import json
 import subprocess
@@ -89,7 +89,7 @@ def board(*found: Result | Absent, quick: bool = False) -> Board:
 def test_the_median_round_meets_a_target_or_misses_it(
     wanted: Wanted | None, theirs: list[float], figures: list[float], met: bool | None, rounds_met: int
 ) -> None:
-    """At least: how many times as fast; at most: how many times the cost; without a peer the cost itself."""
+    """A target "at least" is a speed-up, "at most" is a ratio of costs; without a peer it is the cost itself."""
     result = Result(race(wanted), [2.0, 1.0, 4.0], theirs)
     assert result.figures == pytest.approx(figures)
     assert (result.met, result.rounds_met) == (met, rounds_met)
@@ -131,7 +131,7 @@ def test_ground_makes_once_and_opens_until_the_end(tmp_path: Path) -> None:
 
 
 def test_what_is_not_here_is_not_tried_again(tmp_path: Path) -> None:
-    """A second try would find the folder of the first."""
+    """A second attempt would find the folder of the first."""
 
     def missing(ground: Ground) -> None:
         ground.place("moon")
@@ -253,7 +253,7 @@ def test_usage(arguments: list[str], told: str) -> None:
 
 @pytest.mark.slow
 def test_every_race_runs() -> None:
-    """But for the genuine phone's and the browser's where there is none."""
+    """Excludes the races of the genuine phone and the browser where there is none."""
     done = benchmarks("--quick", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

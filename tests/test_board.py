@@ -1,4 +1,4 @@
-"""Who does which chunk: handed out, put back, finished once; and how many questions are done."""
+"""Tests the distribution of chunks: taken, put back, finished once; and the number of finished questions."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from bundler.scheduler.queue import Board, ends_of
 
 
 def windows(*counts: int) -> list[Window]:
-    """Questions with so many windows each."""
+    """Returns the windows of questions, with this number for each."""
     ids = [f"q{number}" for number, count in enumerate(counts) for _ in range(count)]
     return [Window(f"{key}-{line}", key, line, {}, {}) for line, key in enumerate(ids)]
 

@@ -1,4 +1,4 @@
-"""What options of `build` for precision, calibration and converter leave in the bundle, its manifest and its report."""
+"""Tests what `build` options for precision, calibration and converter change in bundle, manifest and report."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RUSSIAN = ("Мост построен в 1808 году.", "Старая башн
 
 
 def squad(name: str, copies: int, contexts: Sequence[str] = CONTEXTS) -> str:
-    """A SQuAD file with a question a context and copy."""
+    """Writes a SQuAD file with a question for each context and copy; returns its name."""
     asked = [
         {"context": f"{context} {copy}", "qas": [{"id": f"{copy}-{n}", "question": "When?", "answers": []}]}
         for copy in range(copies)
@@ -33,7 +33,7 @@ def squad(name: str, copies: int, contexts: Sequence[str] = CONTEXTS) -> str:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a model, its vocabulary and questions; the environment names no SDK."""
+    """Sets a current folder with a model, its vocabulary and questions; the environment names no SDK."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     for name in ("SNPE_ROOT", "QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(capfd: pytest.CaptureFixture[str], *options: str, out: str = "bundle") -> dict[str, Any]:
-    """What a build tells of the model, which is also in its manifest."""
+    """Builds a bundle; returns the report about its model, which is also in its manifest."""
     how = ("--model", "model.onnx", "--questions", "questions.json", *CHIP, "--out", out)
     capfd.readouterr()
     assert main(["build", *how, *options, "--json"]) == 0
@@ -120,7 +120,7 @@ def test_text_in_another_language_is_noted(
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["entropy", "percentile"])
 def test_another_method(method: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 8 bits: ranges of 16 are not cut."""
+    """Uses 8 bits: ranges of 16 bits are not cut."""
     monkeypatch.setattr("bundler.model.make.loud_operators", lambda *_: frozenset())
     how = ("--precision", "w8a8", "--check", "--no-cache")
     build(capfd, *how, out="plain")
@@ -156,7 +156,7 @@ def test_sixteen_bits_where_they_count(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def change(weight: str, channels: list[int], value: float) -> None:
-    """Makes columns of one of model.onnx's weights `value`."""
+    """Sets columns of one of model.onnx's weights to `value`."""
     made = onnx.load("model.onnx")
     tensor = next(each for each in made.graph.initializer if each.name == weight)
     numbers = numpy_helper.to_array(tensor).copy()
@@ -200,7 +200,7 @@ def test_values_beyond_float32_on_the_windows_are_refused(capfd: pytest.CaptureF
 def test_an_sdks_tools_make_the_dlc(
     release: str, precision: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Every option is one that the release knows: the tools of the tests' SDKs refuse others."""
+    """Every option is known to the release: the tools of the tests' SDKs refuse others."""
     made = build(capfd, "--precision", precision, "--prepare", "--sdk", str(make_sdk(tmp_path, release)))
     assert made["converter"].startswith("SDK 2.")
     written = json.loads(dlc())

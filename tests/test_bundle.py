@@ -1,4 +1,4 @@
-"""The bundle: what is in it, that it is the same for the same input, and that damage is noticed by name."""
+"""Tests the bundle: its contents, its reproducibility, and the detection of damaged files."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_host_files_read_back(bundle: Bundle, request_for: BuildRequest) -> None
 
 
 def refused(path: Path, said: str) -> AbstractContextManager[object]:
-    """The block must refuse a bundle for this file, in these words."""
+    """Checks that the block refuses a bundle because of this file, with this message."""
     return pytest.raises(BundleInvalid, match=rf"^{re.escape(str(path))}: {said}$")
 
 

@@ -1,4 +1,4 @@
-"""How a bundle's files come to be, whole or not at all, and how its lines of JSON are read."""
+"""Tests how a bundle's files are written, atomically, and how its JSON lines are read."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a bundle's arrays, values and manifest may be: each of another kind is refused by name."""
+"""Tests a bundle's arrays, values and manifest: wrong types are refused by name."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The device scripts under busybox's sh and tools, on a virtual phone whose own sh and tools these are."""
+"""Tests the device scripts with busybox's sh and tools, on a virtual phone that has these."""
 
 import shutil
 import subprocess

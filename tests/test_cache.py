@@ -1,4 +1,4 @@
-"""What was converted before is not converted again, and is exactly what would be."""
+"""Tests the cache of conversions: a cached DLC is reused, and equals a new conversion."""
 
 import os
 from collections.abc import Callable
@@ -27,14 +27,14 @@ Convert = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """Sets a separate cache for this test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "mbqa-bundle" / "dlc"
 
 
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the DLCs that were written."""
+    """Returns the names of the written DLCs."""
     written: list[str] = []
 
     def counted(model: Path, dlc: Path, *rest: object, **named: object) -> None:
@@ -47,7 +47,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def quantized(request: BuildRequest) -> BuildRequest:
-    """With questions of its own to calibrate on."""
+    """Returns the request at w8a8, with separate questions for calibration."""
     own = CalibrationRequest(questions=request.questions, name="own.json")
     return replace(request, recipe=Recipe("w8a8", converter="built-in"), calibration=own)
 
@@ -57,7 +57,7 @@ def quantized(request: BuildRequest) -> BuildRequest:
 def test_other_questions_convert_nothing(
     precision: str, request_for: BuildRequest, conversions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is the DLC looked into again, by a process of its own."""
+    """Checks also that no separate process inspects the DLC again."""
     request, looks = request_for, []
 
     def look(dlc: Path) -> DlcReport:
@@ -122,7 +122,7 @@ def test_a_damaged_dlc_is_not_taken(
 
 
 def test_a_graph_is_fitted_once(request_for: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a new question's values are in float16 is looked at all the same."""
+    """Checks that a new question's values in float16 are still examined."""
     request = replace(request_for, recipe=Recipe("fp16", converter="built-in"))
     build_bundle(request, tmp_path / "one", quiet)
     done: list[str] = []

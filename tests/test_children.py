@@ -1,4 +1,4 @@
-"""Programs that this one starts and that die, hang, or do not start: one line says so, and nothing is left running."""
+"""Tests child programs that die, hang, or do not start: one line reports it, and no process is left."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""The command line: what a user mistypes or lacks gets two lines and an exit code, never a traceback."""
+"""Tests the command line: mistakes and missing things give two lines and an exit code, never a traceback."""
 
 import json
 import os
@@ -27,12 +27,12 @@ NO_ADB = ("--adb-host", "127.0.0.2", "--adb-port", "9")
 
 @pytest.fixture(autouse=True)
 def first(isolated: None) -> None:
-    """Isolation comes before any fixture that writes into the current folder."""
+    """Isolates the test before any fixture that writes into the current folder."""
 
 
 @pytest.fixture(scope="module")
 def adb() -> Iterator[tuple[str, ...]]:
-    """Options for an adb server of this module's own, without phones."""
+    """Returns options for a separate adb server without phones."""
     with private_adb_server() as server:
         yield ("--adb-host", server.host, "--adb-port", str(server.port))
 
@@ -169,7 +169,7 @@ def test_deploy_refuses_what_is_no_bundle(capfd: pytest.CaptureFixture[str], adb
 
 @pytest.fixture
 def built(model_folder: Path) -> None:
-    """A bundle in the current folder."""
+    """Returns a bundle in the current folder."""
     asked = ("--question", "When was it built?", "--context", "The bridge was built in 1808.", "--always-answer")
     assert main(["build", "--model", str(model_folder / "model.onnx"), *asked]) == 0
 

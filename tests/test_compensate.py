@@ -1,4 +1,4 @@
-"""Weights that make up for each other's rounding: they keep products, and what takes them."""
+"""Tests the compensation of rounding errors between weights: it keeps the products, and the readers of the weights."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ W8A16 = Scheme(8, 16, per_channel=True)
 
 
 def spread_of(inputs: int, *, seed: int = 0) -> Array:
-    """The mean products of inputs that go together in part, some of them loud."""
+    """Returns the mean products of partly correlated inputs, some of them large."""
     random = np.random.default_rng(seed)
     rows = random.normal(size=(4 * inputs, 4)) @ random.normal(size=(4, inputs))
     rows = (rows + 0.3 * random.normal(size=rows.shape)) * random.uniform(0.1, 3, inputs)
@@ -31,7 +31,7 @@ def spread_of(inputs: int, *, seed: int = 0) -> Array:
 
 
 def lost(matrix: Array, whole: Array, scale: Array, spread: Array) -> float:
-    """The mean square of what rounding changes in the products."""
+    """Returns the mean square of the change that rounding causes in the products."""
     error = matrix - whole * scale
     return float(np.einsum("io,ij,jo->", error, spread, error))
 
@@ -101,7 +101,7 @@ def test_one_window_is_enough_and_little_room_changes_nothing(monkeypatch: pytes
 
 
 def graph(*nodes: onnx.NodeProto) -> Net:
-    """Nodes that read x, two weights (3, 3) w and v, and biases (3,) b and c, and write y."""
+    """Returns nodes that read x, two weights (3, 3) w and v, and biases (3,) b and c, and write y."""
     tensor = onnx.helper.make_tensor_value_info
     ends = [tensor(name, onnx.TensorProto.FLOAT, [2, 3]) for name in "xy"]
     net = Net(onnx.helper.make_model(onnx.helper.make_graph(nodes, "model", ends[:1], ends[1:])))

@@ -1,4 +1,4 @@
-"""Completion by the Tab key: installed in a home folder of the test's own, then asked as a shell asks."""
+"""Tests Tab completion: installs it in a temporary home folder, then calls it as a shell does."""
 
 import os
 import shutil
@@ -26,13 +26,13 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """An empty home folder, with this environment's mbqa-bundle on the PATH."""
+    """Sets an empty home folder, with this environment's mbqa-bundle on the PATH."""
     programs = Path(sys.executable).parent
     return {**os.environ, "HOME": str(tmp_path), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
 
 def shell_called(name: str, folder: Path) -> Path:
-    """The shell, or where it is not here a bash that goes by its name: Typer asks what the parent process is called."""
+    """Returns the shell, or else a bash with its name: Typer asks for the parent process's name."""
     bash = shutil.which("bash")
     assert bash is not None
     return Path(shutil.which(name) or shutil.copy2(bash, folder / name))
@@ -63,7 +63,7 @@ def test_each_shell_gets_its_files_and_no_others(shell: str, tmp_path: Path, env
 
 
 def test_bash_completes(tmp_path: Path, environment: dict[str, str]) -> None:
-    """By the function that was installed, called as bash calls it."""
+    """Calls the installed function as bash does."""
     install("bash", tmp_path, environment)
     for typed, word in TYPED.items():
         assert said(["bash", "-c", ASK, "bash", typed], environment).split() == [word]
@@ -72,7 +72,7 @@ def test_bash_completes(tmp_path: Path, environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 @pytest.mark.parametrize("typed", TYPED)
 def test_zsh_and_fish_get_their_words(shell: str, typed: str, environment: dict[str, str]) -> None:
-    """What the installed scripts call, in the variables that they set."""
+    """Calls what the installed scripts call, with the variables that they set."""
     asked = {
         "_MBQA_BUNDLE_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": typed,

@@ -1,4 +1,4 @@
-"""What is printed: nothing that a terminal would obey, nothing read as markup, one document for programs."""
+"""Tests the output: no control sequences, no interpreted markup, one document for programs."""
 
 import json
 

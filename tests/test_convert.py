@@ -1,4 +1,4 @@
-"""ONNX -> DLC: the checks before it, the errors of it, and that the same model gives the same bytes."""
+"""Tests ONNX -> DLC: its preceding checks, its errors, and its reproducibility."""
 
 import time
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_reads_what_a_model_takes_and_gives(tmp_path: Path) -> None:
 def passing(
     name: str, kind: int, shape: list[int | str], outputs: tuple[str, ...] = ("start_logits", "end_logits")
 ) -> onnx.ModelProto:
-    """A model that hands one input through to its outputs."""
+    """Returns a model that passes one input through to its outputs."""
     nodes = [helper.make_node("Cast", [name], [output], to=FLOAT) for output in outputs]
     return model(nodes, {name: (kind, shape)}, dict.fromkeys(outputs, (FLOAT, shape)))
 

@@ -1,4 +1,4 @@
-"""Several phones at one run: chunks handed out, lost phones, phones at other adb servers; and being interrupted."""
+"""Tests several phones in one run: distributed chunks, lost phones, other adb servers, and interruptions."""
 
 import os
 import signal
@@ -58,7 +58,7 @@ def bundle(forty: BuildRequest, tmp_path: Path) -> Bundle:
 
 @contextmanager
 def phones(folder: Path, *faults: list[str]) -> Iterator[tuple[list[VirtualPhone], AdbServer]]:
-    """Phones at one adb server, each with its faults."""
+    """Provides phones at one adb server, each with its faults."""
     with ExitStack() as stack:
         started = []
         for number, wanted in enumerate(faults):
@@ -75,7 +75,7 @@ def deploy(bundle: Bundle, server: AdbServer, devices: list[str], **options: obj
 
 @pytest.fixture(scope="module")
 def alone(forty: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The logits of one phone."""
+    """Returns the logits of one phone."""
     folder = tmp_path_factory.mktemp("alone")
     bundle = build_bundle(forty, folder / "bundle", quiet)
     with phones(folder, ["run-time:0"]) as (started, server):
@@ -114,7 +114,7 @@ def test_a_phone_that_is_lost_loses_nothing(
 def test_a_phone_that_waits_for_another_one_is_in_no_trouble(
     bundle: Bundle, tmp_path: Path, alone: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its job has ended, and is not to begin again: nothing is left for it."""
+    """Its job has ended and must not start again, since no chunks are left for it."""
     monkeypatch.setattr("bundler.scheduler.worker.ATTEMPTS", 2)
     with phones(tmp_path, ["run-time:0"], ["run-time:1000"]) as (started, server):
         run = deploy(bundle, server, [phone.serial for phone in started], chunk=4)
@@ -163,7 +163,7 @@ def test_phones_may_be_at_several_adb_servers(bundle: Bundle, tmp_path: Path, al
 
 
 def test_two_phones_share_evenly(request_for: BuildRequest, tmp_path: Path) -> None:
-    """By the phones' own clocks, whose runs sleep; benchmarks/phones.py has the time that a person waits."""
+    """Uses the phones' clocks, whose runs sleep; benchmarks/phones.py measures the user's waiting time."""
     bundle = build_bundle(replace(request_for, questions=questions(200)), tmp_path / "bundle", quiet)
     with phones(tmp_path, ["run-time:50"], ["run-time:50"]) as (started, server):
         serials = [phone.serial for phone in started]

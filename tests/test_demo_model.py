@@ -1,4 +1,4 @@
-"""The committed demo model answers the committed demo questions."""
+"""Tests that the committed demo model answers the committed demo questions."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 
 def demo_questions() -> Iterator[tuple[str, str, str]]:
-    """Context, question and gold answer, which is empty where there is none."""
+    """Returns context, question and gold answer, which is empty if there is none."""
     for article in json.loads((DEMO / "questions.json").read_text())["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph["qas"]:
@@ -27,7 +27,7 @@ def demo_questions() -> Iterator[tuple[str, str, str]]:
 
 
 def answer(session: onnxruntime.InferenceSession, tokenizer: Tokenizer, question: str, context: str) -> str:
-    """The best span of the context, or nothing where [CLS] scores at least as high."""
+    """Returns the best span of the context, or an empty text if [CLS] scores at least as high."""
     encoding = tokenizer.encode(question, context)
     inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}
     feed = {

@@ -1,4 +1,4 @@
-"""deploy and fetch-answers: one contract, kept by the virtual phone and by one of genuine parts."""
+"""Tests deploy and fetch-answers: virtual phone and phone of genuine parts keep the same contract."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ def test_answers_come_back(phone: Phone, bundle: Bundle, runtime: Runtime, reque
 
 
 def logits_of(bundle: Bundle, run: Run) -> dict[str, np.ndarray]:
-    """Tensor name -> (windows, length)."""
+    """Returns tensor name -> (windows, length)."""
     specs = bundle.manifest.outputs
     chunks = chunks_of(len(bundle.manifest.windows), run.settings.chunk)
     loaded = [outputs.load(run.folder(bundle.path), chunk, specs) for chunk in chunks]
@@ -66,7 +66,7 @@ def logits_of(bundle: Bundle, run: Run) -> dict[str, np.ndarray]:
 
 
 def check_logits(bundle: Bundle, run: Run, model: Path) -> None:
-    """CPU: as ONNX Runtime on the ONNX file; DSP: within float16 of it."""
+    """Checks the logits: on the CPU against ONNX Runtime and the ONNX file; on the DSP within float16 of it."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     logits = logits_of(bundle, run)
     for window in bundle.manifest.windows:
@@ -287,7 +287,7 @@ def test_a_chip_that_cannot_is_refused_before_anything_is_pushed(
 
 @pytest.mark.slow
 def test_a_second_deploy_asks_the_phone_seldom(phone: Phone, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is a round trip, which over a slow cable is what a person waits for."""
+    """Each request is a round trip, which takes most of the time over a slow cable."""
     deploy(phone, bundle, "cpu")
     asked: list[str] = []
     run = Phone.run

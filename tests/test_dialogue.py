@@ -1,4 +1,4 @@
-"""What the store and the job ask a phone, and what they make of its answers: the phone here only answers as told."""
+"""Tests the requests of store and job to a phone, and their parsing of its answers, on a scripted phone."""
 
 import io
 import tarfile
@@ -29,7 +29,7 @@ def said(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Completed:
 
 
 class Answering:
-    """Stands for a Phone: gives one answer after the other, and keeps what it was asked."""
+    """Replaces a Phone: gives scripted answers in order, and records the requests."""
 
     serial = "p1"
     server = SimpleNamespace(patience=PATIENCE)
@@ -58,12 +58,12 @@ class Answering:
 
     @property
     def commands(self) -> list[list[str]]:
-        """What the scripts were told to do; a file that was sent is its path."""
+        """Returns the commands of the scripts; a sent file is represented by its path."""
         return [asked["argv"][5:] if "argv" in asked else [asked["path"]] for asked in self.asked]
 
 
 class Told:
-    """Keeps what progress says."""
+    """Records the progress."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, int, int | None]] = []
@@ -173,7 +173,7 @@ def test_progress_counts_what_was_there(large: Blob) -> None:
     ],
 )
 def test_how_a_large_blob_goes(careful: bool, part: int | None, appended: int | None, large: Blob) -> None:
-    """Where some of it has come, or after a lost connection, in the way that can go on; else at once."""
+    """Uses the resumable way if part of it has arrived, or after a lost connection; else sends it at once."""
     phone = Answering(said("" if part is None else f"part {large.sha256} {part}\n"), said())
     store_of(phone, careful=careful).push([large], None)
     if appended is None:

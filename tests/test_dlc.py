@@ -1,4 +1,4 @@
-"""DLCs: written by Qualcomm's library, read back through our recorder, run in float32 and on the DSP's simulator."""
+"""Tests DLCs: written by Qualcomm's library, read by our recorder, run in float32 and on the DSP's simulator."""
 
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,14 @@ def one_node(
 
 
 def several(*nodes: tuple[str, list[str], str, dict[str, Any]], shape: list[int], **weights: Any) -> onnx.ModelProto:
-    """A chain of nodes (type, inputs, output, attributes) over `a` and `b` to `out`."""
+    """Returns a chain of nodes (type, inputs, output, attributes) over `a` and `b` to `out`."""
     made = [helper.make_node(kind, inputs, [output], **more) for kind, inputs, output, more in nodes]
     inputs = {name: A for name in "ab" if any(name in node.input for node in made)}
     return model(made, inputs, {"out": (F, shape)}, {key: np.asarray(value) for key, value in weights.items()})
 
 
 def chosen(*conditions: tuple[str, list[str], str, dict[str, Any]]) -> onnx.ModelProto:
-    """`a` where the last of the conditions holds, `b` elsewhere."""
+    """Returns `a` where the last of the conditions holds, `b` elsewhere."""
     return several(*conditions, ("Where", [conditions[-1][2], "a", "b"], "out", {}), shape=[2, 3, 4], one=np.float32(1))
 
 
@@ -153,7 +153,7 @@ CASES = {
 
 
 def sign(case: str) -> Any:
-    """Signs of the operands: both where the operator takes both."""
+    """Returns signs of the operands: both if the operator accepts both."""
     if case in ("Pow", "Log", "Sqrt", "Reciprocal", "Div"):
         return np.float32(1)
     return np.resize(np.array([1, -1, 1, 1, -1], np.float32), [2, 3, 4])
@@ -207,7 +207,7 @@ def test_a_dlc_cut_short_is_refused(qa_dlc: Path, tmp_path: Path) -> None:
 
 
 def test_changed_weights_change_the_result(qa_dlc: Path, tmp_path: Path) -> None:
-    """The file that is given is the file that is executed."""
+    """Checks that the given file is the executed one."""
     words = onnx.numpy_helper.to_array(next(w for w in qa_model().graph.initializer if w.name == "words"))
     data = qa_dlc.read_bytes()
     assert data.count(words.tobytes()) == 1

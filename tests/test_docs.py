@@ -1,4 +1,4 @@
-"""The documentation: what is generated is up to date, every link leads somewhere, every command line is one."""
+"""Tests the documentation: generated parts are current, links have targets, and command lines are valid."""
 
 import importlib.util
 import re
@@ -27,7 +27,7 @@ def without_code(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub makes them."""
+    """Returns the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ +(.+?) *$", without_code(page), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -67,7 +67,7 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_help_says_what_the_page_says(
     command: Command, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Typer's own drawing of it, on a terminal wide enough for each text to stay in one piece."""
+    """Compares with Typer's own output, on a terminal wide enough for each text to stay in one piece."""
     monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.setenv("TERM", "dumb")
     assert main([*command.name.split(), "--help"]) == 0
@@ -84,7 +84,7 @@ def test_help_says_what_the_page_says(
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """(page, line) of each line in a block of shell, and of each piece of code in a sentence, that is our program's."""
+    """Yields (page, line) of our program's command lines, in blocks of shell and in code within sentences."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -96,13 +96,13 @@ def command_lines() -> list[tuple[str, str]]:
 
 
 def our_parts(line: str) -> list[str]:
-    """Of a line of shell, the commands that are ours."""
+    """Returns our commands in a line of shell."""
     return [part.strip() for part in line.split("&&") if part.strip().startswith("mbqa-bundle ")]
 
 
 @pytest.mark.parametrize(("page", "line"), command_lines())
 def test_every_command_line_is_one(page: str, line: str) -> None:
-    """The command is there, and each option of the line is an option of it."""
+    """Checks that the command exists and supports each option of the line."""
     words = shlex.split(line, comments=True)[1:]
     if words[0].startswith("--"):
         assert words[0] in ("--help", "--version", "--install-completion", "--show-completion")

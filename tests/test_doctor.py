@@ -1,4 +1,4 @@
-"""doctor: every state of a phone with its remedy, and what the probe tells as a table."""
+"""Tests doctor: every state of a phone with its remedy, and the table of the probe's facts."""
 
 import json
 import socket
@@ -53,7 +53,7 @@ REMEDIES = {
 
 @contextmanager
 def adb_that_lists(*phones: tuple[str, str]) -> Iterator[AdbServer]:
-    """An adb server that knows one answer: its list of phones."""
+    """Starts an adb server that supports one request: the list of phones."""
     listing = "".join(f"{serial}\t{state}\n" for serial, state in phones).encode()
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -1,4 +1,4 @@
-"""Quantization encodings: by tensor, by axis, of fewer bits than their dtype; those that cannot be are refused."""
+"""Tests quantization encodings: by tensor, by axis, with fewer bits than their dtype; invalid ones are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def test_a_weight_by_axis_is_dequantized_along_it() -> None:
 
 
 def by_channel(folder: Path, kind: str, **options: Any) -> tuple[onnx.ModelProto, dict[str, Any], Path]:
-    """Layers whose weights differ much from channel to channel, inputs for them, and their quantized DLC."""
+    """Returns layers whose weights differ much between channels, inputs for them, and their quantized DLC."""
     random = np.random.default_rng(0)
     sizes = np.geomspace(0.01, 1, HIDDEN)
     weights = {
@@ -87,7 +87,7 @@ def test_weights_of_four_bits_are_what_the_dsp_takes_them_for(tmp_path: Path, pe
 
 
 def raw_tensor(kind: int, *, dtype: int = 0x0308, **value: Any) -> qnn.Tensor:
-    """A tensor (2, 3) as the libraries tell it, of quantization encoding `kind`."""
+    """Returns a tensor (2, 3) as the libraries describe it, with quantization encoding `kind`."""
     tensor = qnn.Tensor(name=b"x", dtype=dtype, rank=2, dims=(qnn.U32 * 2)(2, 3))
     tensor.quantize.definition, tensor.quantize.encoding = qnn.DEFINED, kind
     for name, fields in value.items():

@@ -1,4 +1,4 @@
-"""Files of encodings in and out: what is read is what the DLC has, and what cannot be is refused."""
+"""Tests reading and writing files of encodings: the DLC has the read values, and invalid files are refused."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(capfd: pytest.CaptureFixture[str], *options: str, out: str = "bundle", model: str = "model.onnx") -> Any:
-    """(exit code, what is told of the model, or what is said)."""
+    """Builds a bundle; returns its exit code, and the report about the model or the error output."""
     capfd.readouterr()
     how = ("--model", model, "--tokenizer", "vocab.txt", "--questions", "questions.json", "--out", out, "--json")
     code = main(["build", *how, *options])
@@ -125,7 +125,7 @@ def test_both_versions_say_the_same(here: Path) -> None:
 
 
 def one(**changes: Any) -> dict[str, Any]:
-    """A file of one activation."""
+    """Returns a file of one activation."""
     entry = {
         "name": "a",
         "dtype": "INT",

@@ -1,4 +1,4 @@
-"""Both engines on phones: which one runs, what it needs there, that they answer alike, and that it is told."""
+"""Tests both engines on phones: the choice between them, their files, equal answers, and the record of the engine."""
 
 import json
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ SNPE, QNN = PROGRAMS
 
 @pytest.fixture(scope="module")
 def whole(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with both engines' parts, whose programs are for another processor."""
+    """Returns a bundle with both engines' parts, whose programs are for another processor."""
     folder = tmp_path_factory.mktemp("whole")
     sdk = make_sdk(folder, "qairt")
     for engine in ENGINES.values():
@@ -51,7 +51,7 @@ def whole(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def changed(bundle: Bundle, with_files: Sequence[str] = (), without: str = "", **model: str) -> Bundle:
-    """The bundle as if it had these files more, and one less."""
+    """Returns the bundle as if it had these additional files, and without one."""
     manifest = bundle.manifest
     files = {**manifest.files, **{name: PROGRAMS[name] for name in with_files}}
     files.pop(without, None)

@@ -1,4 +1,4 @@
-"""Channels scaled by powers of two: what is tied to what, that logits stay, and that outlier channels do no harm."""
+"""Tests the scaling of channels by powers of two: tied channels, unchanged logits, and harmless outliers."""
 
 import json
 from dataclasses import replace
@@ -138,7 +138,7 @@ WEIGHTS = {
 
 
 def graph_of(nodes: list[onnx.NodeProto], weights: dict[str, Any] | None = None) -> FitGraph:
-    """A graph from ids to `logits` (1, TOKENS)."""
+    """Returns a graph from ids to `logits` (1, TOKENS)."""
     tables = [node("Gather", [f"table {name}", "ids"], [name]) for name in "xy"]
     ends = [node("MatMul", ["out", "head"], ["told"]), node("Squeeze", ["told", "last"], ["logits"])]
     shape = [1, TOKENS]
@@ -200,7 +200,7 @@ def test_logits_stay(mask: str, norm: styles.Norm) -> None:
 
 
 def test_what_layer_norm_leaves_free() -> None:
-    """Queries with keys, values and the words' own table; nothing of the residual stream."""
+    """Only queries with keys, values and the words' own table are free, nothing of the residual stream."""
     graph = fit_for_htp(styles.styled("ours", norm="layer"), styles.LENGTH)
     assert channels_in(graph).count - 1 == 2 * (styles.HIDDEN * 2) + 8
     found = equalize(disturbed(graph, "values", 1000), FEEDS, W8A8, quiet)
@@ -231,7 +231,7 @@ def test_one_window_is_enough(fit: FitGraph) -> None:
 
 
 def test_where_balancing_began_does_not_matter(fit: FitGraph) -> None:
-    """The least cost is the same, however channels were scaled before."""
+    """The minimum cost is the same, however channels were scaled before."""
     ends = []
     for graph in (fit, disturbed(fit, "feed-forward", 64)):
         channels = channels_in(graph)
@@ -262,7 +262,7 @@ def test_dead_channels_have_no_say(fit: FitGraph) -> None:
 
 
 def test_weights_out_of_all_proportion_are_left_alone(fit: FitGraph) -> None:
-    """A graph whose numbers overflow where costs are computed: no exponents, and no failure."""
+    """Uses a graph whose numbers overflow in the computation of costs: no exponents, and no failure."""
     net = Net(fit.model)
     each = next(each for each in net.ordered() if each.op_type == "Gemm")
     value = net.constants[each.input[1]].copy()
@@ -295,7 +295,7 @@ def test_when_channels_leave_float16(fit: FitGraph, factor: float, leaves: bool)
 
 
 def outlying(path: Path) -> None:
-    """A model with two channels of its embeddings times 300, and the same logits."""
+    """Returns a model with two channels of its embeddings times 300, and the same logits."""
     made = qa_model(hidden=24)
     scales = np.ones(24, np.float32)
     scales[[3, 17]] = 300
@@ -403,7 +403,7 @@ def test_many_channels_ten_times_as_large_are_told_from_the_others() -> None:
 
 
 def test_rounding_is_measured_as_it_is(fit: FitGraph) -> None:
-    """noise() in float16 is what the graph in float16 does."""
+    """Checks that noise() in float16 is the error of the float16 graph."""
     half, exact = runner(in_float16(fit)), runner(fit.model)
     names = list(styles.OUTPUTS)
     real = FEEDS[0]["attention_mask"] == 1

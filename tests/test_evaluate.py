@@ -1,4 +1,4 @@
-"""`evaluate`: several runs side by side, what is refused, scores and agreement, gates both ways."""
+"""Tests `evaluate`: comparison of runs, refusals, scores and agreement, passed and failed gates."""
 
 import json
 import shutil
@@ -34,14 +34,14 @@ from tests.phones import virtual_phone
 
 @pytest.fixture(scope="module")
 def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
-    """A phone that computes nothing: answers come from elsewhere in these tests."""
+    """Returns a phone that computes nothing: answers have another source in these tests."""
     with virtual_phone(tmp_path_factory.mktemp("phone"), faults=["run-time:0"]) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def finished(request_for: BuildRequest, phone: Phone, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle with a run on the CPU whose logits are float32's, and one on the GPU whose logits are nonsense."""
+    """Returns a bundle with float32's logits in a run on the CPU, and nonsensical ones in a run on the GPU."""
     bundle = build_bundle(request_for, tmp_path_factory.mktemp("finished") / "bundle", quiet)
     exact = reference_logits(bundle, quiet)
     for runtime in ("gpu", "cpu"):
@@ -52,7 +52,7 @@ def finished(request_for: BuildRequest, phone: Phone, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def own(finished: Bundle, tmp_path: Path) -> Bundle:
-    """A copy that a test may change."""
+    """Returns a copy that a test may change."""
     shutil.copytree(finished.path, tmp_path / "own")
     return replace(finished, path=tmp_path / "own")
 
@@ -102,7 +102,7 @@ def test_a_choice_of_runs(finished: Bundle) -> None:
 
 @pytest.mark.slow
 def test_scores_are_those_of_the_answers(request_for: BuildRequest, phone: Phone, tmp_path: Path) -> None:
-    """The truths of a second bundle are what the reference answers in a first one, one of them a little longer."""
+    """The truths of the second bundle are the reference's answers of the first one, one of them slightly longer."""
     first = build_bundle(request_for, tmp_path / "first", quiet)
     deploy(phone, first)
     said = [row["reference"]["answer"] for row in document_of(first)["questions"]]

@@ -1,4 +1,4 @@
-"""The phone's own error lines: each one that was recorded or quoted gets its explanation, and no other."""
+"""Tests the explanation of phones' error lines: each recorded or quoted line gets its own, and no other."""
 
 import re
 from pathlib import Path

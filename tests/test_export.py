@@ -1,4 +1,4 @@
-"""Exported models answer as torch does, whatever their family; their tokenizers come along."""
+"""Tests exported models: they answer like torch, in every family, and include their tokenizers."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ TOKENS = (LENGTH, 200)  # unpadded and padded
 
 
 def largest_difference(model: Any, path: Path, length: int = LENGTH) -> float:
-    """Between torch's and ONNX Runtime's logits, on all positions of inputs with and without padding."""
+    """Returns the difference of torch's and ONNX Runtime's logits, on all positions, with and without padding."""
     worst = 0.0
     for tokens in (min(tokens, length) for tokens in TOKENS):
         inputs = families.feed(tokens, length=length)
@@ -43,14 +43,14 @@ def largest_difference(model: Any, path: Path, length: int = LENGTH) -> float:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A transformers folder of each family."""
+    """Returns a transformers folder of each family."""
     root = tmp_path_factory.mktemp("folders")
     return {family: families.save_folder(families.small_model(family), root / family) for family in FAMILIES}
 
 
 @pytest.fixture
 def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
-    """A BERT's folder, to be spoilt."""
+    """Returns a BERT's folder, which tests may damage."""
     return Path(shutil.copytree(folders["bert"], tmp_path / "bert"))
 
 
@@ -130,7 +130,7 @@ def test_a_model_without_segments_takes_none(folder: Path, tmp_path: Path) -> No
 def test_transformers_that_takes_no_additive_mask(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before version 5: the model then makes its mask itself."""
+    """Imitates versions before 5: the model then makes its mask itself."""
     plain = export._wrapper
 
     def old(torch: Any, model: Any, names: Any, *, additive: bool) -> Any:
@@ -149,7 +149,7 @@ def test_transformers_that_takes_no_additive_mask(
 
 @pytest.mark.slow
 def test_nothing_is_printed(folder: Path, tmp_path: Path) -> None:
-    """Not by torch, transformers, the exporter or ONNX Runtime; in a process of its own, with warnings as errors."""
+    """Neither torch, transformers, the exporter nor ONNX Runtime prints; in a separate process, warnings are errors."""
     code = (
         "import sys; from pathlib import Path; from bundler.model.export import export_model\n"
         "export_model(sys.argv[1], Path(sys.argv[2]), 64, lambda *_: None)"
@@ -173,9 +173,9 @@ def test_each_family_runs_in_fixed_point(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """On the DSP's simulator, beside the exported model in float32, as `--check` compares them.
+    """Runs on the DSP's simulator and compares with the exported float32 model, as `--check` does.
 
-    The windows are calibrated on too: models of random weights do not generalize from a few.
+    The windows are used for calibration too: models of random weights do not generalize from a few.
     """
     out = tmp_path / "bundle"
     how = ("--seq-len", "64", "--precision", precision, "--check", "--limit", "4", "--doc-stride", "16")

@@ -1,4 +1,4 @@
-"""Windows: no token of a context is lost, every token maps back to its characters, whatever the text."""
+"""Tests windows: no token of a context is lost, and every token maps to its characters, for any text."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_every_token_of_a_context_is_in_some_window(vocabulary: Path, context: s
     "context", ["👩‍🚀 was 18", "橋 1808年", "cafe\u0301 was 20", "a\0b was 19", "\u202eright to left 18"]
 )
 def test_offsets_cut_the_original_text(vocabulary: Path, context: str) -> None:
-    """Emoji, CJK, combining marks and NUL are in the context; offsets still count its own characters."""
+    """The context has emoji, CJK, combining marks and NUL; offsets still count its characters."""
     (feature,) = windows(vocabulary, "when?", context)
     spans = [tuple(span) for span in feature.offsets.tolist() if span != [-1, -1]]
     number = next(digits for digits in ("1808", "18", "19", "20") if digits in context)
@@ -147,7 +147,7 @@ PIECES_OF_TEXT = st.sampled_from(["bridge ", "tower", "The ", "18", "\u6a4b", "c
 def test_each_window_is_what_the_tokenizer_makes_of_the_pair(
     vocabulary: Path, pairs: list[tuple[str, str]], overlap: int
 ) -> None:
-    """With its own truncation and padding, in the same order; also where questions share a text."""
+    """Compares with the tokenizer's own truncation and padding, in the same order; also with a shared text."""
     asked = [Question(str(number), *pair) for number, pair in enumerate(pairs * 2)]
     own = load_tokenizer(vocabulary)
     own.enable_padding(length=LENGTH, pad_id=own.token_to_id("[PAD]"), pad_token="[PAD]")
@@ -172,7 +172,7 @@ def test_each_window_is_what_the_tokenizer_makes_of_the_pair(
 
 
 def test_questions_are_made_in_batches(vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which changes nothing, and of what comes later no more than a batch is read before it is needed."""
+    """Batches change nothing, and at most one batch is read ahead."""
     asked = [Question(f"q{number}", "who? " * number, "bridge tower " * (9 * number + 1)) for number in range(5)]
     expected = [(f.key, f.offsets.tolist()) for f in Windower(load_tokenizer(vocabulary), LENGTH, 8).windows(asked)]
     monkeypatch.setattr(features, "BATCH", 2)
@@ -195,7 +195,7 @@ def test_what_a_tokenizer_cuts_and_pads_by_itself_is_left_out(vocabulary: Path) 
 
 
 def roberta() -> tokenizers.Tokenizer:
-    """Two separators between the texts, one kind of segment, and a padding that is not number 0."""
+    """Returns a tokenizer with two separators between the texts, one kind of segment, and a padding id other than 0."""
     words = ["<s>", "<pad>", "</s>", "<unk>", "a", "the", "tower", "who"]
     made = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
@@ -231,7 +231,7 @@ def test_windows_in_another_frame() -> None:
 
 
 def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:
-    """It gets less overlap; the windows of the questions beside it stay as they are."""
+    """It gets less overlap; the windows of the other questions do not change."""
     long = Question("long", "bridge " * (LENGTH - 3 - LEAST_CONTEXT), "tower " * 60)
     short = Question("short", "who?", "tower " * 60)
     windower = Windower(load_tokenizer(vocabulary), LENGTH, 12)
@@ -246,7 +246,7 @@ def test_a_long_question_leaves_others_alone(vocabulary: Path) -> None:
 
 @contextmanager
 def refused(path: Path | str, said: str) -> Iterator[None]:
-    """The block must refuse the tokenizer, in these words."""
+    """Checks that the block refuses the tokenizer with this message."""
     with pytest.raises(ModelInvalid) as caught:
         yield
     assert re.fullmatch(f"{re.escape(str(path))}: {said}", str(caught.value))
@@ -348,7 +348,7 @@ def test_the_settings_beside_a_vocabulary_hold(
 
 @pytest.mark.parametrize(("capitals", "kept"), [(1, False), (2, True)])
 def test_a_vocabulary_with_few_capitals_is_of_lower_cased_words(capitals: int, kept: bool, tmp_path: Path) -> None:
-    """One piece in a hundred; special tokens are in upper case in any vocabulary."""
+    """The limit is one piece in a hundred; special tokens are in upper case in any vocabulary."""
     names = ["Tower", "Bridge"][:capitals]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "tower", *names]
     path = tmp_path / "vocab.txt"
@@ -367,7 +367,7 @@ def test_chinese_characters_are_words_unless_the_settings_say_otherwise(
 
 
 def test_a_vocabulary_with_line_separators_and_windows_line_ends(tmp_path: Path) -> None:
-    """Python's splitlines would count one piece as two, and every number after it would be wrong."""
+    """Python's splitlines would count one piece as two, and every later id would be wrong."""
     path = tmp_path / "vocab.txt"
     path.write_bytes("\r\n".join(CASED).encode())
     tokenizer = load_tokenizer(path)
@@ -403,7 +403,7 @@ ALBERT_CONTEXT = "The  t\u00f3wer\tin 1808 ."
 
 
 def sentencepiece(pieces: Sequence[str]) -> bytes:
-    """A SentencePiece model of these pieces, as protobuf writes it; rarer ones come later."""
+    """Returns a SentencePiece model of these pieces in protobuf's format; rarer ones come later."""
 
     def field(number: int, content: bytes) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
@@ -423,7 +423,7 @@ def albert(tmp_path: Path) -> Path:
 
 
 def test_the_tokenizer_of_an_albert(albert: Path) -> None:
-    """No offset has white space in it: neither the space that belongs to a piece nor a tabulator."""
+    """No offset contains white space: neither the space that belongs to a piece nor a tab."""
     tokenizer = load_tokenizer(tokenizer_of(albert, albert))
     (feature,) = Windower(tokenizer, 32, 4).windows([Question("q", "in the tower?", ALBERT_CONTEXT)])
     ids = [PIECES[i] for i in feature.inputs["input_ids"]]
@@ -436,7 +436,7 @@ def test_the_tokenizer_of_an_albert(albert: Path) -> None:
 
 
 def test_offsets_leave_the_space_before_a_word_out(tmp_path: Path) -> None:
-    """Plain Metaspace, as older tokenizer.json of ALBERT have it, counts it as the word's."""
+    """Plain Metaspace, as in ALBERT's older tokenizer.json, counts it as part of the word."""
     unigram = tokenizers.models.Unigram([(piece, -float(i)) for i, piece in enumerate(PIECES)], unk_id=1)
     tokenizer = tokenizers.Tokenizer(unigram)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()

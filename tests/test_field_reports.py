@@ -1,7 +1,7 @@
-"""What phones did once, as tests/field/ tells: the reports of `try` are read again by the code of today.
+"""Reads the reports of `try` in tests/field/ with the current code.
 
-A report that is copied there is a test: of what is read in the phone's answers, what is thought of the phone, how its
-failures are explained, and how near its logits are to float32's.
+A copied report is a test of the parsing of the phone's answers, the judgement of the phone, the explanation of its
+failures, and the distance of its logits from float32's.
 """
 
 import io
@@ -47,7 +47,7 @@ class Report:
         return self.files[PROBE].decode()
 
     def bundle(self, converter: str) -> Any:
-        """As much of the bundle as fitness is judged by."""
+        """Returns the parts of the bundle that fitness depends on."""
         told = self.document["bundles"][converter]
         model = SimpleNamespace(precision=told["precision"], engine=told["engine"])
         files = dict.fromkeys(told["files"])
@@ -82,7 +82,7 @@ def test_the_phones_answers_mean_the_same(report: Report) -> None:
 
 
 def test_the_phone_is_judged_by_what_it_did(report: Report) -> None:
-    """What worked is not refused, and what was refused is."""
+    """A run that worked is not refused, and a refused one is."""
     for step in report.runs:
         bundle, engine = report.bundle(step["converter"]), ENGINES[step["engine"]]
         assert choose_engine("SERIAL-1", report.facts, bundle, engine.name) == engine.name

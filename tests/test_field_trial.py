@@ -1,4 +1,4 @@
-"""try: what it leaves on the phone, what it says of failures, and what its report tells of a person: nothing."""
+"""Tests try: it leaves nothing on the phone, explains failures, and its report contains no personal data."""
 
 import json
 import socket
@@ -48,7 +48,7 @@ def read(report: Path) -> dict[str, bytes]:
 
 
 def everything(phone: Phone) -> str:
-    """All that lies in the tool's folder on the phone, with its content."""
+    """Returns everything in the tool's folder on the phone, with its content."""
     script = f"cd {layout.REMOTE_ROOT} && find . | sort && find . -type f -exec sha256sum {{}} + | sort; true"
     return sh(phone, script)
 
@@ -90,7 +90,7 @@ def test_every_way_is_tried_and_the_phone_is_left_as_it_was(
 
 @pytest.fixture
 def told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Path]:
-    """Folders and names that must not get out, all of them the process's own."""
+    """Sets folders and names of this process that must not appear in the report."""
     folders = {name: tmp_path / f"canary{name}" for name in ("home", "here", "tmp", "sdk")}
     for folder in folders.values():
         folder.mkdir()
@@ -175,7 +175,7 @@ def test_a_known_limit_is_no_failure(
 
 @pytest.mark.parametrize("answer", [True, False, None])
 def test_a_person_is_asked(answer: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None: Ctrl-C or Ctrl-D instead of an answer."""
+    """None means Ctrl-C or Ctrl-D instead of an answer."""
 
     def confirm(text: str, *, err: bool) -> bool:
         assert (text, err) == ("Write report.zip?", True)

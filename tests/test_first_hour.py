@@ -1,7 +1,7 @@
-"""The commands of docs/with-a-phone.md as they stand there: from Qualcomm's SDK to the first answer, by both engines.
+"""Runs the commands of docs/with-a-phone.md: from Qualcomm's SDK to the first answer, by both engines.
 
-In an empty home, with a server of the test's own in Qualcomm's place, on the phone of genuine parts. On a virtual one
-tests/test_transcripts.py types the page.
+Uses an empty home, a local server instead of Qualcomm's, and the phone of genuine parts. tests/test_transcripts.py runs
+the page on a virtual phone.
 """
 
 import json
@@ -23,7 +23,7 @@ TRY = "mbqa-bundle try --yes"
 
 
 def typed() -> list[str]:
-    """What the page has its reader type, and the run by the other engine."""
+    """Returns the page's commands, and the run by the other engine."""
     found = [
         line for block in blocks(PAGE) if block.heading in STEPS and block.kind == "console" for line in block.lines
     ]
@@ -37,7 +37,7 @@ def test_the_page_has_the_commands() -> None:
 
 
 def twelve_by(here: Shell, engine: str) -> list[str]:
-    """The answers of the phone's DSP to the demo's twelve questions, by an engine; in 8 bits, which simulate fast."""
+    """Returns the answers of the phone's DSP to the demo's twelve questions, by an engine; in 8 bits, for speed."""
     if not (here.folder / "twelve").exists():
         assert here.run("mbqa-bundle build --precision w8a8 --soc SM8650 --out twelve").returncode == 0
     for line in (f"deploy twelve --runtime dsp --engine {engine}", "fetch-answers twelve"):

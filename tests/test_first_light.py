@@ -1,4 +1,4 @@
-"""The main job on real input: a demo that is stopped, the README's steps on the phone of genuine parts, real text.
+"""Tests the main task on real input: a stopped demo, the README's steps on the phone of genuine parts, real text.
 
 The demo and the steps on a virtual phone are in test_readme.py.
 """
@@ -31,7 +31,7 @@ LIMIT_S = 60
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
+    """Sets an empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -48,7 +48,7 @@ def at(phone: Phone) -> tuple[str, ...]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Command lines of processes that have to do with `folder`."""
+    """Returns command lines of processes that contain `folder`."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ends meanwhile
@@ -86,7 +86,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, here: Pat
 @pytest.mark.parametrize("phone", [pytest.param("genuine", marks=pytest.mark.genuine)], indirect=True)
 @pytest.mark.parametrize("runtime", ["dsp", "cpu"])
 def test_the_readmes_steps(runtime: Runtime, capfd: pytest.CaptureFixture[str], here: Path, phone: Phone) -> None:
-    """Four questions for the DSP, whose simulator takes seconds for each."""
+    """Uses four questions for the DSP, whose simulator takes seconds for each."""
     count = 12 if runtime == "cpu" else 4
     assert run(capfd, "build", "--precision", "fp32", "--limit", str(count))["questions"] == count
     assert run(capfd, "deploy", "--runtime", runtime, *at(phone))["parts"][0]["windows"] == {runtime: count}

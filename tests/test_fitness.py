@@ -1,4 +1,4 @@
-"""What a phone cannot do is refused before anything is pushed, with phone, chip and reason."""
+"""Tests that unsuitable phones are refused before any push, with phone, chip and reason."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ def facts(**differing: object) -> PhoneFacts:
 
 
 def with_files(bundle: Bundle, *names: str) -> Bundle:
-    """The bundle as if it had these files for the phone too."""
+    """Returns the bundle as if it had these additional files for the phone."""
     added: Mapping[str, FileEntry] = {f"{layout.DEVICE}/{name}": FileEntry(1, "0" * 64) for name in names}
     return replace(bundle, manifest=replace(bundle.manifest, files={**bundle.manifest.files, **added}))
 

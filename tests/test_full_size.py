@@ -1,6 +1,6 @@
-"""A MobileBERT of full size, 24 layers and 30,522 words, with random weights, goes through every precision.
+"""Tests every precision of a full-size MobileBERT, with 24 layers and 30,522 words, and random weights.
 
-Few windows to calibrate on and one inference on the DSP's simulator: benchmarks/conversion.py has times and memory.
+Uses few windows and one inference on the DSP's simulator: benchmarks/conversion.py measures times and memory.
 """
 
 from dataclasses import replace
@@ -29,8 +29,8 @@ WINDOWS = 2
 
 
 class Bench:
-    """The model, its tokenizer and questions, and its DLC at each precision, made once: fp16 as `build` does it, the
-    others of one fitted graph."""
+    """The model, its tokenizer and questions, and its DLC at each precision, made once: fp16 by `build`, the others
+    from one fitted graph."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.mark.slow
 def test_the_model_is_of_full_size_and_tells_tokens_apart(bench: Bench) -> None:
-    """Or else a correlation would say nothing."""
+    """Otherwise a correlation would be meaningless."""
     assert float_elements(onnx.load(bench.model)) == PARAMETERS + CONSTANTS
     for logits in bench.exam.exact:
         for name in OUTPUTS:
@@ -93,7 +93,7 @@ def test_the_model_is_of_full_size_and_tells_tokens_apart(bench: Bench) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision(bench: Bench, precision: Precision) -> None:
-    """The DLC holds the model, and on the CPU, which computes a fixed-point DLC in float, gives its logits."""
+    """The DLC contains the model; the CPU, which computes a fixed-point DLC in float, gives its logits."""
     check_inspect(bench.dlc(precision), bench.model, precision)
     exam = bench.exam.first(1)
     assert grade(exam, dlc_logits(bench.dlc(precision), "cpu", exam.features)).correlation > LEAST_LIKE[precision]

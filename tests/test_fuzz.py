@@ -1,4 +1,4 @@
-"""What reads what others made, on the corpus of tests/fuzz and some changes to it. Longer: `python -m tests.fuzz`."""
+"""Runs all readers of foreign data on the corpus of tests/fuzz, with some mutations. Longer: `python -m tests.fuzz`."""
 
 from pathlib import Path
 from random import Random
@@ -106,7 +106,7 @@ def test_a_seed_gives_the_same_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_the_command_tells_of_a_finding(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process of a target that is not there stands for one that dies."""
+    """The process of a missing target imitates one that dies."""
     monkeypatch.setitem(TARGETS, "gone", TARGETS["frames"])
     assert command.main(["gone", "--plain", "--seconds", "1", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().out

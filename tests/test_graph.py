@@ -1,4 +1,4 @@
-"""Graphs of any exporter made fit for the HTP: the same logits, int32 inputs, one finite additive mask."""
+"""Tests graphs of any exporter fitted for the HTP: the same logits, int32 inputs, one finite additive mask."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def fit_of(made: onnx.ModelProto) -> FitGraph:
 
 
 def check(made: onnx.ModelProto, fit: FitGraph) -> None:
-    """Same logits on padded and unpadded windows, and they are logits that say something."""
+    """Checks that logits are equal on padded and unpadded windows, and not trivial."""
     difference, largest = largest_difference(made, fit, styles.feeds_for(made, *TOKENS))
     assert difference < CLOSE
     assert largest > 0.5

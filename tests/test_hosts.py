@@ -1,4 +1,4 @@
-"""Phones of a cluster's hosts: chosen, shared by runs, and lost; on loopback, with adb servers of their own."""
+"""Tests phones of a cluster's hosts: chosen, shared and lost; on loopback, with separate adb servers."""
 
 import hashlib
 import json
@@ -59,14 +59,14 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]
 
 @pytest.fixture
 def cluster(scheduler: DaskCluster) -> Iterator[DaskCluster]:
-    """A scheduler that has nothing else yet."""
+    """Provides a scheduler without other processes."""
     yield scheduler
     scheduler.renew()
 
 
 @pytest.fixture
 def no_phones() -> Iterator[AdbServer]:
-    """A host starts the adb server that it is to ask."""
+    """A host starts the adb server that it uses."""
     with private_adb_server() as server:
         yield server
 
@@ -84,7 +84,7 @@ def bundle(made: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def alone(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The logits of one phone at this computer."""
+    """Returns the logits of one phone at this computer."""
     folder = tmp_path_factory.mktemp("alone")
     bundle = replace(made, path=shutil.copytree(made.path, folder / "bundle"))
     with phones(folder, ["run-time:0"]) as ((phone,), server):
@@ -114,7 +114,7 @@ def offered(cluster: DaskCluster, *names: str) -> None:
 
 @contextmanager
 def client(bundle: Path, cluster: DaskCluster, *options: str, begun: bool = True) -> "Iterator[subprocess.Popen[str]]":
-    """The command in a process of its own, its run once it has some logits, where `begun`."""
+    """Runs the command in a separate process; with `begun`, waits for its first logits."""
     command = [
         sys.executable, "-m", "bundler.cli", "deploy", str(bundle), "--cluster", cluster.address, "--chunk", "4",
         *options,
@@ -202,7 +202,7 @@ def test_a_host_that_is_silent_is_lost_and_may_come_back(
 
 
 def comes(server: AdbServer, serial: str) -> bool:
-    """Whether a phone is there; the host, which lost it, may just close the connection that is made to it."""
+    """Returns whether a phone is attached; the host, which lost it, may close a connection in progress."""
     try:
         return server.find(serial).serial == serial
     except PhoneError:
@@ -235,7 +235,7 @@ def test_a_phone_that_is_unplugged_loses_nothing(
 def test_phones_that_come_while_a_run_goes_on_help(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that joins, and its phone that was lost and is back; the first phone waits for them."""
+    """A host joins, and a lost phone returns; the first phone waits for them."""
     monkeypatch.setattr("bundler.scheduler.remote.RETURN_S", 0.0)
     more, joined, again, waiting = Recruits.more, list[str](), list[VirtualPhone](), list[threading.Thread]()
     back = threading.Event()
@@ -314,7 +314,7 @@ def test_a_client_that_is_killed_goes_on_with_the_same_command(
 def test_a_scheduler_that_is_started_anew(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """And its hosts, as systemd does."""
+    """Restarts its hosts too, as systemd does."""
     with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
         offered(cluster, f"one/{phone.serial}")
@@ -330,7 +330,7 @@ def test_a_scheduler_that_is_started_anew(
 def test_a_busy_phone_keeps_no_other_one_idle(
     cluster: DaskCluster, bundle: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """Of its host too: it may hold two chunks, and the other phone does all others."""
+    """It may hold two chunks, and the other phone of its host does all others."""
     idle, taken = threading.Event(), threading.Event()
     with phones(tmp_path, ["run-time:0"], ["run-time:0"]) as ((busy, other), server):
         cluster.add_host("one", server, [busy.serial, other.serial])
@@ -359,7 +359,7 @@ def test_a_busy_phone_keeps_no_other_one_idle(
 def test_two_clients_share_a_phone_by_chunks(
     cluster: DaskCluster, made: Bundle, alone: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """Of the same bundle too, whose runs on a phone must not meet."""
+    """Uses the same bundle too, whose runs on a phone must not interfere."""
     bundles = [replace(made, path=shutil.copytree(made.path, tmp_path / name)) for name in ("a", "b")]
     with phones(tmp_path, ["run-time:100"]) as ((phone,), server):
         cluster.add_host("one", server, [phone.serial])
@@ -506,7 +506,7 @@ def test_bad_options(command: list[str], code: int, said: str, built: Path, caps
 
 
 class Told(Hosts):
-    """Hosts that have these phones."""
+    """Hosts with these phones."""
 
     def __init__(self, *names: str) -> None:
         self.address, self.names = "tcp://127.0.0.1:9", set(names)
@@ -567,7 +567,7 @@ def test_a_host_s_replies_are_checked() -> None:
 
 
 def test_a_host_s_jobs_are_checked() -> None:
-    """Names go into a phone's shell scripts."""
+    """Names are inserted into a phone's shell scripts."""
     from bundler.scheduler.host import Sent, compute_on_phone
 
     for name, sha256, mode in (

@@ -1,4 +1,4 @@
-"""Models come from a hub (here one of our own) into a folder; what is wrong with name or network is said in time."""
+"""Tests downloads of models from a local hub into a folder; wrong names and network errors are reported in time."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def hub() -> Iterator[str]:
 
 
 def fetch(home: Path, endpoint: str, name: str, *, weights: bool = True, timeout: float = 10) -> dict[str, Any]:
-    """What a process of its own finds, that says nothing else and takes warnings for errors."""
+    """Fetches in a separate process, which must print nothing else and treats warnings as errors."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     command = [sys.executable, "-W", "error", "-c", CHILD, json.dumps([name, weights, timeout])]
@@ -121,7 +121,7 @@ def fetch(home: Path, endpoint: str, name: str, *, weights: bool = True, timeout
 
 @pytest.mark.slow
 def test_the_files_that_count_are_fetched_and_kept(hub: str, tmp_path: Path) -> None:
-    """Without the weights, with them, and then again without a network."""
+    """Fetches without the weights, with them, and then again without a network."""
     found = fetch(tmp_path, hub, "a/b", weights=False)
     assert found["files"] == ["config.json", "tokenizer.json", "vocab.txt"]
     found = fetch(tmp_path, hub, "a/b")

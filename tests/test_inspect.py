@@ -1,4 +1,4 @@
-"""What inspect tells of a DLC, compared with the ONNX file it came from; and that nothing in a file can harm it."""
+"""Tests inspect's report of a DLC against its ONNX file, and that no damaged file can harm it."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ ENOUGH_S = 30
 
 
 def float_elements(made: onnx.ModelProto) -> int:
-    """Elements of float initializers and Constant nodes, the value of a Pad aside."""
+    """Counts elements of float initializers and Constant nodes, except the value of a Pad."""
     pads = {node.input[2] for node in made.graph.node if node.op_type == "Pad" and len(node.input) > 2}
     tensors = {weight.name: weight for weight in made.graph.initializer}
     tensors |= {node.output[0]: node.attribute[0].t for node in made.graph.node if node.op_type == "Constant"}
@@ -139,7 +139,7 @@ def test_a_graph_without_real_numbers(tmp_path: Path) -> None:
 
 
 def with_records(dlc: Path, path: Path, **records: str) -> Path:
-    """A copy of the DLC with more records."""
+    """Writes a copy of the DLC with additional records."""
     path.write_bytes(dlc.read_bytes())
     with zipfile.ZipFile(path, "a") as archive:
         for name, content in records.items():
@@ -188,7 +188,7 @@ def test_a_history_that_says_nothing(content: str, tmp_path: Path) -> None:
 
 
 def judged(path: Path) -> str:
-    """How inspect takes the file; it ends in a report or one of two errors, and the message names the file."""
+    """Returns the result of inspect: a report or one of two errors, whose message must name the file."""
     try:
         inspect_dlc(path, timeout_s=ENOUGH_S)
     except (DlcInvalid, FileUnreadable) as error:
@@ -201,7 +201,7 @@ def judged(path: Path) -> str:
 
 
 def mutations(data: bytes) -> dict[str, bytes]:
-    """Forty seeded damages: bits flipped in the records that describe the graph and in the archive's own, cuts."""
+    """Returns forty seeded damages: flipped bits in the graph's and the archive's records, and truncations."""
     dice = random.Random(7)
     weights = data.index(b"dlc.metadata.history")  # the weights come first, and any value of theirs is a value
     damaged = {}

@@ -1,4 +1,4 @@
-"""The job on the phone, driven by its script; on the virtual phone and on one of genuine parts."""
+"""Tests the job on the phone by its script, on the virtual phone and on one of genuine parts."""
 
 import io
 import re
@@ -31,7 +31,7 @@ CHUNKS = chunks_of(4, 2)
 
 @contextmanager
 def pushed(phone: Phone, bundle: Bundle, tmp_path: Path) -> Iterator[PhoneJob]:
-    """The job of a bundle that was pushed, with all its chunks."""
+    """Pushes a bundle with all its chunks, and provides its job."""
     archiver = Archiver(bundle, tmp_path / "spool")
     archives = dict(archiver.archive(chunk, compressed=True) for chunk in CHUNKS)
     names = archives | base_files(bundle, probe(phone), SETTINGS, tmp_path)
@@ -60,7 +60,7 @@ def until(job: PhoneJob, fits: Callable[[Status], bool]) -> Status:
 
 
 def replace_net_run(phone: Phone, bundle: Bundle, script: str) -> None:
-    """Another snpe-net-run for this bundle."""
+    """Replaces snpe-net-run for this bundle."""
     folder = layout.remote_bundle(bundle.id)
     program = f"{folder}/bin/snpe-net-run"
     text = f"{{ echo \"#!$(command -v sh)\"; cat <<'E'\n{script}\nE\n}} >{program}"
@@ -69,7 +69,7 @@ def replace_net_run(phone: Phone, bundle: Bundle, script: str) -> None:
 
 @pytest.mark.slow
 def test_what_is_seen_changes_with_what_is_done(on_phone: PhoneJob) -> None:
-    """A status that was seen is waited for until it changes, or for a second."""
+    """With a known status it waits until it changes, or for a second."""
     seen = on_phone.start(SETTINGS, CHUNKS)
     assert seen
     deadline = time.monotonic() + LIMIT_S
@@ -125,7 +125,7 @@ def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: Phon
 
 
 def test_a_run_that_loses_the_first_signal_is_stopped(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    """As a process that is forked at that moment may; the job's script waits for it."""
+    """A process that is being forked may lose it; the job's script waits for that process."""
     replace_net_run(phone, bundle, "trap 'trap - TERM' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done")
     on_phone.start(SETTINGS, CHUNKS[:1])
     until(on_phone, lambda status: status.begun == 1)
@@ -145,7 +145,7 @@ def test_a_run_that_heeds_no_signal_is_killed(phone: Phone, bundle: Bundle, on_p
 
 
 def test_a_phone_without_setsid_stops_too(bundle: Bundle, tmp_path: Path) -> None:
-    """There the job has no process group, and its script would wait for the program."""
+    """The job then has no process group, and its script would wait for the program."""
     with virtual_phone(tmp_path / "phone", faults=["lacks:setsid"]) as phone, pushed(phone, bundle, tmp_path) as job:
         replace_net_run(phone, bundle, "mkdir -p output/cpu/Result_0; sleep 7391")
         job.start(SETTINGS, CHUNKS[:1])
@@ -182,7 +182,7 @@ def test_a_killed_job_goes_on_after_its_last_whole_chunk(phone: Phone, bundle: B
 def test_a_stale_lock_is_broken_and_nobody_else_is_hurt(
     owner: str, phone: Phone, bundle: Bundle, on_phone: PhoneJob
 ) -> None:
-    """Of before a restart, of a process that is gone, of nobody, of a process that is not ours: it lives on."""
+    """The lock is from before a restart, of a dead process, of nobody, or of a foreign process, which must live on."""
     boot = sh(phone, "cat /proc/sys/kernel/random/boot_id").strip()
     bystander = sh(phone, "setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!").strip()
     held = owner.replace("BOOT", boot).replace("BYSTANDER", bystander)
@@ -204,7 +204,7 @@ def test_a_failed_run_is_told_with_its_exit_code(phone: Phone, bundle: Bundle, o
 
 @pytest.mark.slow
 def test_a_log_without_end_is_bounded(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    """Its head and its tail are kept, also those of the runs after it, and the exit code is the program's."""
+    """Its head and its tail are kept, also those of later runs, and the exit code is the program's."""
     chatter = "echo first; for n in 1 2 3 4 5 6; do yes nothing | head -c 5000000; sleep 1; done; echo last; exit 3"
     replace_net_run(phone, bundle, chatter)
     on_phone.start(SETTINGS, CHUNKS)

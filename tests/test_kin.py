@@ -1,4 +1,4 @@
-"""MobileBERT's kin in fixed point without torch: each family's graph from ONNX to the DSP's simulator, and inspect."""
+"""Tests relatives of MobileBERT in fixed point without torch: from ONNX to the DSP's simulator, and inspect."""
 
 from pathlib import Path
 from typing import Any

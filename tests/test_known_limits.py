@@ -1,4 +1,4 @@
-"""What is known not to work: each limit holds where it should, and nowhere else."""
+"""Tests the known limits: each holds in its cases, and in no others."""
 
 import re
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_a_new_phone_with_a_new_sdk_has_none() -> None:
 
 
 def test_what_is_open_counts_and_what_is_not_told_does_not() -> None:
-    """doctor knows the phone and the SDK only."""
+    """doctor knows only the phone and the SDK."""
     assert "attention on v68" in names(phone("SM7325"), {})
     assert "w8a16 on v68" not in names(phone("SM7325"), {})
     assert names(phone(""), {"sdk": "2.27.0"}) == names(phone("EXYNOS"), {"sdk": "2.27.0"})

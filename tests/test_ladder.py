@@ -1,4 +1,4 @@
-"""`--precision auto`: which precision is taken, and what it is judged by."""
+"""Tests the choice of `--precision auto`, and the measurements that it depends on."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ WINDOWS = 10
 
 @dataclass
 class Bench:
-    """A model whose answers at each precision are known: how many of WINDOWS stay, here and on the simulator."""
+    """A model with known answers at each precision: how many of WINDOWS stay, here and on the simulator."""
 
     here: dict[str, int]
     simulator: dict[str, int]

@@ -1,4 +1,4 @@
-"""How fast a run was: what the phone tells of its files' times, SNPE's own log, and the figures that follow."""
+"""Tests latencies: the times of a phone's files, SNPE's log, and the figures from them."""
 
 import io
 from pathlib import Path
@@ -45,7 +45,7 @@ def announced(ends: dict[str, int], begin: str = str(BEGIN), seconds: float = 2.
 
 
 def ends_of(*milliseconds: float) -> dict[str, int]:
-    """Two outputs an inference, the second a little later."""
+    """Returns the times of two outputs for each inference, the second slightly later."""
     return {
         f"Result_{number}/{name}.raw": BEGIN + round(1e6 * (ms - late))
         for number, ms in enumerate(milliseconds)
@@ -55,7 +55,7 @@ def ends_of(*milliseconds: float) -> dict[str, int]:
 
 @pytest.fixture
 def diagview(tmp_path: Path) -> Path:
-    """A stand-in for snpe-diagview: what it writes was recorded beside it."""
+    """Writes a stand-in for snpe-diagview, whose output was recorded beside it."""
     folder = tmp_path / "sdk"
     folder.mkdir()
     (folder / "recorded.csv").write_text(CSV)
@@ -91,7 +91,7 @@ def test_files_may_be_a_little_behind_the_clock() -> None:
 
 @pytest.mark.parametrize("ends", [ends_of(-500, 520), ends_of(500, 2500), ends_of(500, 9e9)])
 def test_times_that_cannot_be_are_not_used(ends: dict[str, int]) -> None:
-    """The clock was set while it ran, or a program copied files with their times."""
+    """The clock was set during the run, or a program copied files with their times."""
     times = chunk_times(announced(ends), Chunk(0, 2), "phone")
     assert (times.results_s, times.seconds) == ((), 2.0)
 

@@ -1,4 +1,4 @@
-"""What `import bundler` offers, and the script of docs/library.md."""
+"""Tests the names in `import bundler`, and the script of docs/library.md."""
 
 import re
 import shutil

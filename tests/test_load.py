@@ -1,4 +1,4 @@
-"""Load at a small scale: what `python -m tests.load` runs at the full one."""
+"""Runs the load tests of `python -m tests.load` at a small scale."""
 
 from pathlib import Path
 

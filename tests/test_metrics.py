@@ -1,4 +1,4 @@
-"""Exact match and F1 on cases worked by hand, among them those that trip home-made metrics."""
+"""Tests exact match and F1 on cases computed by hand, including typical mistakes of other implementations."""
 
 import pytest
 from hypothesis import given
@@ -75,7 +75,7 @@ def by_id(metrics: Metrics) -> dict[str, tuple[float, float]]:
 
 
 def test_the_best_of_several_golds_counts() -> None:
-    """Exact match and F1 each of its own best."""
+    """Exact match and F1 take their best gold independently."""
     found = score(
         [question("q", "Gustave Eiffel", "Eiffel", "the engineer Eiffel")], {"q": "an engineer Eiffel"}, "1.1"
     )
@@ -85,7 +85,7 @@ def test_the_best_of_several_golds_counts() -> None:
 
 
 def test_version_11_totals() -> None:
-    """Three questions: right, half right, without prediction: that one counts, as wrong."""
+    """Three questions: right, half right, without prediction; the last one counts as wrong."""
     asked = [question("a", "1808"), question("b", "Ada Lovelace"), question("c", "Paris")]
     found = score(asked, {"a": "in 1808", "b": "Ada Lovelace"}, "1.1")
     assert (found.total.exact, found.total.f1) == pytest.approx((100 / 3, 100 * (2 / 3 + 1) / 3))
@@ -97,7 +97,7 @@ def test_version_11_totals() -> None:
 
 
 def test_version_11_of_a_question_without_an_answer() -> None:
-    """The empty answer is the exact one, of which F1 knows nothing."""
+    """The empty answer matches exactly, but its F1 is 0."""
     found = score([question("q", impossible=True)], {"q": ""}, "1.1")
     assert found.questions == (QuestionScore("q", "", ("",), answerable=False, exact=1, f1=0, null_odds=0),)
 
@@ -125,7 +125,7 @@ def test_version_20_totals_apart() -> None:
 
 
 def test_a_gold_of_articles_only_is_no_gold_by_version_20() -> None:
-    """But the question still counts as one that has an answer."""
+    """But the question still counts as answerable."""
     found = score([question("q", "the", "...")], {"q": ""}, "2.0")
     assert found.total == Total(100, 100, 1)
     assert found.has_answer == Total(100, 100, 1)
@@ -135,7 +135,7 @@ def test_a_gold_of_articles_only_is_no_gold_by_version_20() -> None:
 
 
 def test_the_best_threshold() -> None:
-    """Worked by hand: best spans for predictions, then the threshold is raised over one question after the other.
+    """Computed by hand: best spans as predictions, then the threshold is raised over one question after the other.
 
     Odds -5: right span (has answer): 2 of 4 from the start (both unanswerable), then 3.
     Odds -1: wrong span of one that has an answer, F1 1/2: exact stays 3, F1 3.5.
@@ -157,7 +157,7 @@ def test_the_best_threshold() -> None:
 
 
 def test_no_answer_for_all_may_be_best() -> None:
-    """The script then names the threshold 0, whatever the odds."""
+    """The script then reports the threshold 0, whatever the odds."""
     asked = [question("a", "1808"), question("b", impossible=True)]
     found = score(asked, {"a": "1936", "b": "Paris"}, "2.0", {"a": -3.0, "b": -2.0})
     assert found.best == Best(50, 0, 50, 0)
@@ -170,7 +170,7 @@ def test_empty_predictions_cost_nothing_as_the_threshold_rises() -> None:
 
 
 def test_a_span_for_a_question_without_an_answer_costs_as_the_threshold_rises() -> None:
-    """1 is right from the start; 0 above the odds of the wrong span, 1 again above those of a right one, then 2."""
+    """The score is 1 at the start; 0 above the odds of the wrong span, 1 again above those of a right one, then 2."""
     asked = [question("a", impossible=True), question("b", "1808"), question("c", "1936")]
     spans, odds = {"a": "Paris", "b": "1808", "c": "1936"}, {"a": -2.0, "b": 1.0, "c": 3.0}
     assert score(asked[:2], spans, "2.0", odds).best == Best(50, 0, 50, 0)

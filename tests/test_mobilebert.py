@@ -1,4 +1,4 @@
-"""The hand-written MobileBERT of the benchmarks is transformers' MobileBERT. Needs torch."""
+"""Tests the hand-written MobileBERT of the benchmarks against transformers' MobileBERT. Needs torch."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ LENGTH, WORDS, LAYERS = 48, 100, 2
 
 
 def weights_for(model: Any, stored: dict[str, Any]) -> dict[str, Any]:
-    """The model's state dict; MatMul takes the weights of Linear layers transposed."""
+    """Returns the model's state dict; MatMul has the weights of Linear layers transposed."""
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     return {
         name: torch.from_numpy(np.array(stored[name].T if name in linear else stored[name]))

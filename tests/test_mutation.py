@@ -1,4 +1,4 @@
-"""The tool that puts mutants into a copy of the code: what it rewrites stays the same code; what it knows it tells."""
+"""Tests the tool that makes mutants of the code: rewritten code is equivalent, and known survivors are reported."""
 
 from collections.abc import Callable
 from typing import Any

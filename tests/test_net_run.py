@@ -1,4 +1,4 @@
-"""The stand-in for snpe-net-run, as a program of its own: arguments, files, error lines, exit codes."""
+"""Tests the stand-in for snpe-net-run as a separate program: arguments, files, error lines, exit codes."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ OUTPUTS = "start_logits,end_logits"
 
 @pytest.fixture
 def device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The bundle's device folder, as current folder."""
+    """Sets the bundle's device folder as current folder."""
     monkeypatch.chdir(bundle.path / layout.DEVICE)
     return bundle.path / layout.DEVICE
 
@@ -157,7 +157,7 @@ def test_gpu_computes_in_float16(device: Path, options: tuple[str, ...]) -> None
 
 
 def test_native_files_of_a_float_network(device: Path) -> None:
-    """Ids are int32 then, of the same size as float32: only the values tell."""
+    """Ids are then int32, of the same size as float32: only the values differ."""
     for path in (device / "inputs").rglob("*.raw"):
         np.fromfile(path, "<f4").astype("<i4").tofile(path)
     native = ("--userbuffer_auto", "--use_native_input_files", "--use_native_output_files")
@@ -179,7 +179,7 @@ def quantized_dlc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quantized_device(quantized_dlc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the quantized DLC and one inference of float32 files, as current folder."""
+    """Sets a current folder with the quantized DLC and one inference of float32 files."""
     shutil.copy(quantized_dlc, tmp_path / "model.dlc")
     for name, values in random_feed().items():
         values.astype("<f4").tofile(tmp_path / f"{name}.raw")
@@ -285,7 +285,7 @@ def test_input_list_syntax(tmp_path: Path) -> None:
 
 
 def test_runs_as_a_command_and_keeps_native_noise_off_stdout(device: Path) -> None:
-    """As on a phone of genuine parts, where a wrapper script starts it and getprop names the chip."""
+    """Runs it as on a phone of genuine parts: started by a wrapper script, with the chip's name from getprop."""
     getprop = device / "bin" / "getprop"
     getprop.parent.mkdir()
     getprop.write_text("#!/bin/sh\necho SM8650\n")

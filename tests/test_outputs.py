@@ -1,4 +1,4 @@
-"""A chunk's outputs from the phone's archive: only what was announced and is sound gets in, and nothing gets out."""
+"""Tests outputs in the phone's archive: only announced, valid files are kept, and none is written elsewhere."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""A run's folder has one owner on this machine: the second command says who has it, or waits."""
+"""Tests that a run's folder has one owner on this machine: a second command names it, or waits."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_deploys_at_once_and_an_answer_that_waits(phone: Phone, bundle: Bundle) -> None:
-    """The second deploy is refused before it touches the run; fetch-answers waits for the first one to end."""
+    """The second deploy is refused before it changes the run; fetch-answers waits for the end of the first one."""
     folder = layout.run_folder(bundle.path, "cpu", [phone.serial])
     begun, may_end = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: what they hold, and that the wheel works away from the checkout.
+"""Tests the wheel and the source distribution: their contents, and that the wheel works without the checkout.
 
 tools/pythons.sh installs it with its dependencies from the registry, and runs the demo.
 """
@@ -31,7 +31,7 @@ OPTIONAL = {"dask", "distributed", "torch"}  # imported where an extra brought i
 
 @pytest.fixture(scope="module")
 def hatchling(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the build tool that pyproject.toml names."""
+    """Returns a folder with the build tool that pyproject.toml names."""
     folder = tmp_path_factory.mktemp("hatchling")
     (tool,) = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), tool]
@@ -40,7 +40,7 @@ def hatchling(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(target: str, project: Path, out: Path, hatchling: Path) -> Path:
-    """The sdist or wheel of the project in a folder."""
+    """Builds the project's sdist or wheel into a folder."""
     command = [sys.executable, "-c", BUILD, "build", "-t", target, "-d", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(hatchling)}
     subprocess.run(command, cwd=project, env=environment, check=True, timeout=LIMIT_S, capture_output=True)
@@ -87,7 +87,7 @@ def test_holds_code_templates_scripts_and_the_demo(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
-    """Only the wheel is new there; its dependencies are lent by this environment."""
+    """Installs only the wheel; the dependencies are this environment's."""
     venv.create(tmp_path / "env", with_pip=False)
     (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
@@ -133,7 +133,7 @@ def test_metadata_tell_what_pip_needs(wheel: Path) -> None:
 
 
 def test_what_is_imported_is_asked_for() -> None:
-    """By pyproject.toml itself: what another package happens to bring may go with its next release."""
+    """pyproject.toml must require it: a transitive dependency may disappear with the next release."""
     imported = set()
     for path in (ROOT / "bundler").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""Commands on a phone: one contract, kept by the virtual phone and by one of genuine parts."""
+"""Tests commands on a phone: virtual phone and phone of genuine parts keep the same contract."""
 
 import signal
 import socket
@@ -34,7 +34,7 @@ def test_arguments_reach_the_phone_as_they_are(phone: Phone) -> None:
 
 @pytest.mark.slow
 def test_a_connection_that_is_being_made_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several clients of one adb server come upon a phone that one of them has just begun to connect to."""
+    """Several clients of one adb server meet a phone that one of them has just begun to connect to."""
     monkeypatch.setattr("bundler.device.phone.COMING_S", 30.0)
     phone = start_phone(known_socs()["SM8650"], 0, tmp_path / "phone", faults=["offline:4"])
     try:

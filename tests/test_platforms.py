@@ -1,6 +1,6 @@
-"""Computers other than Linux on x86-64, faked where the package asks: what they refuse, and what they do all the same.
+"""Tests platforms other than Linux on x86-64, simulated by patches: what they refuse, and what still works.
 
-On a faked Windows, `os`, `signal` and `socket` lack what they lack there.
+On a simulated Windows, `os`, `signal` and `socket` lack the names that Windows lacks.
 """
 
 import ast
@@ -63,17 +63,17 @@ class SocketOfWindows(socket.socket):
 
 @pytest.fixture(autouse=True)
 def first(isolated: None) -> None:
-    """Isolation comes before any fixture that writes into the current folder."""
+    """Isolates the test before any fixture that writes into the current folder."""
 
 
 def ours(*, besides: tuple[str, ...] = ()) -> list[str]:
-    """Every module of the package by its full name, those of the phone itself and `besides` left out."""
+    """Returns the full names of the package's modules, except the virtual phone's and `besides`."""
     found = [each.name for each in pkgutil.walk_packages([str(ROOT)], "bundler.")]
     return [name for name in found if not name.startswith("bundler.virtual") and name not in besides]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, told: tuple[str, str]) -> None:
-    """From here on the package takes this computer for another one."""
+    """Makes the package detect another platform from now on."""
     monkeypatch.setattr("bundler.platforms.told", lambda: told)
     if told[0] != "Windows":
         return
@@ -87,7 +87,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, told: tuple[str, str]) -> None:
 
 
 def refused(capfd: pytest.CaptureFixture[str], code: int, *argv: str) -> tuple[str, str]:
-    """Runs a command that must fail with `code`, in two lines: what it says, and its hint."""
+    """Runs a command that must fail with `code`, in two lines; returns its message and its hint."""
     capfd.readouterr()
     assert main(argv) == code
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
@@ -157,7 +157,7 @@ def test_virtual_phones_are_for_linux(
 
 @pytest.fixture(scope="module")
 def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
-    """A phone at an adb server that runs before the computer is taken for another one."""
+    """Provides a phone at an adb server that was started before the platform changes."""
     with virtual_phone(tmp_path_factory.mktemp("phone")) as phone:
         yield phone
 
@@ -244,7 +244,7 @@ def test_try_says_where_it_can_build(
 
 
 def test_nothing_imports_what_windows_lacks() -> None:
-    """The modules are refused to the package alone: its dependencies know how to do without."""
+    """The modules are hidden from the package only: its dependencies handle their absence."""
     code = f"""
 import builtins, importlib
 real = builtins.__import__
@@ -265,7 +265,7 @@ except ModuleNotFoundError as error:
 
 
 def text_writers(tree: ast.AST) -> Iterator[ast.Call]:
-    """Calls that write text: write_text, and open with a mode that says so."""
+    """Returns calls that write text: write_text, and open with a mode for text."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
@@ -286,7 +286,7 @@ def test_text_is_written_with_the_same_line_ends_and_encoding_everywhere() -> No
 
 
 def test_what_a_console_cannot_show_is_no_failure() -> None:
-    """Windows' own encodings, which pipes get there: text is escaped, and JSON stays JSON."""
+    """Uses Windows' encodings, which pipes get there: text is escaped, and JSON stays JSON."""
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     command = [sys.executable, "-m", "bundler.cli", "build", "--questions", "橋.json"]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
@@ -300,7 +300,7 @@ def test_what_a_console_cannot_show_is_no_failure() -> None:
 
 
 def test_no_adb_program(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """adbutils brings one for some computers only; elsewhere it may be on the PATH, or not."""
+    """adbutils includes one for some platforms only; elsewhere it may be on the PATH, or missing."""
     monkeypatch.setattr("adbutils._utils._is_valid_exe", lambda _: False)
     monkeypatch.delenv("ADBUTILS_ADB_PATH", raising=False)
     error, hint = refused(capfd, 4, "demo")
@@ -313,7 +313,7 @@ def test_no_adb_program(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def test_ending_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all its processes, or on Windows by the means that it has; one that ended is no error."""
+    """Ends all its processes, or on Windows what Windows supports; an ended session is no error."""
     parent = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
     for told in (("Linux", "x86_64"), WINDOWS):
         leader = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, start_new_session=True)
@@ -349,7 +349,7 @@ def test_memory_is_limited_where_it_can_be() -> None:
 
 @pytest.mark.parametrize("port", ["", "abc", "70000", "-1"])
 def test_a_port_of_adb_that_is_none_does_not_hinder_what_needs_no_adb(port: str) -> None:
-    """adbutils reads the variable when it is imported."""
+    """adbutils reads the variable at its import."""
     code = (
         "import os, bundler.device.server; from bundler.cli import main;"
         f"assert os.environ['ANDROID_ADB_SERVER_PORT'] == {port!r}; raise SystemExit(main(['inspect', 'nowhere']))"

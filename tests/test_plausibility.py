@@ -1,4 +1,4 @@
-"""Logits that cannot be answers are told: constant ones, those of the window before, those of something else."""
+"""Tests the detection of implausible logits: constant ones, those of the previous window, and unrelated ones."""
 
 import json
 from collections.abc import Callable
@@ -30,14 +30,14 @@ Rows = dict[str, npt.NDArray[np.float32]]
 
 
 def exact(bundle: Bundle) -> Rows:
-    """What the model itself says: (windows, 1, length) by output."""
+    """Returns the model's own logits: (windows, 1, length) by output."""
     network = OnnxNetwork(cpu_session(bundle.path / layout.HOST / layout.REFERENCE))
     found = [network.execute(window_inputs(bundle, window)) for window in bundle.manifest.windows]
     return {name: np.stack([each[name] for each in found]) for name in OUTPUTS}
 
 
 def finished(bundle: Bundle, rows: Rows) -> Run:
-    """A run with these logits, in chunks of SIZE."""
+    """Makes a run with these logits, in chunks of SIZE."""
     run = begin(bundle, ["R5CT"], Settings("0123abcd", "dsp", chunk=SIZE))
     total = len(bundle.manifest.windows)
     for start in range(0, total, SIZE):

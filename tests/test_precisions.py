@@ -1,7 +1,7 @@
-"""Graph styles x precisions x runtimes: how near each is to the float32 ONNX that it came from, and whether it answers
-the same; the thresholds of issue 3 on more questions for one style; and that inspect tells what every DLC holds.
+"""Tests graph styles x precisions x runtimes: distance from the float32 ONNX and equal answers; the thresholds of issue
+3 on more questions for one style; and inspect's report of every DLC.
 
-docs/precisions.md has the same figures on many more questions (benchmarks/accuracy.py).
+docs/precisions.md has the same figures for many more questions (benchmarks/accuracy.py).
 """
 
 import importlib.util
@@ -77,7 +77,7 @@ MOST = 24
 
 
 def genuine(style: str, path: Path) -> Path:
-    """The demo model as torch's exporters write it; skips where they are not here."""
+    """Exports the demo model by torch's exporters; skips if they are not installed."""
     pytest.importorskip("torch")
     if style.startswith("newest") and importlib.util.find_spec("onnxscript") is None:
         pytest.skip("torch's newest exporter needs onnxscript")
@@ -107,7 +107,7 @@ def test_another_style_is_the_same_model(style: str, tmp_path: Path) -> None:
 
 
 def few_windows_dlc(model: Path, recipe: Recipe, out: Path) -> Path:
-    """As make_dlc, calibrated on FEW windows: enough for a style's graph to be told from a wrong one."""
+    """Makes a DLC calibrated on FEW windows, which is enough to distinguish a correct graph from a wrong one."""
     drawn = draw_questions(FEW, seed=CALIBRATION_SEED, held_out=False)
     request = BuildRequest(
         questions=QuestionSet(drawn.questions[:1], may_be_unanswerable=True),
@@ -146,7 +146,7 @@ class Lab:
         return self._dlcs[style, precision]
 
     def grade(self, style: str, precision: str, runtime: Runtime, count: int) -> Grade:
-        """The same questions for every style; correlation is to the style's own ONNX in float32."""
+        """Uses the same questions for every style; compares with the style's own ONNX in float32."""
         if style not in self._exams:
             self._exams[style] = Exam.of(self.model(style), draw_questions(MOST, seed=SEED, held_out=True))
         key = (style, precision, runtime, count)
@@ -173,7 +173,7 @@ def check(lab: Lab, style: str, precision: str, on_dsp: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", RECIPES)
 def test_every_precision_on_every_runtime(lab: Lab, precision: str) -> None:
-    """On the DSP the answers are float32's, as often as issue 3 wants it."""
+    """On the DSP, answers equal float32's as often as issue 3 requires."""
     count, share, sqnr_db = WANTED[precision]
     check(lab, MAIN, precision, count)
     found = lab.grade(MAIN, precision, "dsp", count)

@@ -1,4 +1,4 @@
-"""`build --prepare` as a user meets it: what was compiled ahead of time is what the virtual phone's DSP runs."""
+"""Tests `build --prepare` for users: the virtual phone's DSP runs the prepared context."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SAID = rb"(?:using offline prepared cache|Creating context from binary file:) \S
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a model and its vocabulary."""
+    """Sets a current folder with a model and its vocabulary."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -39,7 +39,7 @@ def run(capfd: pytest.CaptureFixture[str], phone: Phone, bundle: str, engine: st
 
 
 def logs(*folders: Path) -> bytes:
-    """All that runs have said, here or on the phone."""
+    """Returns the output of all runs, here or on the phone."""
     return b"".join(path.read_bytes() for folder in folders for path in folder.rglob("*log*") if path.is_file())
 
 

@@ -1,4 +1,4 @@
-"""What is no sound question-answering model is refused before anything is written, and no code of a model's is run."""
+"""Tests invalid question-answering models: refused before anything is written, and without running a model's code."""
 
 import json
 import pickle
@@ -30,12 +30,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sound: Path, tmp_path: Path) -> Path:
-    """A BERT's folder, to be spoilt."""
+    """Returns a BERT's folder, which tests may damage."""
     return Path(shutil.copytree(sound, tmp_path / "bert"))
 
 
 def refusal(folder: Path, tmp_path: Path, length: int = 64) -> BundlerError:
-    """How `folder` is refused; nothing may be left behind."""
+    """Returns the refusal of `folder`; nothing may be left behind."""
     target = tmp_path / "target"
     target.mkdir()
     with pytest.raises(BundlerError) as caught:
@@ -183,7 +183,7 @@ def test_no_code_in_weights_is_run(zipped: bool, folder: Path, tmp_path: Path) -
 
 
 def test_no_code_beside_weights_is_run(folder: Path, tmp_path: Path) -> None:
-    """Neither a model's nor a tokenizer's."""
+    """Covers code of the model and of the tokenizer."""
     code = f"open({str(tmp_path / 'run')!r}, 'w')\nclass Mine: pass\n"
     (folder / "mine.py").write_text(code)
     change_config(folder, auto_map={"AutoModelForQuestionAnswering": "mine.Mine", "AutoConfig": "mine.Mine"})

@@ -1,4 +1,4 @@
-"""The probe: what a phone tells, what it does not tell, and that nothing of it stays behind."""
+"""Tests the probe: reported and missing facts, and that it leaves nothing on the phone."""
 
 import subprocess
 import sys
@@ -166,7 +166,7 @@ def genuine(**settings: str) -> Iterator[Phone]:
 
 
 def give(phone: Phone, name: str, script: str) -> None:
-    """Puts a program of a test's own on the phone's PATH."""
+    """Puts a program of the test on the phone's PATH."""
     command = ["sh", "-c", f"rm -f /system/bin/{name}; cat >/system/bin/{name}; chmod 755 /system/bin/{name}"]
     phone.run(command, doing="x", timeout_s=30, stdin=[f"#!/system/bin/sh\n{script}\n".encode()])
 
@@ -174,7 +174,7 @@ def give(phone: Phone, name: str, script: str) -> None:
 @pytest.mark.slow
 @pytest.mark.genuine
 def test_tools_that_are_there_in_name_only_do_not_count() -> None:
-    """The folder is noexec, tar has no -z, gzip and setsid are missing, sha256sum has a format of its own."""
+    """The folder is noexec, tar has no -z, gzip and setsid are missing, sha256sum has another format."""
     with genuine() as phone:
         give(phone, "getenforce", "echo Permissive")
         give(

@@ -1,4 +1,4 @@
-"""The stand-in for qnn-net-run: the real one's arguments, files and error lines, and the logits of the other engine."""
+"""Tests the stand-in for qnn-net-run: the genuine arguments, files and error lines, and the other engine's logits."""
 
 import io
 import json
@@ -36,7 +36,7 @@ BASIC = ("--backend", "libQnnCpu.so", *LIST, *DLC)
 
 @pytest.fixture
 def device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The bundle's device folder, as current folder."""
+    """Sets the bundle's device folder as current folder."""
     monkeypatch.chdir(bundle.path / layout.DEVICE)
     return bundle.path / layout.DEVICE
 
@@ -187,7 +187,7 @@ cat inferences.txt
 
 
 def runner(device: Path, folder: Path, *arguments: str) -> list[str]:
-    """What run_qnn.sh gives a program in qnn-net-run's place, by lines."""
+    """Returns the arguments that run_qnn.sh passes to qnn-net-run, by lines."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin/qnn-net-run").write_text(ECHO)
     (folder / "bin/qnn-net-run").chmod(0o755)

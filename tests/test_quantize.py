@@ -1,4 +1,4 @@
-"""Fixed-point graphs: encodings, what shares one, how calibration finds ranges, which operators get 16 bits."""
+"""Tests fixed-point graphs: encodings, shared encodings, calibrated ranges, and operators with 16 bits."""
 
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def test_the_axes_of_tokens_are_found(fit: FitGraph) -> None:
 
 @pytest.mark.parametrize("hidden", [16, LENGTH])
 def test_padding_sets_no_range(hidden: int) -> None:
-    """Not even where the hidden size is the length."""
+    """It does not even if the hidden size equals the length."""
     ranges, feed = [], random_feed()
     feed["input_ids"] = np.maximum(feed["input_ids"], feed["attention_mask"])  # 0 is padding only
     for size in (1.0, 3.0):
@@ -137,7 +137,7 @@ def test_padding_sets_no_range(hidden: int) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_masked_scores_reach_down_where_no_calibration_window_has_padding(method: Any, fit: FitGraph) -> None:
-    """Others will have some, and it must weigh nothing there."""
+    """Other windows will have padding, which must have no weight there."""
     whole = [styles.feed(styles.LENGTH, seed=seed) for seed in range(3)]
     assert all(feed["attention_mask"].all() for feed in whole)
     found = calibrate(fit, whole, method)

@@ -1,4 +1,4 @@
-"""Files of questions of any size are read piece by piece, which nobody notices."""
+"""Tests that files of questions of any size are read in pieces, with the same result."""
 
 import json
 import tracemalloc
@@ -22,7 +22,7 @@ JSON = st.recursive(
 
 
 def gathered(stream: JsonStream, deep: int) -> Any:
-    """The next value, the outer parts of it by going into them."""
+    """Reads the next value; enters its outer levels."""
     if deep and stream.peek() == "{":
         return {name: gathered(stream, deep - 1) for name in stream.members()}
     if deep and stream.peek() == "[":
@@ -83,7 +83,7 @@ def test_a_value_beyond_all_measure_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_passed_over_may_be_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But not of any depth: at most 99 arrays or objects in one another below the document's own."""
+    """Their depth is limited: at most 99 nested arrays or objects below the document's own."""
     monkeypatch.setattr(json_stream, "LARGEST", 1000)
     monkeypatch.setattr(text, "PIECE", 100)
     for large in ([1] * 5000, {str(number): 1 for number in range(1000)}):
@@ -109,7 +109,7 @@ def test_a_stream_goes_into_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.csv"])
 def test_a_large_file_takes_little_memory(name: str, tmp_path: Path) -> None:
-    """20,000 questions in 20 MB; one article."""
+    """Uses 20,000 questions in 20 MB; one article."""
     context, count = "Built in 1808. " * 66, 20_000
     path = tmp_path / name
     with path.open("w") as file:

@@ -1,4 +1,4 @@
-"""Reading questions of every format."""
+"""Tests reading questions of every format."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_byte_order_mark_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_title_may_come_late_or_not_at_all(tmp_path: Path) -> None:
-    """In SQuAD it stands before the paragraphs; what stands behind them came too late."""
+    """In SQuAD it precedes the paragraphs; a later title is ignored."""
     paragraphs = squad(QA)["data"][0]["paragraphs"]
     for article in ({"paragraphs": paragraphs}, {"title": None, "paragraphs": paragraphs}):
         (found,) = read_squad(written(tmp_path, {"data": [article]}))

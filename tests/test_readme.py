@@ -1,5 +1,5 @@
-"""Every line of every block of shell in README.md and docs/guide.md is run, on virtual phones; what is replaced, the
-pages say there."""
+"""Runs every line of every shell block in README.md and docs/guide.md on virtual phones; the pages list the replaced
+texts."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def here(tmp_path: Path) -> Iterator[Shell]:
 
 
 def run(shown: Shell, block: Block, stand_ins: dict[str, str]) -> list[str]:
-    """Runs a block; returns what each line wrote to stdout."""
+    """Runs a block; returns each line's stdout."""
     said = []
     for line, ours in commands(block, stand_ins):
         done = shown.run(ours)
@@ -67,7 +67,7 @@ def test_see_it_work(here: Shell) -> None:
 
 
 def test_ci_takes_the_test_command() -> None:
-    """By the marks around it, as .ci/run finds it."""
+    """Finds it by the marks around it, as .ci/run does."""
     ci = ROOT / ".ci/run"
     if not ci.exists():
         pytest.skip(".ci/ is part of the repository, not of the source distribution")
@@ -81,7 +81,7 @@ def test_ci_takes_the_test_command() -> None:
 
 @pytest.mark.slow
 def test_step_by_step(here: Shell) -> None:
-    """Computed by the simulator: the answers are right, and the logits are the model's."""
+    """Uses the simulator: the answers are right, and the logits are the model's."""
     port = str(free_port())
     few = {"mbqa-bundle build": "mbqa-bundle build --limit 4"}
     stand_ins = {"phone start": f"phone start --port {port}", "5555": port} | few
@@ -102,7 +102,7 @@ def test_step_by_step(here: Shell) -> None:
 
 
 def with_models(here: Shell, stack: ExitStack) -> dict[str, str]:
-    """model.onnx and model.dlc, each with its tokenizer beside it."""
+    """Makes model.onnx and model.dlc, each with its tokenizer beside it."""
     here.build("--limit", "1")
     shutil.copyfile(here.folder / "bundle/device/model.dlc", here.folder / "model.dlc")
     for folder in (here.folder, here.folder / "my-model-folder"):
@@ -139,7 +139,7 @@ def with_two_phones(here: Shell, stack: ExitStack) -> dict[str, str]:
 
 
 def with_bundles(here: Shell, stack: ExitStack) -> dict[str, str]:
-    """bundle/ and three more of one question, run on the CPU of a phone that computes; for bench one that does not."""
+    """Makes bundle/ and three more of one question, run on a phone's CPU; bench gets a phone that computes nothing."""
     serial = stack.enter_context(phone(here.folder / "phone"))
     here.environment["ANDROID_SERIAL"] = serial
     server = ("--adb-port", here.environment["ANDROID_ADB_SERVER_PORT"])
@@ -153,7 +153,7 @@ def with_bundles(here: Shell, stack: ExitStack) -> dict[str, str]:
 
 
 def with_texts(here: Shell, stack: ExitStack) -> dict[str, str]:
-    """A bundle that is on a phone, and two texts."""
+    """Deploys a bundle to a phone, and writes two texts."""
     here.build("--limit", "1")
     serial = stack.enter_context(phone(here.folder / "phone", QUICK))
     here.environment["ANDROID_SERIAL"] = serial

@@ -1,5 +1,5 @@
-"""Each fault of the virtual phone: a deploy ends complete, by its own retry or by the same command again, with answers
-bit-identical to those of a phone without faults; or it ends with the exit code and the message that are promised."""
+"""Tests each fault of the virtual phone: a deploy is completed, by a retry or by the same command again, with answers
+identical to those without faults; or it ends with the documented exit code and message."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ def built(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def eight(built: BuildRequest, tmp_path: Path) -> Bundle:
-    """A bundle of eight questions, a window each."""
+    """Builds a bundle of eight questions, each with one window."""
     return build_bundle(built, tmp_path / "bundle", quiet)
 
 
@@ -65,14 +65,14 @@ def phone_with(folder: Path, *faults: str, port: int = 0) -> Iterator[tuple[Virt
 
 
 def deploy(bundle: Bundle, phone: VirtualPhone, server: AdbServer) -> Run:
-    """By the engine whose log tells of every inference."""
+    """Uses the engine whose log reports every inference."""
     request = DeployRequest(runtime="cpu", devices=[phone.serial], engine="snpe", chunk=CHUNK, timeout_s=TIMEOUT_S)
     return deploy_bundle(bundle.path, server, request, quiet)
 
 
 @pytest.fixture(scope="module")
 def faultless(built: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The logits of a run without faults."""
+    """Returns the logits of a run without faults."""
     folder = tmp_path_factory.mktemp("faultless")
     bundle = build_bundle(built, folder / "bundle", quiet)
     with phone_with(folder / "phone") as (phone, server):
@@ -176,7 +176,7 @@ def test_what_stays_is_told(
 def test_a_full_disk_is_told_and_room_mends_it(
     room: int, eight: Bundle, tmp_path: Path, faultless: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the bundle is pushed, while inputs are unpacked, while outputs are written."""
+    """It is full while the bundle is pushed, inputs are unpacked, or outputs are written."""
     monkeypatch.setattr("bundler.device.store.SPARE_BYTES", -10_000_000)
     with phone_with(tmp_path / "phone", f"disk:{room}") as (phone, server):
         with pytest.raises(PhoneFull, match=r"no room for the bundle in /data/local/tmp") as caught:

@@ -1,5 +1,5 @@
-"""The faults that a phone of genuine parts can show: a pulled cable, a link that breaks, a full disk, a killed job, a
-daemon without root. What holds for the virtual phone (test_recovery.py) holds here."""
+"""Tests faults on a phone of genuine parts: a pulled cable, a broken link, a full disk, a killed job, a daemon without
+root. The results must equal those of the virtual phone (test_recovery.py)."""
 
 import socket
 import subprocess
@@ -83,7 +83,7 @@ def check_same(bundle: Bundle, run: Run, faultless: dict[str, np.ndarray]) -> No
 
 
 class Once:
-    """Progress that does something the first time that a stage has come so far."""
+    """Runs an action once, when the progress of a stage reaches a limit."""
 
     def __init__(self, stage: str, least: float, action: Callable[[], object]) -> None:
         self._stage, self._least, self._action = stage, least, action
@@ -97,7 +97,7 @@ class Once:
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """The cable is in again at the end."""
+    """Plugs the cable in at the end."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The float32 reference of a bundle: what build keeps of it, its cache, and how logits are compared."""
+"""Tests a bundle's float32 reference: the parts in the bundle, its cache, and the comparison of logits."""
 
 import shutil
 from dataclasses import replace
@@ -28,7 +28,7 @@ OUTPUTS = ("start_logits", "end_logits")
 
 
 def of_all(bundle: Bundle, folder: Path) -> dict[str, np.ndarray]:
-    """All logits in a folder of chunks, (windows, length) by name."""
+    """Returns all logits in a folder of chunks, (windows, length) by name."""
     chunks = sorted(kept_chunks(folder))
     loaded = [load(folder, chunk, bundle.manifest.outputs) for chunk in chunks]
     return {name: np.concatenate([one[name] for one in loaded])[:, 0] for name in OUTPUTS}
@@ -179,7 +179,7 @@ def test_chunks_add_up(seed: int, rows: int, cut: int) -> None:
 
 
 def test_a_tokenizer_of_another_model_is_refused(request_for: BuildRequest, model_folder: Path, tmp_path: Path) -> None:
-    """Its pieces have numbers that the model has no embedding for."""
+    """Its pieces have ids without an embedding in the model."""
     words = (model_folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     larger = tmp_path / "vocab.txt"
     larger.write_text(

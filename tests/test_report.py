@@ -1,4 +1,4 @@
-"""The report as text: one file, the same for the same document, out of which nothing breaks."""
+"""Tests the report as text: one file, reproducible, with escaped texts."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ VOID = {"meta", "link", "input", "br", "hr", "img"}
 
 
 class Reader(HTMLParser):
-    """What is in a page, and whether each element is closed where it should be."""
+    """Collects the contents of a page, and checks that elements are closed correctly."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)

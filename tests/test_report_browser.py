@@ -1,4 +1,4 @@
-"""The report in a real browser: what a person does with it."""
+"""Tests the report's interaction in a real browser."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tab(chromium: Browser, page: Path) -> Iterator[Browser]:
-    """The believable page at its list of questions. After each test: no complaint, and nothing was asked for."""
+    """Opens the realistic page at its list of questions. After each test: no complaint, and no request."""
     chromium.open(page)
     chromium.to_questions()
     yield chromium
@@ -42,7 +42,7 @@ def shows(tab: Browser, count: int) -> None:
 
 
 def counted(test: Callable[[dict], bool]) -> int:
-    """Questions of the believable document of which a run's answer meets the test."""
+    """Counts the questions of the realistic document for which a run's answer meets the test."""
     return sum(any(map(test, row["runs"])) for row in evaluations.document()["questions"])
 
 

@@ -1,4 +1,4 @@
-"""What the report counts and how it writes it."""
+"""Tests the report's figures and their format."""
 
 import re
 
@@ -80,7 +80,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_have_the_contrast_that_wcag_asks_for(theme: int) -> None:
-    """AA: 4.5 to 1 for text, 3 to 1 for what a plot or a border tells."""
+    """AA requires 4.5 to 1 for text, 3 to 1 for the contents of a plot or a border."""
     style = (TEMPLATES / "report.css").read_text()
     colours = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", style)}
 

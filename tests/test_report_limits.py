@@ -1,4 +1,4 @@
-"""The report at its limits, in a real browser: hostile texts, a narrow phone, a long text, very many questions."""
+"""Tests the report's limits in a real browser: hostile texts, a narrow phone, a long text, very many questions."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The page of a document, written once."""
+    """Writes the page of a document once."""
     folder = tmp_path_factory.mktemp("pages")
     documents = {
         "believable": evaluations.document,

@@ -1,4 +1,4 @@
-"""Operators at 16 bits among others of 8: which are taken, and that they help."""
+"""Tests operators at 16 bits among others of 8: which are chosen, and that they help."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +61,7 @@ Loud = tuple[FitGraph, Calibration, frozenset[str]]
 
 @pytest.fixture(scope="module")
 def loud() -> Loud:
-    """A model that gains less than real ones do."""
+    """Returns a model that gains less than real ones do."""
     fit = layered(LOUD)
     calibration = calibrate(fit, FEEDS)
     with pytest.MonkeyPatch.context() as patch:

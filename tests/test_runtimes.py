@@ -1,4 +1,4 @@
-"""The three runtimes on float, float16 and quantized DLCs: what each rounds, and how near it stays to the model."""
+"""Tests the three runtimes on float, float16 and quantized DLCs: their rounding, and the distance from the model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ def small() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def dlcs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """DLCs of one small model: fp32, fp16 and each of KINDS."""
+    """Makes DLCs of one small model: fp32, fp16 and each of KINDS."""
     folder = tmp_path_factory.mktemp("dlcs")
     onnx.save(small(), folder / "model.onnx")
     feeds = [random_feed(seed=seed) for seed in range(4)]
@@ -57,7 +57,7 @@ FEED = random_feed(seed=9)
 
 
 def near(computed: Mapping[str, Any], least: float) -> None:
-    """Both logits are float32 and correlate with the float model's."""
+    """Checks that both logits are float32 and correlate with the float model's."""
     expected = reference(small(), FEED)
     for name in OUTPUTS:
         assert computed[name].dtype == np.float32
@@ -118,7 +118,7 @@ def test_a_relu_that_the_quantizer_left_to_an_encoding_is_computed(dlcs: dict[st
 
 
 def run_all(model: onnx.ModelProto, *, optimized: bool = False) -> dict[str, Any]:
-    """All intermediate results of the model on FEED."""
+    """Returns all intermediate results of the model on FEED."""
     every = onnx.ModelProto()
     every.CopyFrom(model)
     names = [name for node in model.graph.node for name in node.output]
@@ -210,7 +210,7 @@ def test_a_use_that_has_no_translation_is_named(kind: str, params: dict[str, Any
 
 
 def normalized() -> onnx.ModelProto:
-    """LayerNormalization, Gelu and what else BERT and its kin have, in opset 20 for Gelu's sake."""
+    """Returns a graph with LayerNormalization, Gelu and other BERT operators, in opset 20 because of Gelu."""
     random = np.random.default_rng(0)
     node = onnx.helper.make_node
     nodes = [

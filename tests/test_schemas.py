@@ -1,4 +1,4 @@
-"""The JSON documents are as their schemas say, which docs/json.md describes."""
+"""Tests JSON documents against their schemas, which docs/json.md describes."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def check(document: Any, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def evaluated(request_for: BuildRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Phone, Bundle]]:
-    """A bundle with truths of every kind, two runs and their evaluation."""
+    """Makes a bundle with truths of every kind, two runs and their evaluation."""
     folder = tmp_path_factory.mktemp("evaluated")
     asked = (
         replace(QUESTIONS[0], answers=("1808", "in 1808"), impossible=False),

@@ -1,4 +1,4 @@
-"""Which SDK a folder holds, and its parts for the phone, from folders laid out as the old and the new releases are."""
+"""Tests the detection of an SDK and its parts for the phone, in the folder layouts of old and new releases."""
 
 import json
 import shutil

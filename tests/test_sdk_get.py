@@ -1,4 +1,4 @@
-"""`sdk get` and its kin against a server of the test's own on 127.0.0.1; nothing asks the internet."""
+"""Tests `sdk get` and related commands with a local server on 127.0.0.1; no test uses the internet."""
 
 import errno
 import json
@@ -65,7 +65,7 @@ def cache() -> Path:
 
 @pytest.fixture
 def scattered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is near enough to something else to come along with it, unless there were too many requests."""
+    """Disables the joining of near files, except to limit the number of requests."""
     monkeypatch.setattr("bundler.sdk.selection.ALWAYS_BYTES", 0)
 
 
@@ -74,7 +74,7 @@ def get(server: SdkServer, *options: str, version: str = VERSION) -> int:
 
 
 def refused(capfd: Capture, code: int, said: str, *argv: str) -> str:
-    """Runs a command that must fail, in two lines; nothing is believed afterwards. Returns the hint."""
+    """Runs a command that must fail, in two lines, without a usable SDK afterwards; returns the hint."""
     capfd.readouterr()
     assert main(argv) == code
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error: ", "hint: "))]
@@ -217,7 +217,7 @@ def test_doctor_and_build_find_the_newest(server: SdkServer, cache: Path, capfd:
 
 
 def sparse_archive(path: Path, *, shuffled: bool) -> Path:
-    """2.6 GB, most of it holes: files that nobody wants. What a phone needs is 96 MB, packed."""
+    """Makes an archive of 2.6 GB, mostly holes for files that are not needed. A phone needs 96 MB of it, compressed."""
     made = random.Random(7)
     sizes = sdk_files(unit=240_000)
     names = list(sizes)
@@ -475,7 +475,7 @@ def test_tries_have_a_limit_and_what_has_come_stays(server: SdkServer, cache: Pa
 
 @pytest.mark.parametrize(("slow_s", "limit_s"), [(3, 0.3), (0.2, 0.5)])
 def test_deadlines(slow_s: float, limit_s: float, server: SdkServer, cache: Path) -> None:
-    """A server that says nothing, and one that always says something in time."""
+    """Uses a silent server, and one that always sends some data in time."""
     ended = threading.Event()
 
     def wait(_: int) -> None:
@@ -738,7 +738,7 @@ def test_what_was_recorded_is_a_pin_too(server: SdkServer, cache: Path, capfd: C
 
 
 def hostile(path: Path, **change: Any) -> None:
-    """An archive with one entry that is not as it should be."""
+    """Makes an archive with one invalid entry."""
     write_archive(path, unit=100)
     with zipfile.ZipFile(path, "a") as packed:
         info = zipfile.ZipInfo(change.pop("name", f"qairt/{VERSION}/lib/aarch64-android/libQnnHtpV99Stub.so"))
@@ -794,7 +794,7 @@ def test_a_long_directory_takes_one_request_more(server: SdkServer, monkeypatch:
 
 
 def test_noise_for_an_archive(capfd: Capture) -> None:
-    """Whatever changes in the directory: a refusal in words, or the right files."""
+    """Any change in the directory leads to a refusal with a message, or to the right files."""
     content, made = write_archive(Path("whole.zip"), unit=100).read_bytes(), random.Random(3)
     start = content.rindex(b"PK\x05\x06") - 9000
     for _ in range(15):
@@ -808,7 +808,7 @@ def test_noise_for_an_archive(capfd: Capture) -> None:
 
 
 def test_answers_that_are_wrong(server: SdkServer, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another part than the one that was asked for is never taken for it."""
+    """A wrong part is never accepted as the requested one."""
     from tests.sdk_server import Handler
 
     really = Handler.send_header

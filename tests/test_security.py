@@ -1,4 +1,4 @@
-"""What docs/security.md says of bundles, models and names on this computer."""
+"""Tests the claims of docs/security.md about bundles, models and names on this computer."""
 
 import json
 import os
@@ -54,13 +54,13 @@ class Bomb:
 
 
 def files_of(bundle: Bundle) -> list[str]:
-    """All that a bundle holds, its runs aside."""
+    """Returns all files of a bundle except its runs."""
     names = (path.relative_to(bundle.path).as_posix() for path in bundle.path.rglob("*") if path.is_file())
     return sorted(name for name in names if not name.startswith(f"{layout.RUNS}/"))
 
 
 def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:
-    """Lets a manifest say something else, as somebody does who makes bundles by hand: sealed again."""
+    """Changes a manifest and seals it again, like an attacker with a handmade bundle."""
     path = bundle.path / layout.MANIFEST
     told = json.loads(path.read_text())
     change(told)
@@ -69,14 +69,14 @@ def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def put(bundle: Bundle, name: str, content: bytes) -> None:
-    """A file that the manifest agrees with."""
+    """Writes a file that matches the manifest."""
     (bundle.path / name).write_bytes(content)
     entry = {"size": len(content), "sha256": sha256(content).hexdigest()}
     rewrite(bundle, lambda told: told["files"].update({name: entry}))
 
 
 def test_every_file_of_a_bundle_is_checked_before_use(bundle: Bundle) -> None:
-    """The manifest and its checksum too: a bit of any of them is seen, and the file named."""
+    """Includes the manifest and its checksum: a changed bit in any file is detected, and the file is named."""
     names_in_it = files_of(bundle)
     assert {layout.MANIFEST, layout.SEAL, "device/model.dlc", "host/windows.jsonl"} < set(names_in_it)
     assert sum(name.startswith("device/inputs/") for name in names_in_it) > 3
@@ -140,8 +140,8 @@ def test_paths_in_a_manifest(bundle: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../secret.raw", "/etc/passwd", "inputs/input_ids/../../../secret", "model.dlc"])
 def test_names_of_inputs(name: str, bundle: Bundle, tmp_path: Path) -> None:
-    """A window that names another file than an input of its own would bring it to the phone; so would the checksums'
-    list, and the input list would have snpe-net-run read it."""
+    """A window that names a file other than its own inputs would send it to the phone; so would the list of checksums,
+    and the input list would make snpe-net-run read it."""
     (tmp_path / "secret.raw").write_bytes(bytes(1536))
     good = {each: (bundle.path / each).read_bytes() for each in ("host/windows.jsonl", "host/inputs.sha256")}
     first = bundle.manifest.windows[0].inputs["input_ids"].encode()
@@ -173,7 +173,7 @@ def test_arrays_of_a_bundle_are_no_code(name: str, bundle: Bundle, tmp_path: Pat
 
 
 def test_settings_in_a_runs_record(bundle: Bundle, tmp_path: Path) -> None:
-    """What a foreign bundle's runs/ holds goes to a phone's script, which reads it back as shell."""
+    """The contents of a foreign bundle's runs/ are passed to a phone's script, which reads them as shell."""
     settings = {"id": "0", "runtime": "cpu"}
     record = {"bundle_id": bundle.id, "settings": settings, "phones": ["A"], "started": "2026-01-02T03:04:05"}
     path = tmp_path / layout.RUN
@@ -190,7 +190,7 @@ def test_settings_in_a_runs_record(bundle: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("location", ["../../../secret.bin", "/etc/hostname"])
 def test_a_reference_model_reads_no_other_files(location: str, bundle: Bundle, tmp_path: Path) -> None:
-    """A bundle's float32 model that says that its weights are elsewhere: ONNX Runtime does not go there."""
+    """A bundle's float32 model declares that its weights are elsewhere: ONNX Runtime must not read them."""
     model = onnx.load(bundle.path / "host/reference.onnx")
     weights = next(each for each in model.graph.initializer if each.data_type == 1 and len(each.raw_data) > 64)
     (tmp_path / "secret.bin").write_bytes(weights.raw_data)
@@ -217,7 +217,7 @@ done
 
 
 def shown_in(error: VendorToolFailed) -> str:
-    """The command that a person is to paste."""
+    """Returns the command that a user is expected to paste."""
     return error.hint.partition("To repeat it: ")[2]
 
 
@@ -226,7 +226,7 @@ def paste(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_folders_of_an_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may have any name: the tools get what they are to get, and the command that is shown can be pasted."""
+    """The folders may have any name: the tools get the right arguments, and the shown command can be pasted."""
     odd = "sdk $(touch canary) `touch canary` ' \" ; & x"
     sdk = make_sdk(tmp_path / odd, "2.25")
     tools = sdk / "bin/x86_64-linux-clang"

@@ -1,4 +1,4 @@
-"""What docs/security.md says of the code itself: what it never does, and what it starts as processes."""
+"""Tests the claims of docs/security.md about the code: what it never does, and which processes it starts."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ PROCESSES = {
 
 
 class Call(NamedTuple):
-    """A call in a file, `name` as it is written there."""
+    """A call in a file, with `name` as written there."""
 
     file: str
     line: int
@@ -64,7 +64,7 @@ def _first(call: Call) -> ast.expr | None:
 
 
 def offences(source: str, file: str = "x.py") -> list[str]:
-    """What in a file's source may run what others wrote."""
+    """Returns what in a file's source may run foreign code."""
     tree, found = ast.parse(source), []
     for node in ast.walk(tree):
         names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
@@ -76,7 +76,7 @@ def offences(source: str, file: str = "x.py") -> list[str]:
 
 
 def _is_text(node: ast.expr | None) -> bool:
-    """A command as one text, which is for a shell."""
+    """Returns whether a command is a single text, which is for a shell."""
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
@@ -130,7 +130,7 @@ def test_an_offender_is_seen(source: str) -> None:
 
 
 def test_no_code_of_others_is_run() -> None:
-    """Neither eval nor pickle nor a shell, no code that comes with a model, no library that a model names."""
+    """The code uses no eval, pickle or shell, no code that comes with a model, no library that a model names."""
     assert offences(INNOCENT) == []
     files = sources()
     assert len(files) > 100
@@ -154,7 +154,7 @@ def test_the_page_lists_every_start_of_a_process() -> None:
 
 
 def test_libraries_come_from_the_vendors_wheel_only() -> None:
-    """The only libraries that are loaded by name lie in the folder of the installed onnxruntime-qnn.
+    """All libraries loaded by name are in the folder of the installed onnxruntime-qnn.
 
     CDLL(None) is the C library, which Python itself has loaded.
     """
@@ -182,7 +182,7 @@ def test_one_place_reads_a_phones_archives() -> None:
 
 
 def test_html_is_escaped() -> None:
-    """The environment that writes HTML escapes; the one without it writes shell scripts, the input list and a JSON."""
+    """The environment for HTML escapes; the other one writes shell scripts, the input list and JSON."""
     made = {
         call.file: _keyword(call, "html" if call.name == "templates" else "autoescape")
         for file, source in sources()
@@ -206,7 +206,7 @@ def test_html_is_escaped() -> None:
 
 
 def test_what_the_page_names_is_there() -> None:
-    """Each sentence of docs/security.md names the test that holds it."""
+    """Each sentence of docs/security.md names its test."""
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
     assert len(named) > 20

@@ -1,7 +1,7 @@
-"""What docs/security.md says of phones: hostile names in all that reaches a phone's shell, and what a phone may send.
+"""Tests the claims of docs/security.md about phones: hostile names for a phone's shell, and hostile answers of a phone.
 
-On the virtual phone and on the one of genuine parts, whose daemon then is no root. Canaries: files that would be there
-had anything of a name been obeyed.
+Uses the virtual phone and the one of genuine parts, whose daemon then is not root. Canaries are files that would exist
+if any part of a name had been executed.
 """
 
 import io
@@ -60,7 +60,7 @@ def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(autouse=True)
 def untouched(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No canary, neither on the phone nor here, where the current folder is one of its own."""
+    """Checks that no canary exists on the phone or here, in a separate current folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     yield
@@ -76,7 +76,7 @@ def untouched(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_canary_is_seen(phone: Phone) -> None:
-    """The tests here can fail: the same words, unquoted, do make the file."""
+    """Proves that the tests can fail: the same words, unquoted, create the file."""
     for words in (*NAMES[:3], NAMES[5], f"'{NAMES[6]}'", f'"{NAMES[7]}"', f'"{NAMES[0]}"'):
         sh(phone, f"echo {words}\ntrue")
         assert sh(phone, f"ls {CANARY} && rm {CANARY}").strip().endswith(str(CANARY)), words
@@ -94,8 +94,8 @@ def test_a_null_byte_is_refused(phone: Phone) -> None:
 
 
 def test_settings_of_a_run(phone: Phone) -> None:
-    """Job ids, runtimes, profiles, platform options: refused here, and by the phone's script where nobody looked here
-    (each name in one of them; the runtime is an argument: test_arguments_come_as_they_are)."""
+    """Job ids, runtimes, profiles, platform options are refused here, and by the phone's script if they get there (each
+    name in one of them; the runtime is an argument: test_arguments_come_as_they_are)."""
     script = Blob.of(DEVICE_SCRIPTS / layout.JOB)
     store = Store(phone, quiet)
     store.push([script], None)
@@ -117,7 +117,7 @@ def test_settings_of_a_run(phone: Phone) -> None:
 
 
 def test_settings_that_a_phone_tells(phone: Phone) -> None:
-    """A phone that says that a run of ours has other settings is not believed, and nothing of them is sent back."""
+    """Settings that a phone reports for our run are not trusted, and none of them are sent back."""
     script = Blob.of(DEVICE_SCRIPTS / layout.JOB)
     Store(phone, quiet).push([script], None)
     Store(phone, quiet).link("bundle", {layout.JOB: script})
@@ -130,7 +130,7 @@ def test_settings_that_a_phone_tells(phone: Phone) -> None:
 
 
 def test_names_of_files_and_bundles_on_the_phone(phone: Phone, bundle: Bundle, tmp_path: Path) -> None:
-    """Custom libraries and all else that a foreign manifest may name: refused; and not obeyed where nobody looked."""
+    """Custom libraries and other names in a foreign manifest are refused here, and harmless on the phone."""
     facts, blob = probe(phone), Blob.of(DEVICE_SCRIPTS / layout.JOB)
     for name in [*(f"lib/{name}" for name in NAMES), *NAMES]:
         files = {**bundle.manifest.files, f"device/{name}": FileEntry(blob.size, blob.sha256)}
@@ -149,7 +149,7 @@ def test_names_of_files_and_bundles_on_the_phone(phone: Phone, bundle: Bundle, t
 def test_hostile_texts_and_folders_from_end_to_end(
     phone: Phone, request_for: BuildRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Question ids, questions, titles, contexts, the bundle's folder: they come back as they are, and are only text."""
+    """Question ids, questions, titles, contexts and the bundle's folder return unchanged, and are only text."""
     texts = names(tmp_path / "mbqa-canary")
     asked = tuple(Question(text, f"Who {text}?", f"The bridge {text} was built.", text) for text in texts)
     for folder in (f"$(touch {CANARY.name}) `touch {CANARY.name}` '\" ; -x", "-rf"):
@@ -183,12 +183,12 @@ def test_options_of_the_command_line(
 
 @pytest.fixture
 def nobody() -> tuple[str, ...]:
-    """An adb server that is not there, and cannot be started: that of another computer."""
+    """Returns options for an unreachable adb server of another computer, which cannot be started."""
     return ("--adb-host", "192.0.2.1", "--adb-port", "1", "--timeout", "1")
 
 
 def test_serials_are_only_names(phone: Phone, bundle: Bundle, tmp_path: Path) -> None:
-    """A serial becomes part of files' names: never more than one name, and no other folder."""
+    """A serial becomes part of files' names: always a single name, and no other folder."""
     for serial in [*NAMES, LONG]:
         folder = layout.run_folder(bundle.path, "cpu", [serial])
         assert folder.parent == bundle.path / layout.RUNS
@@ -223,7 +223,7 @@ def test_nothing_from_a_phone_is_written_by_its_own_name(way: str, tmp_path: Pat
 
 
 def test_sizes_that_a_phone_makes_up(tmp_path: Path) -> None:
-    """An entry of many terabytes in an archive of some bytes, and an archive that unpacks to more than it may."""
+    """Uses an entry of many terabytes in a small archive, and an archive that unpacks to more than is allowed."""
     huge = special("Result_0/other", tarfile.REGTYPE)
     huge.size = 1 << 32
     bare = io.BytesIO(huge.tobuf(tarfile.USTAR_FORMAT))
@@ -246,7 +246,7 @@ def test_another_users_adb_is_unauthorized(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
 def test_the_virtual_phone_reaches_nothing_here(tmp_path: Path) -> None:
-    """This computer's files, also through links and upwards; other processes."""
+    """It cannot reach this computer's files, also through links and upwards, or other processes."""
     secret, out, up = tmp_path / "secret", tmp_path / "out", "../" * 40
     secret.write_text("secret")
     with virtual_phone(tmp_path / "phone") as phone:

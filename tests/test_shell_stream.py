@@ -1,4 +1,4 @@
-"""The output of a command on a phone that says too much."""
+"""Tests too much output of a command on a phone."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""A bundle on the simulator, without a phone: on this computer's cores, and on a Dask cluster whose parts may die."""
+"""Tests simulated runs: on this computer's cores, and on a Dask cluster whose processes may die."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ CRASHES = "import os, sys\nif 'bundler.dlc.child' in sys.orig_argv:\n    os.kill
 
 
 def values(bundle: Path, run: Run) -> list[list[float]]:
-    """All logits of a run, window by window."""
+    """Returns all logits of a run, window by window."""
     found = []
     for chunk in sorted(kept_chunks(run.folder(bundle))):
         with np.load(run.folder(bundle) / layout.LOGITS / f"{chunk.name}.npz") as arrays:
@@ -88,7 +88,7 @@ def test_a_sample_is_answered_and_compared_alone(bundle: Bundle) -> None:
 
 
 def test_a_sample_has_the_logits_of_the_whole(bundle: Bundle) -> None:
-    """Also of a question with several windows, and not the first."""
+    """Includes a question with several windows that is not the first."""
     whole = values(bundle.path, simulate_bundle(bundle.path, SimulateRequest(runtime="cpu"), quiet))
     drawn = bundle.of(Sample(2, 5))
     assert [window.question_id for window in drawn.manifest.windows] == ["who", "long", "long"]
@@ -199,14 +199,14 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]
 
 @pytest.fixture
 def cluster(scheduler: DaskCluster) -> Iterator[DaskCluster]:
-    """A scheduler that has nothing else yet."""
+    """Provides a scheduler without other processes."""
     yield scheduler
     scheduler.renew()
 
 
 @contextmanager
 def client(bundle: Path, cluster: DaskCluster, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command in a process of its own, its run once it has some logits."""
+    """Runs the command in a separate process, and waits for its first logits."""
     command = [sys.executable, "-m", "bundler.cli", "simulate", str(bundle), "--cluster", cluster.address, *options]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -219,13 +219,13 @@ def client(bundle: Path, cluster: DaskCluster, *options: str) -> "Iterator[subpr
 
 @pytest.fixture
 def slow_bundle(bundle: Bundle) -> Path:
-    """Workers with SLOW take their time for it."""
+    """Returns a bundle that workers with SLOW compute slowly."""
     return bundle.path
 
 
 @pytest.fixture(scope="module")
 def expected(built: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
-    """What this computer alone computes."""
+    """Returns the result of this computer alone."""
     path = shutil.copytree(built, tmp_path_factory.mktemp("expected") / "bundle")
     return values(path, simulate_bundle(path, SimulateRequest(), quiet))
 

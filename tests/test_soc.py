@@ -1,4 +1,4 @@
-"""The table of chips, and how a phone's properties lead to a row of it."""
+"""Tests the table of chips, and its lookup by a phone's properties."""
 
 import io
 import json
@@ -111,7 +111,7 @@ def test_every_row_says_where_it_comes_from() -> None:
 
 
 def test_every_tensor_processor_is_simulated_at_every_precision_that_it_takes() -> None:
-    """The simulator is kinder in one case: the vendor's documents deny SM8350 float16, which its library computes."""
+    """The simulator supports more in one case: documents deny SM8350 float16, which its library computes."""
     kinder = {}
     for soc in known_socs().values():
         taken = {precision for precision in PRECISIONS if soc.takes(precision)}
@@ -136,7 +136,7 @@ def test_what_is_not_simulated_is_told_with_what_is() -> None:
 
 @pytest.fixture(scope="module")
 def dlcs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small model at every precision."""
+    """Makes a small model at every precision."""
     folder = tmp_path_factory.mktemp("dlcs")
     fit = fit_for_htp(styles.styled("ours"), styles.LENGTH)
     set_mask_size(fit.model, measure_mask(fit, FEEDS))
@@ -157,7 +157,7 @@ KINDS_OF_CHIPS = {(soc.hexagon, soc.simulated): soc.name for soc in known_socs()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS_OF_CHIPS.values())
 def test_the_simulator_runs_what_the_table_says(dlcs: dict[str, Path], name: str) -> None:
-    """One chip for each Hexagon version and set of precisions; those that the chip lacks are refused."""
+    """Uses one chip for each Hexagon version and set of precisions; unsupported precisions are refused."""
     soc = known_socs()[name]
     fit = onnx.load(dlcs["fp32"].with_name("float.onnx"))
     exact = np.concatenate(runner(fit).run(list(styles.OUTPUTS), FEEDS[0]))
@@ -175,7 +175,7 @@ def test_the_simulator_runs_what_the_table_says(dlcs: dict[str, Path], name: str
 
 
 def run_on(soc: str, dlc: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code and what it said on standard error, with --use_dsp on the chip."""
+    """Returns the exit code and standard error of a run with --use_dsp on the chip."""
     (folder / "list.txt").write_text("")
     files = ("--container", str(dlc), "--input_list", str(folder / "list.txt"))
     code = run([NAME, *files, "--use_dsp"], World(lambda: soc), io.StringIO())

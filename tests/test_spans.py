@@ -1,4 +1,4 @@
-"""Decoding: the best valid span, an exact slice of the context; equal to a slow and obvious reference."""
+"""Tests decoding: the best valid span, an exact slice of the context, equal to a slow and simple reference."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ CONTEXT = "The bridge was built in 1808 and repaired in 1936 by Ada Lovelace."
 
 
 def tokens(context: str, before: int, after: int) -> np.ndarray:
-    """Offsets of a window: `before` tokens of the question, the context's words, `after` of padding."""
+    """Returns offsets of a window: `before` tokens of the question, the context's words, `after` of padding."""
     spans, at = [], 0
     for word in context.split(" "):
         spans.append((at, at + len(word)))
@@ -189,7 +189,7 @@ Drawn = tuple[str, list[WindowLogits]]
 
 @st.composite
 def drawn(draw: st.DrawFn) -> Drawn:
-    """A context of any text, windows over its tokens that overlap, and logits with many equals."""
+    """Draws a context of any text, overlapping windows over its tokens, and logits with many equal values."""
     alphabet = st.sampled_from("ab1. \u0301\u200d\u6a4b\u05d0\U0001f469\U0001f680\U0001f1e9\n")
     context = draw(st.text(alphabet, min_size=1, max_size=60))
     cuts = sorted(draw(st.sets(st.integers(0, len(context)), min_size=2, max_size=30)))
@@ -206,7 +206,7 @@ def drawn(draw: st.DrawFn) -> Drawn:
 
 
 def obvious(context: str, windows: Sequence[WindowLogits], max_tokens: int) -> list[tuple[float, int, int, str]]:
-    """Score, start, end and window of every span that there is, best first, found pair by pair."""
+    """Returns score, start, end and window of every span, best first, found pair by pair."""
     edges = [0, *(found.end() for found in regex.finditer(r"\X", context))]
     found = []
     for each in windows:
@@ -227,7 +227,7 @@ def obvious(context: str, windows: Sequence[WindowLogits], max_tokens: int) -> l
 @settings(max_examples=300, deadline=None)
 @given(drawn=drawn(), max_tokens=st.integers(1, 40), count=st.integers(1, 25))
 def test_equals_the_obvious_reference(drawn: Drawn, max_tokens: int, count: int) -> None:
-    """Of spans that score the same the earlier, by window, first and last token."""
+    """Among spans with equal scores, the earlier wins, by window, first and last token."""
     context, windows = drawn
     slow = obvious(context, windows, max_tokens)[:count]
     found = decode(Question("q", "?", context), windows, max_tokens=max_tokens, may_be_unanswerable=False, n_best=count)
@@ -256,7 +256,7 @@ def test_questions_decoded_together_are_as_each_alone(
 
 
 def lengthened(window: WindowLogits, length: int) -> WindowLogits:
-    """The window with padding at its end, whose logits are the highest of all."""
+    """Returns the window with padding at its end, which has the highest logits of all."""
     more = length - len(window.offsets)
     start, end = (np.pad(logits, (0, more), constant_values=99) for logits in (window.start, window.end))
     return WindowLogits(window.key, np.pad(window.offsets, ((0, more), (0, 0)), constant_values=-1), start, end)
@@ -284,7 +284,7 @@ def test_no_more_questions_are_read_than_are_decoded_together() -> None:
 
 
 def test_of_spans_that_all_score_alike_few_are_looked_at() -> None:
-    """A broken model says the same of every token: the earliest spans are the best."""
+    """A broken model gives every token the same logit: the earliest spans are the best."""
     length, count, width = 384, 20, 30
     offsets = np.array([[(5 * token, 5 * token + 4) for token in range(length)]] * 3, np.int32)
     score, where, first, last = best_spans(*np.zeros((2, 3, length)), offsets, width, count)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Weights with a scale for each channel: where they pay, and what the command says and does about them."""
+"""Tests weights with a scale for each channel: where they help, and the command's output and behaviour."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ LOUD = 100.0  # one of BERT's channels over the others
 
 
 def layered(loud: float) -> FitGraph:
-    """A model with LayerNorm, of whose feed-forward parts one channel is louder than the others."""
+    """Returns a model with LayerNorm, in whose feed-forward parts one channel is louder than the others."""
     fit = fit_for_htp(styles.styled("ours", norm="layer"), styles.LENGTH)
     net = Net(fit.model)
     for name, value in net.constants.items():

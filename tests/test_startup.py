@@ -1,4 +1,4 @@
-"""What is imported before it is needed: counted in modules, because time depends on the machine."""
+"""Tests that imports are late, by counting modules, because time depends on the machine."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ assert asked == [], asked
 
 
 def loaded(code: str) -> set[str]:
-    """The modules that a process of its own has when it has run the code."""
+    """Returns the modules loaded by a separate process that runs the code."""
     command = [sys.executable, "-c", f"{code}\nprint(*sys.modules)"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     return set(done.stdout.splitlines()[-1].split())
@@ -59,7 +59,7 @@ def loaded(code: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def bare() -> set[str]:
-    """What the help of a Typer application with one command takes."""
+    """Returns the modules for the help of a Typer application with one command."""
     return loaded(BARE)
 
 

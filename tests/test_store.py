@@ -1,4 +1,4 @@
-"""The content store: what is named in it is whole; on the virtual phone and on one of genuine parts."""
+"""Tests the content store: named blobs are complete; on the virtual phone and on one of genuine parts."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def blobs(folder: Path, *sizes: int) -> list[Blob]:
 
 
 def there(phone: Phone) -> list[str]:
-    """What the store names, each with its checksum made anew."""
+    """Returns the blobs in the store, and verifies their checksums."""
     lines = sh(phone, f"cd {STORE} && for f in *; do [ -f $f ] && sha256sum $f; done; true").split()
     assert lines[::2] == lines[1::2]
     return sorted(lines[::2])
@@ -123,7 +123,7 @@ def test_what_a_dying_phone_left_of_a_blob_goes_when_it_is_old(phone: Phone, tmp
 
 
 def test_two_push_at_once(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One begins, another does all of it in between, and then the first goes on."""
+    """One begins, another pushes everything meanwhile, and then the first continues."""
     made, between = blobs(tmp_path, 70_000, 80_000, 900_000), []
     tar_of = store_module.tar_of  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Archives to and from the phone: what is written Python's tarfile reads, and what is read is checked on the way."""
+"""Tests archives for the phone against Python's tarfile, and the checks of archives from the phone."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ def written(contents: dict[str, bytes]) -> bytes:
 
 
 def unpacked(archive: bytes) -> dict[str, bytes]:
-    """By tarfile; each is a plain file of nobody's and of no time."""
+    """Unpacks by tarfile; checks that each entry is a plain file without owner and time."""
     found = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for info in tar:
@@ -68,7 +68,7 @@ def test_an_archive_is_read_from_where_its_file_stands() -> None:
 
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_what_others_write_is_read(style: int) -> None:
-    """A name longer than a header has room for is a prefix and a name, or an entry of its own, which is passed over."""
+    """A name too long for the header is split into prefix and name, or is a separate entry, which is skipped."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=style) as tar:
         folder = tarfile.TarInfo("folder")
@@ -92,7 +92,7 @@ def with_sum(header: bytes) -> bytes:
 
 
 def changed(at: int, to: bytes) -> bytes:
-    """A header with its sum put right."""
+    """Returns a changed header with a correct checksum."""
     header = bytearray(tarball.header("name", 3))
     header[at : at + len(to)] = to
     return with_sum(bytes(header))
@@ -140,7 +140,7 @@ def test_a_broken_archive_is_said(archive: bytes, said: str) -> None:
 
 
 def test_no_more_is_read_than_is_allowed() -> None:
-    """The last block that the reader asks for counts, also where nothing comes."""
+    """The last block that the reader requests counts, even if nothing follows."""
     archive = written({"a": b"x" * 5000, "b": b"y"})
     assert [entry.name for entry, _ in read(archive, len(archive) + 512)] == ["a", "b"]
     for most in (0, 511, 5000, len(archive) - 513):

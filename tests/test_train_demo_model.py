@@ -1,4 +1,4 @@
-"""The demo corpus keeps its promises, and the whole training script runs."""
+"""Tests the properties of the demo corpus, and runs the whole training script."""
 
 import random
 import subprocess

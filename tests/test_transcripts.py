@@ -1,4 +1,4 @@
-"""The terminal sessions in docs/ are what the commands print today, figures and ids aside."""
+"""Tests that the terminal sessions in docs/ match the commands' current output, except figures and ids."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_figures_are_all_that_may_differ() -> None:
 
 
 def test_every_session_was_played() -> None:
-    """No command without what it printed, but for those that print nothing."""
+    """Every command has its output, except those that print nothing."""
     for page in transcripts.PAGES:
         blocks = list(transcripts.BLOCK.finditer(page.read_text(encoding="utf-8")))
         assert len(blocks) > 5

@@ -1,4 +1,4 @@
-"""The SDK's tools: which are chosen, that each command fits the release's options, what happens when one fails."""
+"""Tests the SDK's tools: which are chosen, that each command fits the release's options, and their failures."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def job(tmp_path: Path) -> VendorJob:
 
 
 def converted(job: VendorJob, root: Path, folder: Path) -> tuple[dict[str, object], tuple[str, ...], str]:
-    """The DLC, the commands and the log."""
+    """Converts; returns the DLC, the commands and the log."""
     folder.mkdir()
     commands = convert_with_sdk(open_sdk(root), job, folder / "model.dlc", folder / "converter.log")
     assert sorted(path.name for path in folder.iterdir()) == ["converter.log", "model.dlc"]
@@ -145,7 +145,7 @@ JOBS = list(product(PRECISIONS, METHODS, (False, True), (None, "SM8550", "SA8295
 
 
 def every_step(root: Path) -> list[Step]:
-    """All the runs that can be planned with an SDK."""
+    """Returns all runs that can be planned with an SDK."""
     steps: list[Step] = []
     for precision, calibration, per_channel, chip in JOBS:
         soc = SOCS[chip or "SM8550"]
@@ -298,6 +298,6 @@ def test_chips_that_nothing_can_be_prepared_for(job: VendorJob, tmp_path: Path, 
 
 
 def test_folders_may_have_spaces(job: VendorJob, tmp_path: Path) -> None:
-    """The tools split the lines of the input list there."""
+    """The tools split the lines of the input list at spaces."""
     dlc, _, _ = converted(replace(job, precision="w8a8"), make_sdk(tmp_path, "2.25"), tmp_path / "with space")
     assert dlc["dlc"] == "quantized"

@@ -1,4 +1,4 @@
-"""`deploy --verify`: the phone's logits against those that build kept, the verdict on record, and the exit code."""
+"""Tests `deploy --verify`: the phone's logits against the reference's, the recorded verdict, and the exit code."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
 
 @pytest.fixture(scope="module")
 def silly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
-    """A phone whose snpe-net-run computes nothing."""
+    """Provides a phone whose snpe-net-run computes nothing."""
     with virtual_phone(tmp_path_factory.mktemp("silly"), faults=["run-time:0"]) as made:
         yield made
 
@@ -79,7 +79,7 @@ def test_a_phone_that_computes_wrong_ends_with_code_8_and_keeps_its_outputs(
 
 
 def test_answers_decide_too(phone: Phone, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    """The smallest cosine stays above the threshold, while the answers change: as w8a16 does with some models."""
+    """The smallest cosine stays above the threshold while the answers change, as with w8a16 and some models."""
     run = deploy(phone, bundle, chunk=3)
     folder, chunk = run.folder(bundle.path), Chunk(0, 3)
     logits = load(folder, chunk, bundle.manifest.outputs)

@@ -1,4 +1,4 @@
-"""Answers that end at whole words, as transformers widens them for BERT's tokenizers."""
+"""Tests answers that end at whole words, as transformers widens them for BERT's tokenizers."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_what_is_not_of_the_context_stays_so() -> None:
 
 @given(TEXTS)
 def test_words_are_those_of_berts_pre_tokenizer(text: str) -> None:
-    """Each of its words, from any token inside, is the whole word; controls and the like, which it drops, aside."""
+    """Each of its words, from any token inside, is the whole word; except control characters, which it drops."""
     for word, (begin, end) in BertPreTokenizer().pre_tokenize_str(text):
         if all(character.isprintable() for character in word) and not any("\u2e80" <= c <= "\u9fff" for c in word):
             for place in range(begin, end):

@@ -1,14 +1,14 @@
-"""Branch coverage of bundler/ by the tests; child processes count, and so does what the virtual phone's shell forks.
+"""Measures the tests' branch coverage of bundler/, including child processes and forks of the virtual phone's shell.
 
     python -m tools.branches [--again] [TEST FILES...] [-k EXPRESSION] [-m EXPRESSION]
 
-Runs all test files, or those named, in two processes, and prints what coverage.py makes of it by the settings in
-pyproject.toml. Processes of a virtual phone leave files of their own, thousands in all: they are combined after each
-TOGETHER test files. --again adds to what an earlier run found. Exit code 1: a test failed; 2: less than 95 % of the
+Runs all test files, or the named ones, in two processes, and prints the report of coverage.py with the settings in
+pyproject.toml. Processes of a virtual phone leave separate files, thousands in total, which are combined after each
+TOGETHER test files. --again adds to the data of an earlier run. Exit code 1: a test failed; 2: less than 95 % of the
 lines and branches.
 
-`pip install -e '.[test,quality]'` before. `-m "not slow"` took 12 minutes where the tests alone took 5: virtual phones
-are several times as slow, so that a test that gives one a tenth of a second may fail.
+`pip install -e '.[test,quality]'` before. `-m "not slow"` took 12 minutes, and 5 without coverage: virtual phones are
+several times as slow, so that a test that gives one a tenth of a second may fail.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Every command's help as docs/commands.md, from the declarations that `--help` shows too.
+"""Writes every command's help to docs/commands.md, from the same declarations as `--help`.
 
     python -m tools.command_help            writes docs/commands.md
 
-Run at the repository's root. It reads what the commands' functions declare, not what Typer draws: boxes and widths
-differ from one release of Typer to the next.
+Run it at the repository's root. It reads the declarations of the commands' functions, not Typer's output, whose boxes
+and widths differ between releases.
 """
 
 import inspect
@@ -44,7 +44,7 @@ What it writes into your home folder, and what to remove to undo it:
 
 
 class Parameter(NamedTuple):
-    """An option or argument of a command; `names` are what is typed, `values` what may follow."""
+    """An option or argument of a command; `names` are its spellings, `values` its possible values."""
 
     names: str
     values: str
@@ -62,7 +62,7 @@ class Command(NamedTuple):
 
 
 def commands(application: typer.Typer = app, prefix: str = "") -> Iterator[Command]:
-    """Every command, those of groups too (`phone start`), in the order of `--help`."""
+    """Returns every command, including those of groups (`phone start`), in the order of `--help`."""
     for info in application.registered_commands:
         function = info.callback
         assert function is not None
@@ -94,7 +94,7 @@ def _parameters(function: Any) -> Iterator[Parameter]:
 
 
 def _declared(hint: Any) -> tuple[Any, OptionInfo | ArgumentInfo]:
-    """The type of the value, None left out, and what Typer was told of it."""
+    """Returns the type of the value, without None, and its Typer declaration."""
     assert get_origin(hint) is Annotated, hint
     kind, info = get_args(hint)[:2]
     if get_origin(kind) in (Union, types.UnionType):
@@ -103,7 +103,7 @@ def _declared(hint: Any) -> tuple[Any, OptionInfo | ArgumentInfo]:
 
 
 def _names(name: str, info: OptionInfo | ArgumentInfo) -> str:
-    """Typer takes the first name for a default until it reads the function."""
+    """Returns the names. Typer stores the first name as a default until it reads the function."""
     first = (info.default,) if isinstance(info.default, str) else ()
     declared = ", ".join([*first, *(info.param_decls or ())])
     return declared.replace("/", ", ") or f"--{name.replace('_', '-')}"

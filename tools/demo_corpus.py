@@ -1,6 +1,6 @@
-"""Synthetic passages of facts and questions for one of them, for training and testing the demo model.
+"""Generates synthetic passages of facts with questions, to train and test the demo model.
 
-Knows nothing of tokens or models: everything here is text and character offsets. The same seed gives the same text.
+Independent of tokens and models: everything here is text and character offsets. The same seed gives the same text.
 Names of the training pool and of the held-out pool are built from the same pieces and never overlap.
 """
 
@@ -33,7 +33,7 @@ class NamePool:
 
 @dataclass(frozen=True)
 class Shape:
-    """How hard a passage is; each share is a probability."""
+    """The difficulty of a passage; each share is a probability."""
 
     facts: tuple[int, int] = (3, 8)
     two_subjects: float = 0.35
@@ -50,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a passage is about; `full` and `short` carry their article ("the Ravenmoor Bridge", "the bridge")."""
+    """The subject of a passage; `full` and `short` include the article ("the Ravenmoor Bridge", "the bridge")."""
 
     kind: str
     group: str
@@ -62,7 +62,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Fact:
-    """One told fact; offsets are characters of the passage's text, ends exclusive."""
+    """One fact in a passage; offsets are characters of the passage's text, ends exclusive."""
 
     relation: Relation
     subject: int
@@ -74,7 +74,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text, its subjects and the facts it tells, in the order of the text."""
+    """A text, its subjects and its facts, in the order of the text."""
 
     text: str
     subjects: tuple[Subject, ...]
@@ -85,14 +85,14 @@ class Passage:
         return " and ".join(subject.title for subject in self.subjects)
 
     def hard_type(self) -> str:
-        """The answer type that most facts share."""
+        """Returns the answer type that most facts share."""
         types = [fact.relation.answer_type for fact in self.facts]
         return max(sorted(set(types)), key=types.count)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A question on a passage; `answer` is empty and `answer_start` is -1 where the passage does not tell."""
+    """A question on a passage; `answer` is empty and `answer_start` is -1 if the passage does not contain it."""
 
     passage: Passage
     question: str
@@ -106,7 +106,7 @@ class Example:
         return self.answer_start >= 0
 
     def guess_chance(self) -> float:
-        """The chance that a guess among the passage's facts of the asked answer type is right."""
+        """Returns the chance that a guess among the passage's facts of the asked answer type is right."""
         same_type = sum(fact.relation.answer_type == self.relation.answer_type for fact in self.passage.facts)
         if self.answerable:
             return 1.0 / same_type
@@ -114,7 +114,7 @@ class Example:
 
 
 def name_pools() -> tuple[NamePool, NamePool]:
-    """The training pool and the held-out pool."""
+    """Returns the training pool and the held-out pool."""
     rng = random.Random(POOL_SEED)
     train, held_out = [], []
     for pieces in (words.SURNAME_PIECES, words.TOWN_PIECES, words.SUBJECT_PIECES):
@@ -127,7 +127,7 @@ def name_pools() -> tuple[NamePool, NamePool]:
 
 
 def draw_subjects(rng: random.Random, names: NamePool, *, count: int, group: str | None = None) -> tuple[Subject, ...]:
-    """Subjects of different kinds, at most one of them a person."""
+    """Draws subjects of different kinds, at most one of them a person."""
     groups = [group] if group else rng.choices((*words.THINGS, PERSON), weights=(4, 2, 2, 3))
     while len(groups) < count:
         groups.append(rng.choices((*words.THINGS, PERSON), weights=(4, 2, 2, 0 if PERSON in groups else 1))[0])
@@ -152,7 +152,7 @@ def draw_subjects(rng: random.Random, names: NamePool, *, count: int, group: str
 
 
 def draw_answer(rng: random.Random, names: NamePool, relation: Relation, birth: int, taken: set[str]) -> str:
-    """An answer to this relation that the passage does not hold yet."""
+    """Draws an answer to this relation that is not yet in the passage."""
     answer_type = relation.answer_type
     while True:
         if answer_type == "year":
@@ -176,7 +176,7 @@ def draw_answer(rng: random.Random, names: NamePool, relation: Relation, birth: 
 
 
 def of_group(group: str, answer_type: str | None = None, *, simple: bool = False) -> list[Relation]:
-    """The relations that can be told of this group of subjects."""
+    """Returns the relations that fit this group of subjects."""
     relations = [r for r in RELATIONS if group in r.groups and answer_type in (None, r.answer_type)]
     if simple:
         types = [r.answer_type for r in relations]
@@ -185,7 +185,7 @@ def of_group(group: str, answer_type: str | None = None, *, simple: bool = False
 
 
 def draw_relations(rng: random.Random, subjects: Sequence[Subject], shape: Shape) -> list[tuple[int, Relation]]:
-    """(subject index, relation) pairs, none twice; in a hard passage three to five of one answer type."""
+    """Draws different (subject index, relation) pairs; in a hard passage three to five of one answer type."""
     total = rng.randint(*shape.facts)
     owners = range(len(subjects))
     chosen: list[tuple[int, Relation]] = []
@@ -208,13 +208,13 @@ def draw_relations(rng: random.Random, subjects: Sequence[Subject], shape: Shape
 
 @dataclass
 class _Writer:
-    """Collects sentences; facts get their offsets as they are written."""
+    """Collects sentences; facts get their offsets when they are written."""
 
     text: str = ""
     facts: list[Fact] = field(default_factory=list)
 
     def sentence(self, pieces: Sequence[tuple[str, Fact | None]]) -> None:
-        """Appends a sentence made of (text with `{a}`, its fact) pieces, capitalised and with a full stop."""
+        """Appends a sentence of (text with `{a}`, its fact) pieces, capitalised and with a full stop."""
         self.text += " " if self.text else ""
         capital = True
         for raw, fact in pieces:
@@ -233,7 +233,7 @@ class _Writer:
 def write_passage(
     rng: random.Random, subjects: tuple[Subject, ...], facts: Sequence[Fact], fillers: Sequence[str], shape: Shape
 ) -> Passage:
-    """The text that tells these facts in this order, fillers strewn between the sentences."""
+    """Returns the text with these facts in this order, and fillers between the sentences."""
     sentences: list[list[tuple[str, Fact | None]]] = []
     last_subject = -1
     introduced: set[int] = set()
@@ -270,7 +270,7 @@ def write_passage(
 
 
 def in_order_of_time(facts: Sequence[Fact]) -> list[Fact]:
-    """The same facts, those answered by a year told in the order of their years; the others keep their places."""
+    """Returns the facts with those answered by a year in chronological order; the others keep their places."""
     places = [i for i, fact in enumerate(facts) if fact.relation.answer_type == "year"]
     ordered = list(facts)
     for place, fact in zip(
@@ -283,7 +283,7 @@ def in_order_of_time(facts: Sequence[Fact]) -> list[Fact]:
 def draw_passage(
     rng: random.Random, names: NamePool, shape: Shape, *, group: str | None = None, count: int = 0
 ) -> Passage:
-    """A passage of this shape, about `count` subjects (or as many as the shape says)."""
+    """Draws a passage of this shape, about `count` subjects (or as many as the shape says)."""
     count = count or (2 if rng.random() < shape.two_subjects else 1)
     subjects = draw_subjects(rng, names, count=count, group=group)
     taken = {word for subject in subjects for word in subject.full.split()}
@@ -304,7 +304,7 @@ def draw_passage(
 
 
 def draw_question(rng: random.Random, passage: Passage, shape: Shape, *, answerable: bool | None = None) -> Example:
-    """A question on this passage, mostly for the answer type that most of its facts share."""
+    """Draws a question on this passage, mostly for the answer type that most of its facts share."""
     if answerable is None:
         answerable = rng.random() >= shape.unanswerable
     hard_type = passage.hard_type() if rng.random() < shape.asks_hard_type else None
@@ -322,7 +322,7 @@ def draw_question(rng: random.Random, passage: Passage, shape: Shape, *, answera
 
 
 def untold(passage: Passage, answer_type: str | None, shape: Shape) -> list[tuple[int, Relation]]:
-    """Pairs of subject index and relation that are not told; those told of the other subject weigh more."""
+    """Returns (subject index, relation) pairs that the passage lacks; those that the other subject has weigh more."""
     told = {(f.subject, f.relation.name) for f in passage.facts}
     pairs = [
         (o, r)
@@ -335,7 +335,7 @@ def untold(passage: Passage, answer_type: str | None, shape: Shape) -> list[tupl
 
 
 def draw_examples(rng: random.Random, names: NamePool, shape: Shape) -> Iterator[Example]:
-    """Endless examples, one question a passage."""
+    """Yields examples without end, one question for each passage."""
     while True:
         yield draw_question(rng, draw_passage(rng, names, shape), shape)
 

@@ -1,9 +1,9 @@
-"""The demo model and its tokenizer before training: a small MobileBERT with weights that let it learn within minutes.
+"""Builds the demo model and its tokenizer before training: a small MobileBERT that can learn within minutes.
 
-The starting weights matter. MobileBERT has no normalization, so their scale decides whether signals survive; and a
+The initial weights matter. MobileBERT has no normalization, so their scale decides whether signals survive; and a
 network that must first discover what "near" means does not get to the questions. So positions start as sines and
-cosines in a channel of their own, and some heads start by attending to near tokens (in the first layers) or to similar
-ones (in the last). What helps the training and is thrown away after it is here too.
+cosines in a separate channel, and some heads start by attending to near tokens (in the first layers) or to similar ones
+(in the last). Parts that help the training and are discarded afterwards are here too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PERSON_KIND = len(KIND_IDS)
 
 
 def corpus_lines() -> list[str]:
-    """Every sentence pattern of the corpus, without names and placeholders."""
+    """Returns every sentence pattern of the corpus, without names and placeholders."""
     lines = [line for relation in words.RELATIONS for line in (*relation.facts, *relation.questions)]
     for table in (words.INTRODUCTIONS, words.FILLERS, words.KINDS):
         lines += [line for group in table.values() for line in group]
@@ -43,7 +43,7 @@ def corpus_lines() -> list[str]:
 
 
 def vocabulary() -> dict[str, int]:
-    """Word pieces to numbers: characters, digit pairs, name pieces, the corpus' words and their commonest parts."""
+    """Maps word pieces to ids: characters, digit pairs, name pieces, the corpus' words and their most common parts."""
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     known = Counter(
         word for line in corpus_lines() for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line))
@@ -61,7 +61,7 @@ def vocabulary() -> dict[str, int]:
 
 
 def build_tokenizer() -> Tokenizer:
-    """A lower-casing WordPiece tokenizer with BERT's template for pairs."""
+    """Returns a lower-casing WordPiece tokenizer with BERT's template for pairs."""
     pieces = vocabulary()
     tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -77,7 +77,7 @@ def build_tokenizer() -> Tokenizer:
 
 
 def build_model(vocabulary_size: int, *, tiny: bool = False) -> MobileBertForQuestionAnswering:
-    """MobileBERT's own architecture, small, ready for training."""
+    """Returns a small model of MobileBERT's architecture, ready for training."""
     config = MobileBertConfig(
         vocab_size=vocabulary_size, embedding_size=32 if tiny else 96, hidden_size=96 if tiny else 192,
         intra_bottleneck_size=48 if tiny else 96, num_hidden_layers=3 if tiny else 4, num_attention_heads=4,
@@ -102,7 +102,7 @@ def build_model(vocabulary_size: int, *, tiny: bool = False) -> MobileBertForQue
 
 
 def scale_weights(model: MobileBertForQuestionAnswering) -> None:
-    """Random weights that keep the size of signals; what is added to a residual starts at half of it."""
+    """Sets random weights that keep the size of signals; additions to a residual start at half of it."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             added = name.endswith(("output.dense", "output.bottleneck.dense"))
@@ -117,7 +117,7 @@ def scale_weights(model: MobileBertForQuestionAnswering) -> None:
 
 
 def set_positions(embeddings: nn.Module, channel: int) -> Tensor:
-    """Puts sines and cosines into the first `channel` hidden values; their rates (channel / 2), in radians a token."""
+    """Puts sines and cosines into the first `channel` hidden values; rates (channel / 2), in radians a token."""
     rates = torch.exp(torch.linspace(0.0, -4.5, channel // 2))
     angles = torch.arange(SEQUENCE_LENGTH)[:, None] * rates
     embeddings.position_embeddings.weight.zero_()
@@ -128,7 +128,7 @@ def set_positions(embeddings: nn.Module, channel: int) -> Tensor:
 
 
 def keep_channel(layer: nn.Module, channel: int) -> None:
-    """Lets the position channel pass to the queries and keys, and keeps the layer's output out of it."""
+    """Passes the position channel to the queries and keys, and keeps the layer's output out of it."""
     layer.output.bottleneck.dense.weight[:channel] *= 0.1
     bottleneck = layer.bottleneck.attention.dense.weight
     bottleneck[:channel] = torch.eye(channel, bottleneck.shape[1])
@@ -154,7 +154,7 @@ def attend_near(attention: nn.Module, rates: Tensor) -> None:
 
 
 def attend_similar(attention: nn.Module, channel: int) -> None:
-    """Makes two heads score tokens by how alike they are, positions left out: the same projection on both sides."""
+    """Makes two heads score tokens by similarity, without positions: the same projection on both sides."""
     rows = 2 * attention.attention_head_size
     query, key = attention.query.weight, attention.key.weight
     alike = torch.randn(rows, query.shape[1] - channel) * (query.shape[1] - channel) ** -0.5
@@ -165,7 +165,7 @@ def attend_similar(attention: nn.Module, channel: int) -> None:
 
 
 class ScoreLimit:
-    """Watches queries and keys, so that attention scores stay small enough for float16 and the mask's constant."""
+    """Limits queries and keys, so that attention scores stay small enough for float16 and the mask's constant."""
 
     def __init__(self, model: MobileBertForQuestionAnswering) -> None:
         self._heads = model.config.num_attention_heads
@@ -179,14 +179,14 @@ class ScoreLimit:
             self._seen.append(output)
 
     def loss(self) -> Tensor:
-        """What the queries and keys (B, S, H) of the last forward pass are longer than LONGEST, head by head."""
+        """Returns the excess of the last forward pass's queries and keys (B, S, H) over the length LONGEST, by head."""
         squares = torch.stack([seen.unflatten(-1, (self._heads, -1)).square().sum(-1) for seen in self._seen])
         self._seen.clear()
         return SCORE_WEIGHT * nn.functional.relu(squares - LONGEST**2).mean(dim=(1, 2, 3)).sum()
 
 
 class Helpers(nn.Module):  # type: ignore[misc]
-    """Linear heads that make what a token belongs to readable in the middle layers; thrown away after training."""
+    """Linear heads that make a token's subject readable in the middle layers; discarded after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Helpers(nn.Module):  # type: ignore[misc]
         self.asked = nn.ModuleList([nn.Linear(width, 2), nn.Linear(width, 2)])
 
     def forward(self, hidden: Sequence[Tensor], relation: Tensor, kind: Tensor, asked: Tensor) -> Tensor:
-        """The auxiliary loss of the hidden states (B, S, H), embeddings first; the labels are (B, S)."""
+        """Returns the auxiliary loss of the hidden states (B, S, H), embeddings first; the labels are (B, S)."""
         layers = len(hidden) - 1
         middle = hidden[max(1, layers - 2)]
 

@@ -1,4 +1,4 @@
-"""What goes with the demo model: its questions in SQuAD form and a card with the figures measured on the ONNX file."""
+"""Writes the demo model's questions in SQuAD form, and a card with the figures measured on the ONNX file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEMO_SHAPES = (
 
 
 def demo_questions(names: NamePool, *, seed: int) -> Demo:
-    """Four held-out passages with three questions each, drawn by seed alone; the model is not asked."""
+    """Returns four held-out passages with three questions each, drawn by seed only, independent of the model."""
     rng = random.Random(seed)
     drawn = []
     for index, (group, count, facts) in enumerate(DEMO_SHAPES):
@@ -58,7 +58,7 @@ def demo_questions(names: NamePool, *, seed: int) -> Demo:
 
 
 def squad_json(groups: Demo) -> bytes:
-    """The questions as a SQuAD v2.0 document."""
+    """Returns the questions as a SQuAD v2.0 document."""
     data, number = [], 0
     for group in groups:
         asked = []
@@ -79,7 +79,7 @@ def squad_json(groups: Demo) -> bytes:
 
 
 def rows_by_group(examples: Sequence[Example], right: Sequence[bool]) -> Rows:
-    """(group, number of questions, exact match, chance of a guess by type) for all and for each kind of question."""
+    """Returns (group, questions, exact match, chance of a guess by type) for all and for each kind of question."""
     groups: dict[str, Callable[[Example], bool]] = {
         "all": lambda _: True,
         "answerable": lambda e: e.answerable,
@@ -102,7 +102,7 @@ def rows_by_group(examples: Sequence[Example], right: Sequence[bool]) -> Rows:
 
 @dataclass(frozen=True)
 class Training:
-    """What the card tells of the training."""
+    """The card's facts about the training."""
 
     steps: int
     seconds: float
@@ -113,7 +113,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on an exported model; rows as `rows_by_group` gives them."""
+    """The measurements of an exported model; rows as from `rows_by_group`."""
 
     usual: Rows
     long: Rows
@@ -126,7 +126,7 @@ class Figures:
 def measure(
     model: MobileBertForQuestionAnswering, path: Path, tokenizer: Tokenizer, names: NamePool, *, count: int, demo: Demo
 ) -> Figures:
-    """The figures of the ONNX file at `path`, which was exported from `model`.
+    """Measures the ONNX file at `path`, which was exported from `model`.
 
     Raises:
         RuntimeError: a value is too large for float16 or for the attention mask's constant.
@@ -149,14 +149,14 @@ def measure(
 
 
 def table(rows: Rows) -> str:
-    """A Markdown table of scores."""
+    """Returns a Markdown table of scores."""
     lines = ["| questions | number | exact match | guess by answer type |", "|---|---:|---:|---:|"]
     lines += [f"| {name} | {number:,} | {100 * em:.1f} % | {100 * guess:.1f} % |" for name, number, em, guess in rows]
     return "\n".join(lines)
 
 
 def wrapped(markdown: str) -> str:
-    """The same Markdown with the lines of its paragraphs and list items filled anew; headings and tables stay."""
+    """Rewraps the lines of Markdown paragraphs and list items; keeps headings and tables."""
     lines: list[str] = []
     for line in markdown.split("\n"):
         begins = not line or line.startswith(("#", "|", "- ")) or not lines or not lines[-1]
@@ -180,7 +180,7 @@ def model_card(
     unanswerable: int,
     nodes: int,
 ) -> str:
-    """The card as Markdown."""
+    """Returns the card as Markdown."""
     config = model.config
     _, total, matched, guessed = figures.usual[0]
     largest = ", ".join(f"{name} {value:.1f}" for name, value in figures.magnitudes.items())

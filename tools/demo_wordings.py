@@ -1,7 +1,7 @@
-"""The language of the demo corpus: what can be told, in which words, of which kinds of subject.
+"""Contains the language of the demo corpus: facts, wordings, and kinds of subject.
 
-Pure tables, no randomness. In a wording `{s}` is the subject ("the Harlow Bridge", "the bridge") and `{a}` the answer.
-A fact that begins with `{s} ` may be joined to another one about the same subject with "and".
+Pure tables, without randomness. In a wording `{s}` is the subject ("the Harlow Bridge", "the bridge") and `{a}` the
+answer. A fact that begins with `{s} ` can be joined to another one about the same subject with "and".
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Relation:
-    """One thing that can be told of a subject, with its wordings and those of the question for it."""
+    """A kind of fact about a subject, with its wordings and those of the question for it."""
 
     name: str
     answer_type: str
@@ -31,7 +31,7 @@ class Relation:
 
 
 def _year(name: str, groups: tuple[str, ...], done: str, said: tuple[str, ...], asked: str, when: str) -> Relation:
-    """A relation answered by a year; `done` follows the subject, `asked` and `when` follow "In which year"."""
+    """Returns a relation answered by a year; `done` follows the subject, `asked` and `when` follow "In which year"."""
     facts = (f"{{s}} {done} in {{a}}", f"In {{a}}, {{s}} {done}", *said)
     return Relation(name, "year", groups, facts, (f"When {asked}?", f"In which year {asked}?", f"In what year {when}?"))
 

@@ -1,4 +1,4 @@
-"""Exports a trained demo model to ONNX and measures the exported file with ONNX Runtime, at its full static length."""
+"""Exports a trained demo model to ONNX and measures the file with ONNX Runtime, at its full static length."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Logits = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class WithAdditiveMask(nn.Module):  # type: ignore[misc]
-    """Makes the additive mask itself, so that no boolean operator reaches the graph."""
+    """Computes the additive mask itself, so that no boolean operator is in the graph."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Start and end logits (B, S) from three int32 tensors (B, S)."""
+        """Returns start and end logits (B, S) from three int32 tensors (B, S)."""
         mask = (1.0 - attention_mask.to(torch.float32))[:, None, None, :] * -MASK
         out = self.model(input_ids=input_ids, attention_mask=mask, token_type_ids=token_type_ids)
         return out.start_logits, out.end_logits
@@ -51,7 +51,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def features(tokenizer: Tokenizer, example: Example) -> dict[str, NDArray[np.int32]]:
-    """The three inputs (1, 384), padded with zeros."""
+    """Returns the three inputs (1, 384), padded with zeros."""
     encoding = tokenizer.encode(example.question, example.passage.text)
     rows = (encoding.ids, encoding.attention_mask, encoding.type_ids)
     padded = [np.array([row + [0] * (SEQUENCE_LENGTH - len(row))], dtype=np.int32) for row in rows]
@@ -78,7 +78,7 @@ def export_onnx(model: nn.Module, path: Path) -> int:
 
 
 def runner(path: Path) -> Callable[[dict[str, NDArray[np.int32]]], Logits]:
-    """A function from inputs (1, 384) to the start and end logits (384,) of ONNX Runtime."""
+    """Returns a function from inputs (1, 384) to the start and end logits (384,) of ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -93,7 +93,7 @@ def runner(path: Path) -> Callable[[dict[str, NDArray[np.int32]]], Logits]:
 
 
 def decode(tokenizer: Tokenizer, question: str, context: str, logits: Logits) -> str:
-    """The best span of the context, or nothing where [CLS] scores at least as high."""
+    """Returns the best span of the context, or an empty text if [CLS] scores at least as high."""
     encoding = tokenizer.encode(question, context)
     first, last = encoding.type_ids.index(1), len(encoding.ids) - 1
     start, end = (values[first:last] for values in logits)
@@ -116,7 +116,7 @@ def held_out_examples(
     seed: int,
     tokens: tuple[int, int] = (0, SEQUENCE_LENGTH),
 ) -> list[Example]:
-    """Examples of this shape whose question and passage make so many tokens together."""
+    """Returns examples of this shape whose question and passage have a total of this many tokens."""
     rng = random.Random(seed)
     found: list[Example] = []
     while len(found) < count:
@@ -127,13 +127,13 @@ def held_out_examples(
 
 
 def exact_matches(path: Path, tokenizer: Tokenizer, examples: Sequence[Example]) -> list[bool]:
-    """For each example whether the decoded answer equals the gold text."""
+    """Returns for each example whether the decoded answer equals the gold text."""
     run = runner(path)
     return [decode(tokenizer, e.question, e.passage.text, run(features(tokenizer, e))) == e.answer for e in examples]
 
 
 def largest_magnitudes(model: nn.Module, tokenizer: Tokenizer, examples: Sequence[Example]) -> dict[str, float]:
-    """Largest |value| of activations, attention scores (before the mask), logits and weights over real tokens."""
+    """Returns largest |values| of activations, attention scores (before the mask), logits, weights on real tokens."""
     seen = {"activation": 0.0, "attention score": 0.0, "logit": 0.0}
     seen["weight"] = max(float(p.abs().max()) for p in model.parameters())
     wrapped = WithAdditiveMask(model)
@@ -167,7 +167,7 @@ def largest_magnitudes(model: nn.Module, tokenizer: Tokenizer, examples: Sequenc
 
 
 def largest_difference(model: nn.Module, path: Path, tokenizer: Tokenizer, examples: Sequence[Example]) -> float:
-    """Largest |logit difference| between torch and ONNX Runtime over all 384 positions."""
+    """Returns the largest |logit difference| between torch and ONNX Runtime over all 384 positions."""
     run, wrapped, worst = runner(path), WithAdditiveMask(model), 0.0
     with torch.no_grad():
         for example in examples:

@@ -1,4 +1,4 @@
-"""Writes the table of dependencies in docs/licences.md, from what pyproject.toml names and what is installed here.
+"""Writes the table of dependencies in docs/licences.md, from pyproject.toml and the installed packages.
 
     python -m tools.licences
 
@@ -28,7 +28,7 @@ SPDX = {
 
 
 def dependencies() -> Iterator[tuple[str, str]]:
-    """The name of each package that pyproject.toml asks for, and what for: `everything`, or an extra."""
+    """Returns each package that pyproject.toml requires, and its purpose: `everything`, or an extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {"everything": project["dependencies"], **project["optional-dependencies"]}
     for purpose in ("everything", *FOR_USERS):
@@ -37,7 +37,7 @@ def dependencies() -> Iterator[tuple[str, str]]:
 
 
 def licence_of(package: str) -> str | None:
-    """The licence that the installed package's metadata name; None where it is not installed."""
+    """Returns the licence in the installed package's metadata; None if it is not installed."""
     try:
         metadata = importlib.metadata.metadata(package)
     except importlib.metadata.PackageNotFoundError:
@@ -51,13 +51,13 @@ def licence_of(package: str) -> str | None:
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """The table of the page as it is: package -> purpose, licence."""
+    """Reads the existing table of the page: package -> purpose, licence."""
     _, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     return {name: (purpose, licence) for name, purpose, licence in ROW.findall(rest.partition(END)[0])[1:]}
 
 
 def table() -> str:
-    """The table as it should be."""
+    """Returns the up-to-date table."""
     told = rows()
     lines = []
     for package, purpose in dependencies():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The lowest releases that pyproject.toml admits: installs them in an environment of their own and runs the tests that
-# touch every dependency. Takes about four minutes. With arguments: runs these tests instead.
+# Tests the lowest releases that pyproject.toml allows: installs them in a separate environment and runs the tests that
+# use every dependency. Takes about four minutes. With arguments: runs these tests instead.
 #
 #   tools/lower_bounds.sh [PYTEST-ARGUMENT...]      PYTHON=python3.11
 set -euo pipefail

@@ -1,19 +1,19 @@
-"""Mutation testing: how many small defects, put into the code one at a time, the tests notice.
+"""Runs mutation tests: measures how many small defects, inserted one at a time, the tests detect.
 
     python -m tools.mutation [GROUP...] [--only PATTERN] [--sample N] [--seed S] [--show] [--folder FOLDER]
 
-For each group of modules (GROUPS: qa, bundle, device; all without one) this copies the checkout into a temporary
-folder, or into FOLDER, where a later run goes on with what was not killed, and has mutmut put its mutants into the copy
-and run the group's tests on each; nothing here is changed. mutmut passes decorated functions over, so in the copy
-`@property def f` becomes `def f` and `f = property(f)`. --sample tries so many mutants only; --seed draws others.
-Run are tests that need no phone, but for those that build a bundle.
+For each group of modules (GROUPS: qa, bundle, device; all by default) this copies the checkout into a temporary folder,
+or into FOLDER, where a later run continues with the survivors. There mutmut inserts its mutants and runs the group's
+tests on each; nothing here is changed. mutmut skips decorated functions, so the copy has `def f` and `f = property(f)`
+for `@property def f`. --sample limits the number of mutants; --seed draws others. Only tests that need no phone are
+run; those of the group bundle build one.
 
-Printed are, module by module, how many mutants there are, how many the tests killed, and how many tools/equivalent.toml
-tells to be no defects, with the reasons there; --show prints the rest as diffs. Exit code 1: less than 85 % of some
-group's mutants, the equivalent ones aside, were killed.
+Prints for each module how many mutants there are, how many the tests killed, and how many are no defects according to
+tools/equivalent.toml, with its reasons; --show prints the rest as diffs. Exit code 1: less than 85 % of some group's
+mutants were killed, without the equivalent ones.
 
 `pip install -e '.[test,quality]'` before. There are some 4,300 mutants; `device --sample 150` took four minutes on two
-cores that had much else to do.
+busy cores.
 """
 
 import argparse
@@ -43,7 +43,7 @@ UNDECORATED = {"overload", "staticmethod", "classmethod"}  # mutmut can deal wit
 
 @dataclass(frozen=True)
 class Group:
-    """Modules, as patterns of paths, and the arguments of pytest that run the tests of them."""
+    """Modules, as patterns of paths, and the arguments of pytest that run their tests."""
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
@@ -73,7 +73,7 @@ GROUPS = {
 
 @dataclass
 class Count:
-    """What became of a module's mutants."""
+    """The numbers of a module's mutants by their results."""
 
     tried: int = 0
     killed: int = 0
@@ -82,7 +82,7 @@ class Count:
 
     @property
     def share(self) -> float:
-        """Of those that are defects, the killed ones."""
+        """Returns the killed share of the mutants that are defects."""
         return self.killed / max(1, self.tried - self.equivalent)
 
 
@@ -120,7 +120,7 @@ def main() -> int:
 
 
 def _copy(folder: Path, group: Group) -> None:
-    """Makes or renews the copy, without touching files that are the same."""
+    """Creates or updates the copy, without changing the modification times of unchanged files."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -140,7 +140,7 @@ def _copy(folder: Path, group: Group) -> None:
 
 
 def _settings(group: Group, copied: Sequence[str]) -> str:
-    """mutmut's table for the copy's pyproject.toml."""
+    """Returns mutmut's table for the copy's pyproject.toml."""
     told = {
         "source_paths": ["bundler"],
         "only_mutate": group.modules,
@@ -156,7 +156,7 @@ def _settings(group: Group, copied: Sequence[str]) -> str:
 
 
 def _undecorated(source: str) -> Iterator[str]:
-    """The lines of a module whose functions have no decorators, but are handed to them below; nothing is cached."""
+    """Returns a module's lines with decorators applied by calls below the functions; nothing is cached."""
     lines = source.splitlines(keepends=True)
     dropped: set[int] = set()
     below: dict[int, str] = {}
@@ -179,7 +179,7 @@ def _undecorated(source: str) -> Iterator[str]:
 
 
 def _names(folder: Path, group: Group, only: str, sample: int | None, seed: int) -> list[str]:
-    """The mutants of the group's modules that are to be tried."""
+    """Returns the mutants of the group's modules that are to be tried."""
     from mutmut.configuration import reset_config
     from mutmut.mutation.file_mutation import mutate_file_contents
     from mutmut.utils.format_utils import get_mutant_name
@@ -197,7 +197,7 @@ def _names(folder: Path, group: Group, only: str, sample: int | None, seed: int)
 
 
 def _results(folder: Path) -> dict[str, int]:
-    """mutmut's exit code for each mutant that was tried."""
+    """Returns mutmut's exit code for each tried mutant."""
     found: dict[str, int] = {}
     for path in (folder / "mutants").rglob("*.py.meta"):
         codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
@@ -206,7 +206,7 @@ def _results(folder: Path) -> dict[str, int]:
 
 
 def _report(name: str, folder: Path, names: Sequence[str], *, show: bool) -> bool:
-    """Prints the table; whether enough were killed."""
+    """Prints the table; returns whether enough mutants were killed."""
     from mutmut.mutation.diff_apply import find_mutant, get_diff_for_mutant
 
     results = _results(folder)
@@ -237,7 +237,7 @@ def _report(name: str, folder: Path, names: Sequence[str], *, show: bool) -> boo
 
 
 def _is_known(name: str, changed: Sequence[str], told: Mapping[str, Any]) -> bool:
-    """Whether this is the mutant: of a function like `where`, with one of `is` in the place of `was`."""
+    """Returns whether this is the mutant: of a function like `where`, with one of `is` replacing `was`."""
     before, after = (" ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+")
     cuts = [found.span() for found in re.finditer(re.escape(told["was"]), before)]
     made = {before[:start] + each + before[end:] for start, end in cuts for each in told["is"]}

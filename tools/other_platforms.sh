@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What can be said here about macOS, Windows and later Pythons (3.11 is what `mypy` checks by itself): mypy with their
-# declarations of the standard library. On macOS and Windows only names count that they lack, outside of platforms.py
-# and of the virtual phone, which is for Linux.
+# Checks macOS, Windows and later Pythons as far as possible here (3.11 is mypy's default): mypy with their declarations
+# of the standard library. On macOS and Windows only names that they lack count, outside of platforms.py and of the
+# virtual phone, which is for Linux.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$(mktemp -d)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The wheel, as somebody gets it: sdist and wheel are built, the wheel is installed with its dependencies into an empty
-# environment of each Python, and the demo is run from an empty folder. With --tests, the core tests run there too.
+# Tests the wheel like a user: builds sdist and wheel, installs the wheel with its dependencies into an empty
+# environment of each Python, and runs the demo from an empty folder. With --tests, also runs the core tests.
 #
 #   tools/pythons.sh [--tests] [VERSION...]      such as 3.13; without one: each of 3.11, 3.12, 3.13 that is here
 set -euo pipefail

@@ -1,9 +1,9 @@
-"""The picture of docs/quantization.md: the largest value of each channel before and after equalization.
+"""Draws the picture of docs/quantization.md: the largest value of each channel before and after equalization.
 
     python -m tools.quantization_figures            writes docs/quantization-channels.png
 
-Run at the repository's root, with matplotlib installed. The model is the demo's, with outlier channels a hundred times
-as large in its residual streams, which change nothing that it computes.
+Run it at the repository's root, with matplotlib installed. The model is the demo's, with outlier channels a hundred
+times as large in its residual streams, which do not change its results.
 """
 
 from pathlib import Path
@@ -26,13 +26,13 @@ LENGTH, WINDOWS, FACTOR = 384, 8, 100.0
 
 
 def windows(fit: FitGraph) -> list[Feed]:
-    """The demo's questions as int32 (1, LENGTH) arrays."""
+    """Returns the demo's questions as int32 (1, LENGTH) arrays."""
     made = Windower(load_tokenizer(DEMO_TOKENIZER), LENGTH, 128).windows(read_squad(DEMO_QUESTIONS))
     return [{spec.name: feature.inputs[spec.name][None] for spec in fit.inputs} for feature in made][:WINDOWS]
 
 
 def widest(fit: FitGraph, feeds: list[Feed]) -> str:
-    """The tensor over tokens whose channels differ most."""
+    """Returns the tensor over tokens whose channels differ most."""
     names = [name for name, axes in token_axes(fit).items() if axes == (1,)]
     shapes = dict(
         zip(names, (value.shape for value in runner(fit.model, names).run(names, dict(feeds[0]))), strict=True)
@@ -42,7 +42,7 @@ def widest(fit: FitGraph, feeds: list[Feed]) -> str:
 
 
 def channels(fit: FitGraph, name: str, feeds: list[Feed]) -> np.ndarray:
-    """The largest |value| of each channel, float (channels,), at tokens."""
+    """Returns the largest |value| of each channel, float (channels,), at tokens."""
     session = runner(fit.model, [name])
     values = [at_tokens(session.run([name], dict(feed))[0], (1,), tokens_of(feed, LENGTH)) for feed in feeds]
     return np.max([np.abs(value).max(axis=tuple(range(value.ndim - 1))) for value in values], axis=0)

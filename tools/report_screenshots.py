@@ -1,12 +1,12 @@
-"""Pictures of the report for docs/: light, dark, and a phone's width.
+"""Takes pictures of the report for docs/: light, dark, and a phone's width.
 
     mbqa-bundle evaluate ... --out evaluation.json
     python tools/report_screenshots.py evaluation.json
 
 The committed ones show a real evaluation with --layers: 160 held-out questions of the demo model's corpus (which it
-knows perfectly) on a virtual Snapdragon 8 Gen 3, fp16 on its CPU and GPU, w8a16 and w8a8 on its DSP, while the computer
-was busy with other things. Without a file the example document of the tests is
-drawn. Needs Chromium and selenium (tests/browser.py), and pillow, which comes with matplotlib.
+knows perfectly) on a virtual Snapdragon 8 Gen 3, fp16 on its CPU and GPU, w8a16 and w8a8 on its DSP, on a busy
+computer. Without a file it uses the example document of the tests. Needs Chromium and selenium (tests/browser.py), and
+pillow, which comes with matplotlib.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python tools/train_demo_model.py --out bundler/demo             everything, about an hour on two cores
     python tools/train_demo_model.py --out FOLDER --smoke           every stage with a tiny model, under a minute
 
-Needs torch, transformers, tokenizers, onnx, onnxsim and onnxruntime. Nothing of the package is used here.
+Needs torch, transformers, tokenizers, onnx, onnxsim and onnxruntime. Does not use the package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEMO_SEED = 1680
 
 @dataclass(frozen=True)
 class Batch:
-    """Integer tensors (B, S) and answer positions (B,); the last four serve the auxiliary losses."""
+    """Integer tensors (B, S) and answer positions (B,); the last four are for the auxiliary losses."""
 
     ids: Tensor
     mask: Tensor
@@ -49,13 +49,13 @@ class Batch:
 
 
 def kind_label(example: Example, subject: int) -> int:
-    """A number for the subject's kind, from 1; all persons share one, as their names do not tell their trade."""
+    """Returns a number for the subject's kind, from 1; all persons share one: a name does not reveal the trade."""
     one = example.passage.subjects[subject]
     return 1 + (PERSON_KIND if one.group == words.PERSON else KIND_IDS[one.kind])
 
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Row]:
-    """For each example the lists ids, types, relation, kind, asked (one number a token) and [start, end]."""
+    """Returns for each example the lists ids, types, relation, kind, asked (one number a token), [start, end]."""
     rows: list[Row] = []
     for example, encoding in zip(
         examples, tokenizer.encode_batch([(e.question, e.passage.text) for e in examples]), strict=True
@@ -88,7 +88,7 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Row]:
 
 
 def collate(rows: Sequence[Row]) -> Batch:
-    """A batch as long as its longest row."""
+    """Makes a batch as long as its longest row."""
     longest = max(len(row[0]) for row in rows)
 
     def padded(column: int, value: int) -> Tensor:
@@ -109,7 +109,7 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 
 def shape_at(progress: float, rng: random.Random) -> Shape:
-    """The curriculum: how hard a passage is after this share of the training."""
+    """Returns the curriculum's shape of a passage after this share of the training."""
     if progress < 0.04:
         return Shape(
             facts=(3, 3),
@@ -131,7 +131,7 @@ def shape_at(progress: float, rng: random.Random) -> Shape:
 def batches(
     tokenizer: Tokenizer, names: NamePool, *, seed: int, size: int, progress: Sequence[float]
 ) -> Iterator[Batch]:
-    """Batches of about equal lengths; `progress[0]` is read as the training goes on."""
+    """Yields batches of about equal lengths; `progress[0]` is read during the training."""
     rng = random.Random(seed)
     while True:
         examples = []
@@ -152,19 +152,19 @@ def batches(
 
 
 def additive_mask(mask: Tensor) -> Tensor:
-    """(B, S) of ones and zeros to (B, 1, 1, S) of zeros and -MASK."""
+    """Converts (B, S) of ones and zeros to (B, 1, 1, S) of zeros and -MASK."""
     return (1.0 - mask.to(torch.float32))[:, None, None, :] * -MASK
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, batch: Batch) -> Tensor:
-    """Cross entropy of both ends over the tokens that are not padding; logits are (B, S)."""
+    """Returns the cross entropy of both ends over the tokens that are not padding; logits are (B, S)."""
     hidden = batch.mask == 0
     start = nn.functional.cross_entropy(start_logits.masked_fill(hidden, -1e4), batch.start)
     return start + nn.functional.cross_entropy(end_logits.masked_fill(hidden, -1e4), batch.end)
 
 
 def quick_score(model: nn.Module, checks: Sequence[Batch]) -> float:
-    """The share of examples whose two ends are both the best ones; a cheap stand-in for exact match."""
+    """Returns the share of examples whose two ends are both the best ones; a cheap estimate of exact match."""
     right = total = 0
     for batch in checks:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def quick_score(model: nn.Module, checks: Sequence[Batch]) -> float:
 
 @dataclass
 class Progress:
-    """What is needed to go on, and what the model card tells."""
+    """The state to continue the training, and the facts for the model card."""
 
     step: int = 0
     seconds: float = 0.0
@@ -195,7 +195,7 @@ def train(
     tiny: bool,
     checkpoint: Path | None,
 ) -> tuple[MobileBertForQuestionAnswering, Progress]:
-    """The model with its averaged weights after so many steps or minutes."""
+    """Returns the model with its averaged weights after this many steps or minutes."""
     torch.manual_seed(seed)
     rng = random.Random(seed + 1)
     train_names, held_out = name_pools()
@@ -258,7 +258,7 @@ def publish(
     count: int,
     demo_seed: int,
 ) -> None:
-    """Writes model, tokenizer, questions and card into the folder, each in one go."""
+    """Writes model, tokenizer, questions and card into the folder, each atomically."""
     _, held_out = name_pools()
     nodes = export_onnx(model, out / "model.onnx")
     write_atomically(out / "tokenizer.json", (tokenizer.to_str(pretty=True) + "\n").encode())
@@ -279,7 +279,7 @@ def publish(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what the command line asks for."""
+    """Runs the tasks of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the four files")
     parser.add_argument("--steps", type=int, default=STEPS)

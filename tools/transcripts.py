@@ -1,10 +1,10 @@
-"""The terminal sessions in docs/: every block of kind `console` is run, and what was printed is written under it.
+"""Runs every block of kind `console` in docs/, and writes the commands' current output below them.
 
     python -m tools.transcripts [PAGE...]         writes docs/with-a-phone.md and docs/without-a-phone.md
 
-Run at the repository's root. A page is one session: a folder, a home and an adb server of its own, a virtual phone that
-is shown as 127.0.0.1:5555, and a server in Qualcomm's place (tests/sdk_server.py), whose release is shown as the newest
-that is known. A comment `<!-- scene: NAME -->` before a block sets the stage for it. Shown is what stays on a terminal:
+Run it at the repository's root. A page is one session: a separate folder, home and adb server, a virtual phone shown as
+127.0.0.1:5555, and a local server instead of Qualcomm's (tests/sdk_server.py), whose release is shown as the newest
+known one. A comment `<!-- scene: NAME -->` before a block prepares its environment. Shown is what stays on a terminal:
 stdout, and the two lines of an error.
 """
 
@@ -42,8 +42,8 @@ PATH=${PATH#*:} exec snpe-net-run "$@"
 
 @dataclass
 class Stage:
-    """Where a page's session happens; `serial` is the phone that is shown as SERIAL. `sdk` is for bundles that a scene
-    builds."""
+    """The environment of a page's session; `serial` is the phone that is shown as SERIAL. `sdk` is for bundles that a
+    scene builds."""
 
     shell: Shell
     sdk: Path
@@ -54,7 +54,7 @@ class Stage:
         return self.serial.partition(":")[2]
 
     def play(self, line: str) -> str:
-        """What stays on the terminal of a line as the reader types it."""
+        """Runs a line as the reader types it; returns what stays on the terminal."""
         typed = line.replace(GET, f"{GET} {VERSION}").replace(SERIAL.partition(":")[2], self.port)
         if found := re.fullmatch(r"export (\w+)=(\S+)", typed):
             self.shell.environment[found[1]] = found[2]
@@ -87,7 +87,7 @@ def stage() -> Iterator[Stage]:
 
 @contextmanager
 def bundle_kept(on: Stage) -> Iterator[Path]:
-    """The reader's bundle, which is afterwards what it was before."""
+    """Provides the reader's bundle, and restores it afterwards."""
     bundle = on.shell.folder / "bundle"
     kept = bundle.with_name("kept")
     shutil.copytree(bundle, kept)
@@ -98,7 +98,7 @@ def bundle_kept(on: Stage) -> Iterator[Path]:
 
 @contextmanager
 def other_phone(on: Stage, *faults: str) -> Iterator[None]:
-    """Another phone is the one that is attached and shown."""
+    """Replaces the attached and shown phone by another one."""
     before = on.serial
     on.shell.run(f"adb disconnect {before}")
     with tempfile.TemporaryDirectory(prefix="mb") as folder, phone(Path(folder), *faults) as on.serial:
@@ -124,7 +124,7 @@ def unauthorized(on: Stage) -> Iterator[None]:
 
 @contextmanager
 def no_unsigned_pd(on: Stage) -> Iterator[None]:
-    """The bundle's snpe-net-run is one that the DSP refuses."""
+    """Replaces the bundle's snpe-net-run by one that the DSP refuses."""
     program = on.sdk / "bin/aarch64-android/snpe-net-run"
     own = program.read_bytes()
     with bundle_kept(on):
@@ -137,7 +137,7 @@ def no_unsigned_pd(on: Stage) -> Iterator[None]:
 
 @contextmanager
 def own_phone(on: Stage) -> Iterator[None]:
-    """From here on the reader's own: no phone is there yet, its port is free."""
+    """Frees the port for the reader's phone: no phone is attached from here on."""
     on.shell.run(f"adb disconnect {on.serial}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -149,7 +149,7 @@ SCENES = {"full": full, "unauthorized": unauthorized, "no unsigned PD": no_unsig
 
 
 def played(text: str) -> str:
-    """The page with what its commands print now."""
+    """Returns the page with the current output of its commands."""
     with stage() as on:
         return BLOCK.sub(lambda block: _played(block, on), text)
 

@@ -1,4 +1,4 @@
-"""The bundle: a folder whose manifest names every file with size and SHA-256. Written whole or not at all."""
+"""Reads and writes bundles: folders whose manifest lists every file with size and SHA-256. Writes are atomic."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ __all__ = [
 
 
 PLAIN = re.compile(r"[\w/]+\.raw", re.ASCII)  # a raw input's name
-SMALL = 1 << 16  # bytes of a file that is read at once: Python's own way to open one takes longer than to read it
+SMALL = 1 << 16  # bytes of a file that is read at once: opening it in the usual way takes longer than reading it
 NEEDED = (
     *(f"{layout.HOST}/{name}" for name in (layout.QUESTIONS, layout.WINDOWS, layout.SUMS, layout.OFFSETS)),
     f"{layout.DEVICE}/{layout.INPUT_LIST}",
@@ -52,7 +52,7 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files all agreed with the manifest when it was read."""
+    """A bundle on disk whose files all matched the manifest when it was read."""
 
     path: Path
     manifest: Manifest
@@ -61,7 +61,7 @@ class Bundle:
 
     @property
     def device_files(self) -> dict[str, FileEntry]:
-        """What goes to the phone beside the raw inputs: paths relative to the device folder."""
+        """Returns the files for the phone, besides the raw inputs: paths relative to the device folder."""
         prefix = f"{layout.DEVICE}/"
         return {p.removeprefix(prefix): entry for p, entry in self.manifest.files.items() if p.startswith(prefix)}
 
@@ -72,12 +72,12 @@ class Bundle:
 
     @cached_property
     def lines(self) -> Sequence[int]:
-        """The line of the input list that each window has: of a sample, some."""
+        """Returns each window's line in the input list; only some lines for a sample."""
         windows = self.manifest.windows
         return windows.places if isinstance(windows, Selection) else range(len(windows))
 
     def of(self, sample: Sample | None) -> "Bundle":
-        """The bundle as if it had a sample of its questions only, or (None) as it is."""
+        """Returns the bundle restricted to a sample of its questions, or (None) unchanged."""
         if sample is None:
             return self
         part, windows = replace(self, sample=sample), self.manifest.windows
@@ -87,9 +87,9 @@ class Bundle:
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int32]:
-        """(windows, length, 2): the context's characters under each token of each input-list line; -1 outside.
+        """Returns (windows, length, 2): the characters of the context under each token of each line; -1 outside.
 
-        Mapped from the file, not read.
+        The file is memory-mapped.
 
         Raises:
             BundleInvalid
@@ -104,23 +104,23 @@ class Bundle:
             raise BundleInvalid(path, f"is not what build writes: {error}") from error
 
     def checked_inputs(self) -> frozenset[str]:
-        """The raw inputs whose checksums were compared, relative to the device folder."""
+        """Returns the raw inputs whose checksums were compared, relative to the device folder."""
         return frozenset(path.removeprefix(f"{layout.DEVICE}/") for path, _ in _input_files(self.path, self.manifest))
 
     @cached_property
     def size_bytes(self) -> int:
-        """Of all its files but the manifest, the runs aside."""
+        """Returns the size of all its files, except the manifest and the runs."""
         inputs = sum(entry.size for _, entry in _input_files(self.path, self.manifest))
         return inputs + sum(entry.size for entry in self.manifest.files.values())
 
 
 def read_questions(host: Path) -> Sequence[Question]:
-    """The questions in a bundle's host folder."""
+    """Returns the questions in a bundle's host folder."""
     return JsonLines(host / layout.QUESTIONS, lambda _, entry: typed(Question, entry))
 
 
 def read_windows(host: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[Window]:
-    """The windows in a bundle's host folder, of a model with these inputs and outputs."""
+    """Returns the windows in a bundle's host folder, for a model with these inputs and outputs."""
 
     def window(line: int, entry: Any) -> Window:
         results = {name: layout.result_file(name, line) for name in outputs}
@@ -133,13 +133,13 @@ def read_windows(host: Path, inputs: Sequence[str], outputs: Sequence[str]) -> S
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """The manifest of the bundle in this folder, and its checksum. Raises: OSError"""
+    """Writes the manifest of the bundle in this folder, and its checksum. Raises: OSError"""
     (root / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
     seal(root)
 
 
 def seal(root: Path) -> None:
-    """Writes the checksum of the manifest as it is. Raises: OSError"""
+    """Writes the checksum of the existing manifest. Raises: OSError"""
     (root / layout.SEAL).write_bytes(_seal_of((root / layout.MANIFEST).read_bytes()))
 
 
@@ -148,10 +148,10 @@ def _seal_of(manifest: bytes) -> bytes:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The bundle at `path`, every file checked against the manifest, and the manifest against its own checksum.
+    """Reads the bundle at `path`; checks every file against the manifest, and the manifest against its checksum.
 
     Raises:
-        NoBundle; FileUnreadable; BundleInvalid: the file named is missing, changed, or no manifest.
+        NoBundle; FileUnreadable; BundleInvalid: the named file is missing, changed, or no manifest.
     """
     manifest_path = path / layout.MANIFEST
     try:
@@ -179,7 +179,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _input_files(root: Path, manifest: Manifest) -> Iterator[tuple[str, FileEntry]]:
-    """The raw inputs by the bundle's list of their checksums, which is checked already."""
+    """Yields the raw inputs from the bundle's list of their checksums, which has been checked already."""
     sizes = {spec.name: 4 * int(np.prod(spec.shape)) for spec in manifest.inputs}
     path = root / layout.HOST / layout.SUMS
     with path.open(encoding="utf-8", errors="surrogateescape") as sums:
@@ -202,7 +202,7 @@ def _check_seal(root: Path, manifest: bytes) -> None:
 
 
 def _verify(root: Path, name: str, entry: FileEntry, folders: set[str]) -> None:
-    """Checks a file; `folders` are those already known to be the bundle's own, and no links elsewhere."""
+    """Checks a file; `folders` are known to be inside the bundle, without links elsewhere."""
     path, folder = os.path.join(root, name), name.rpartition("/")[0]  # noqa: PTH118  (ten thousand of them)
     try:
         if folder not in folders or not PLAIN.fullmatch(name):
@@ -222,7 +222,7 @@ def _verify(root: Path, name: str, entry: FileEntry, folders: set[str]) -> None:
 
 
 def _check_place(root: Path, name: Path) -> None:
-    """Raises: BundleInvalid where the file lies elsewhere"""
+    """Raises: BundleInvalid if the file lies outside the bundle"""
     inside = not name.anchor and ".." not in name.parts
     if not inside or (root / name.parent).resolve() != root.resolve() / name.parent:
         raise BundleInvalid(root / name, "lies outside the bundle")
@@ -239,7 +239,7 @@ def _digest(path: str, size: int) -> str:
 
 
 def file_entries(root: Path, *, besides: Path | None = None) -> dict[str, FileEntry]:
-    """Every file below `root` by its POSIX path, sorted; what lies in the folder `besides` aside."""
+    """Returns every file below `root` by its POSIX path, sorted; without the folder `besides`."""
     files = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if Path(folder, name) != besides]

@@ -1,4 +1,4 @@
-"""numpy's files of arrays that are known beforehand: another header is refused before any memory is taken."""
+"""Reads numpy files of known types and shapes: refuses another header before it allocates memory."""
 
 import io
 import zipfile
@@ -14,10 +14,10 @@ Kind = tuple[type[np.generic], tuple[int, ...]]
 
 
 def map_array(path: Path, kind: Kind) -> npt.NDArray[Any]:
-    """The array of a .npy file, mapped, not read.
+    """Returns the array of a .npy file, memory-mapped.
 
     Raises:
-        ValueError: it holds another; OSError
+        ValueError: it has another type or shape; OSError
     """
     dtype, shape = kind
     with path.open("rb") as file:
@@ -29,7 +29,7 @@ def map_array(path: Path, kind: Kind) -> npt.NDArray[Any]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes a .npz file. numpy's own differs between releases of Python, and a bundle's checksums with it.
+    """Writes a .npz file. numpy's own differs between releases of Python, and so would a bundle's checksums.
 
     Raises:
         OSError
@@ -42,17 +42,17 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path, kinds: Mapping[str, Kind]) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of these names in a .npz file.
+    """Returns the arrays with these names from a .npz file.
 
     Raises:
-        ValueError: there are none, or others; OSError
+        ValueError: an array is missing, or different; OSError
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _read(archive, name, kind) for name, kind in kinds.items()}
     except (OSError, ValueError):
         raise
-    except Exception as error:  # whatever a broken ZIP makes zipfile and zlib raise
+    except Exception as error:  # a broken ZIP makes zipfile and zlib raise various errors
         raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -76,7 +76,7 @@ def _check_header(file: IO[bytes], kind: Kind) -> None:
         raise ValueError(f"its format is {version}")
     try:
         found, fortran, held = np.lib.format.read_array_header_1_0(file)
-    except Exception as error:  # numpy takes the header for Python: what is none raises much, by Python's release
+    except Exception as error:  # numpy parses the header as Python; errors differ by Python's release
         raise ValueError(f"its header is damaged: {error}") from error
     if (held, tuple(found)) != (dtype, shape) or fortran:
         raise ValueError(f"it is {held} {found}, not {dtype} {shape}")

@@ -1,4 +1,4 @@
-"""A bundle's folder is written whole or not at all: beside its final name until it is done."""
+"""Writes a bundle's folder atomically: under another name until it is complete."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from bundler.errors import HostStorageFailed, UsageError
 
 @contextmanager
 def drafting(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well, and vanishes when it does not.
+    """Provides a folder beside `out`, which replaces `out` at the end of the block, or is removed after an error.
 
-    A bundle that is already there is replaced, its runs are kept. Where that fails or is interrupted, the old bundle
-    is back in its place. Where the old bundle cannot be removed, it stays beside the new one as `.NAME.old-PID`.
+    An existing bundle is replaced, and its runs are kept. If that fails or is interrupted, the old bundle is restored.
+    If the old bundle cannot be removed, it stays beside the new one as `.NAME.old-PID`.
 
     Raises:
-        UsageError: `out` is something other than a bundle; HostStorageFailed
+        UsageError: `out` exists and is no bundle; HostStorageFailed
     """
     if out.exists() and not (out / layout.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is there already, and is no bundle", "Choose another folder with --out.")
@@ -35,7 +35,7 @@ def drafting(out: Path) -> Iterator[Path]:
 
 
 def _replace(out: Path, draft: Path) -> None:
-    """Renames the draft to `out`. Moves the runs of the old bundle into it, and removes the old bundle."""
+    """Renames the draft to `out`, moves the runs of the old bundle into it, and removes the old bundle."""
     old = out.parent / f".{out.name}.old-{os.getpid()}"
     try:
         if out.exists():

@@ -1,4 +1,4 @@
-"""Writes questions and windows into the bundle's folder as a stream; memory holds one batch of them."""
+"""Writes questions and windows into the bundle's folder as a stream; only one batch of them is in memory."""
 
 import errno
 import hashlib
@@ -19,13 +19,13 @@ from bundler.platforms import BINARY
 from bundler.types import Feature, Question
 
 THREADS, BATCH = 2, 512  # files
-BUFFER = 1 << 20  # a write to the disk hands the interpreter over to the threads: seldom is fast
+BUFFER = 1 << 20  # a disk write switches threads, so that large, rare writes are faster
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
-OF_WORDS = "input_ids"  # differs from window to window; the other inputs tell lengths only
+OF_WORDS = "input_ids"  # differs from window to window; the other inputs depend on lengths only
 
 
 def kept_questions(questions: Iterable[Question], host: Path) -> Iterator[Question]:
-    """The questions, each written down as it passes.
+    """Yields the questions and writes each to the bundle as it passes.
 
     Raises:
         OSError
@@ -37,8 +37,8 @@ def kept_questions(questions: Iterable[Question], host: Path) -> Iterator[Questi
 
 
 def write_windows(features: Iterable[Feature], names: Sequence[str], draft: Path) -> None:
-    """Each window's inputs of these names as raw files of little-endian float32, the dtype that snpe-net-run reads;
-    their checksums; all offsets; and a line that tells of the window.
+    """Writes each window's inputs of these names as raw files of little-endian float32, the dtype that snpe-net-run
+    reads; also their checksums, all offsets, and a line of JSON for each window.
 
     Raises:
         OSError
@@ -60,9 +60,9 @@ def write_windows(features: Iterable[Feature], names: Sequence[str], draft: Path
 
 
 class _RawFiles:
-    """Raw inputs below the device folder; those that tell lengths only are written once for all windows.
+    """Raw inputs below the device folder; inputs that depend on lengths only are shared by all windows.
 
-    Threads write them, while the next windows are made. To leave it is to wait for them.
+    Threads write the files while the next windows are made. The exit of the context waits for them.
     """
 
     def __init__(self, device: Path, sums: TextIO) -> None:
@@ -73,7 +73,7 @@ class _RawFiles:
         self._jobs: deque[Future[None]] = deque()
 
     def path_of(self, name: str, line: int, values: npt.NDArray[np.int32]) -> str:
-        """The file with these values, relative to the device folder; written if there is none."""
+        """Returns the file with these values, relative to the device folder; writes it if it does not exist."""
         raw = values.astype("<f4").tobytes()
         sha256 = hashlib.sha256(raw).hexdigest()
         path = self._shared.get((name, sha256))
@@ -106,7 +106,7 @@ class _RawFiles:
 
 
 def _write(files: Sequence[tuple[str, bytes]]) -> None:
-    """New small files: of ten thousand files, opening them as Python does takes most of the time."""
+    """Writes new small files. With ten thousand files, opening them the usual way takes most of the time."""
     for path, content in files:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
         try:
@@ -118,7 +118,7 @@ def _write(files: Sequence[tuple[str, bytes]]) -> None:
 
 @contextmanager
 def _array_file(path: Path) -> Iterator[Callable[[npt.NDArray[np.int32]], None]]:
-    """Takes arrays of the same shape, one after the other, into a .npy file of int32 (count, *shape)."""
+    """Provides a function that appends arrays of the same shape to a .npy file of int32 (count, *shape)."""
     count, shape = 0, ()
 
     def add(values: npt.NDArray[np.int32]) -> None:

@@ -1,4 +1,4 @@
-"""A file of JSON lines as a sequence: each line is read when it is asked for."""
+"""Presents a file of JSON lines as a sequence; reads each line on access."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class JsonLines(Sequence[T], Generic[T]):
-    """What `parse` makes of each line's number and value.
+    """A sequence of the results of `parse`, called with each line's number and value.
 
-    To read an item raises BundleInvalid where its line is no JSON, or `parse` raises ValueError.
+    Reading an item raises BundleInvalid if its line is no JSON, or if `parse` raises ValueError.
     """
 
     def __init__(self, path: Path, parse: Callable[[int, Any], T]) -> None:
@@ -58,7 +58,7 @@ class JsonLines(Sequence[T], Generic[T]):
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
-        """(lines,): the byte after each line."""
+        """Returns (lines,): the offset after each line."""
         ends, size = [], 0
         with self._path.open("rb") as file:
             while piece := file.read(PIECE):
@@ -68,7 +68,7 @@ class JsonLines(Sequence[T], Generic[T]):
 
 
 class Selection(Sequence[T], Generic[T]):
-    """Those items of a sequence that lie at `places`, which ascend."""
+    """The items of a sequence at `places`, which ascend."""
 
     def __init__(self, items: Sequence[T], places: Sequence[int]) -> None:
         self.items, self.places = items, places

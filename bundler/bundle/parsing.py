@@ -1,4 +1,4 @@
-"""JSON that anybody may have written, as the dataclass that it is to be: each value's kind is looked at."""
+"""Parses untrusted JSON into dataclasses and checks the type of each value."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 def typed(kind: type[T], told: Any, where: str = "it") -> T:
-    """The value as a `kind`: a dataclass of numbers, texts, tuples, mappings by name, and such dataclasses. A whole
-    number is taken for a float too. `where` names the value in messages.
+    """Returns the value as a `kind`: a dataclass of numbers, texts, tuples, mappings by name, and such dataclasses. A
+    whole number is accepted for a float. `where` names the value in messages.
 
     Raises:
-        ValueError: something is missing, is too much, or is of another kind.
+        ValueError: something is missing, unknown, or of another type.
     """
     return _value(kind, told, where)  # type: ignore[no-any-return]
 
@@ -22,7 +22,7 @@ def typed(kind: type[T], told: Any, where: str = "it") -> T:
 def _value(kind: Any, told: Any, where: str) -> Any:
     if type(told) is kind:  # first, since most values are
         if kind is str:
-            told.encode()  # raises for half of a surrogate pair, which JSON can hold and no file
+            told.encode()  # raises for half of a surrogate pair, which is allowed in JSON but not in files
         return told
     origin, inner, is_record = _shape(kind)
     if is_record:
@@ -44,7 +44,7 @@ def _value(kind: Any, told: Any, where: str) -> Any:
 
 @cache
 def _shape(kind: Any) -> tuple[Any, tuple[Any, ...], bool]:
-    """What a kind is made of, and whether it is a dataclass."""
+    """Returns a type's origin and arguments, and whether it is a dataclass."""
     return get_origin(kind) or kind, get_args(kind), is_dataclass(kind)
 
 
@@ -72,6 +72,6 @@ def _record(kind: Any, told: Any, where: str) -> Any:
 
 @cache
 def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """The kinds of a dataclass's fields by name, and those that have no default."""
+    """Returns the types of a dataclass's fields by name, and the fields without a default."""
     needed = (each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING)
     return get_type_hints(kind), frozenset(needed)

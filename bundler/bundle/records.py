@@ -1,4 +1,4 @@
-"""What the manifest tells of a bundle."""
+"""Defines the records of a bundle's manifest."""
 
 import json
 import re
@@ -25,13 +25,13 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some of a bundle's questions: `count` that `seed` draws, or, without one, the first."""
+    """Some of a bundle's questions: `count` drawn with `seed`, or the first `count` without a seed."""
 
     count: int
     seed: int | None = None
 
     def places(self, total: int) -> list[int]:
-        """Of so many questions those that are in the sample, ascending."""
+        """Returns the places of the sample among `total` questions, ascending."""
         count = min(self.count, total)
         return list(range(count)) if self.seed is None else sorted(Random(self.seed).sample(range(total), count))
 
@@ -49,8 +49,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Check:
-    """How far the DLC, run on the DSP's simulator, is from the float32 model on so many windows, of which `calibrated`
-    are among those that it was calibrated on."""
+    """The deviation of the DLC, run on the DSP's simulator, from the float32 model on `windows` windows; the DLC was
+    calibrated on `calibrated` of them."""
 
     windows: int
     equal_answers: int
@@ -60,14 +60,14 @@ class Check:
 
     @property
     def share(self) -> float:
-        """Of answers that are float32's, 0 to 1."""
+        """Returns the share of answers that equal float32's, 0 to 1."""
         return self.equal_answers / self.windows if self.windows else 0.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A precision that `--precision auto` looked at: what ONNX Runtime made of it on this computer, and what the DSP's
-    simulator, where it came so far."""
+    """A precision that `--precision auto` tried: its check by ONNX Runtime on this computer, and by the DSP's simulator
+    if it got that far."""
 
     precision: str
     mixed: bool
@@ -90,8 +90,8 @@ class CalibrationRecord:
 
 @dataclass(frozen=True)
 class EqualizationRecord:
-    """The model's channels that were multiplied by powers of two before rounding, those with one scale counted once;
-    `largest_exponent`: of two, up or down."""
+    """Equalization: the number of the model's channels that were multiplied by powers of two before rounding, where
+    channels that share one scale count once; `largest_exponent`: the largest exponent of two, up or down."""
 
     channels: int
     largest_exponent: int
@@ -99,8 +99,8 @@ class EqualizationRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """The model and how its DLC was made; sizes in bytes, None where the DLC was given. `engine`: whose tools wrote it,
-    SNPE's where an older release of ours does not tell; `graph`: its graph's name, empty where nothing here read it."""
+    """The model and how its DLC was made; sizes in bytes, None if the DLC was given. `engine`: whose tools wrote it,
+    SNPE's if an older release did not record it; `graph`: its graph's name, empty if nothing here read it."""
 
     name: str
     precision: str
@@ -119,11 +119,11 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the bundle is; `files` maps paths relative to the bundle (POSIX) to their sizes and checksums; `sdk`: the
-    release of the SDK that the phone's programs in it are of, empty where it brings none, or nothing tells it.
+    """A bundle's manifest; `files` maps paths relative to the bundle (POSIX) to their sizes and checksums; `sdk`: the
+    SDK release of its programs for phones, empty if it has none, or if the release is unknown.
 
-    The raw inputs are not among them, nor are the windows in the manifest's text: both grow with the questions, and
-    are told line by line in files of their own, whose checksums are here.
+    `files` does not contain the raw inputs, and the manifest's text does not contain the windows: both grow with the
+    questions, and are listed line by line in separate files, whose checksums are here.
     """
 
     schema: int
@@ -136,7 +136,7 @@ class Manifest:
     windows: Sequence[Window]
     files: Mapping[str, FileEntry]
     sdk: str = ""
-    doc_stride: int = 128  # tokens by which windows of a long context overlap; older releases did not tell
+    doc_stride: int = 128  # the overlap of a long context's windows, in tokens; not recorded by older releases
 
     def to_json(self) -> str:
         told = asdict(replace(self, windows=()))
@@ -145,7 +145,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """The manifest with no windows yet.
+        """Parses the manifest, without windows yet.
 
         Raises:
             ValueError: the text is no manifest of this schema; RecursionError

@@ -1,2 +1,1 @@
-"""The commands, by what a person does with them. Each parses, calls and prints; what is heavy is imported where it
-is used."""
+"""Contains the commands, grouped by purpose. Each parses, calls and prints; slow imports happen on use."""

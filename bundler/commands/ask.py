@@ -1,4 +1,4 @@
-"""Questions to a bundle that a phone has already: ask."""
+"""Implements ask: questions to a bundle that is already on a phone."""
 
 import re
 from pathlib import Path
@@ -55,7 +55,7 @@ def ask(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the model on the phone about a text: nothing is built, and the bundle stays as it is."""
+    """Ask the model on the phone about a text; this builds nothing and leaves the bundle unchanged."""
     from contextlib import ExitStack
     from dataclasses import asdict
 
@@ -118,10 +118,10 @@ def ask(
 
 
 def _texts(context: str | None, file: Path | None, folder: Path | None, console: Console) -> "list[Text]":
-    """The texts to look in.
+    """Returns the texts that may contain the answer.
 
     Raises:
-        UsageError: none or several are named; FileUnreadable, QuestionsInvalid
+        UsageError: none or several are given; FileUnreadable, QuestionsInvalid
     """
     from bundler.qa.questions import check_text
     from bundler.qa.texts import Text, text_of, texts_in

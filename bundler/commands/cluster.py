@@ -1,4 +1,4 @@
-"""Phones of a Dask cluster: host, phones."""
+"""Implements the commands for phones of a Dask cluster: host, phones."""
 
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ def host(
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,
 ) -> None:
-    """Offer this computer's phones, those given or all, to a Dask cluster, until it is stopped."""
+    """Offer this computer's phones, the given ones or all, to a Dask cluster, until the command is stopped."""
     import socket
 
     from bundler.pipeline.host import serve_phones

@@ -1,6 +1,6 @@
-"""The demo: everything in a temporary place, against a virtual phone and an adb server that live just as long.
+"""Runs the demo in a temporary folder, with a temporary virtual phone and adb server.
 
-In 8 bits: every chip with a simulator takes them, and it computes them several times as fast as float16.
+Uses 8 bits: every chip with a simulator supports them, and it computes them several times as fast as float16.
 """
 
 import tempfile
@@ -34,13 +34,13 @@ class Row:
 
     @property
     def right(self) -> bool:
-        """Whether both say what the question's author says; no known answer means that there is none to find."""
+        """Returns whether both answers equal a known one; without known answers, "no answer" is right."""
         truths = self.question.answers or ("",)
         return self.dsp.text in truths and self.cpu.text in truths
 
 
 def take_tour(soc: Soc, progress: Progress) -> list[Row]:
-    """Builds the demo's bundle, runs it on a virtual phone's DSP and CPU, and brings both answers to each question."""
+    """Builds the demo's bundle, runs it on a virtual phone's DSP and CPU, and returns both answers to each question."""
     with tempfile.TemporaryDirectory(prefix="mbqa-demo-") as folder, private_adb_server() as server:
         bundle = Path(folder) / layout.DEFAULT_BUNDLE
         request = BuildRequest(

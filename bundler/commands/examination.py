@@ -1,4 +1,4 @@
-"""What is here and what is missing on this machine; the phones are in phone_examination.py."""
+"""Checks what is available and what is missing on this machine; phone_examination.py checks the phones."""
 
 import importlib.metadata
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ OPTIONAL = {"torch": "Needed only to export models from a hub: pip install 'mbqa
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `needed` is False for what much can be done without."""
+    """The result of one check. `needed` is False if much works without it."""
 
     what: str
     ok: bool
@@ -28,7 +28,7 @@ class Finding:
 
 
 def examine(server: AdbServer) -> list[Finding]:
-    """Looks at everything on this machine; a lack is a finding, never an error."""
+    """Checks everything on this machine; missing things are findings, never errors."""
     return [_computer(), *_packages(), _libraries(), _sdk(), _shipped(), _adb(server)]
 
 
@@ -76,12 +76,12 @@ def _sdk() -> Finding:
 
 
 def sdk_release() -> str:
-    """The release of the SDK that build would take; empty where there is none, or nothing tells it."""
+    """Returns the release of the SDK that build would use; empty if there is none, or if it is unknown."""
     try:
         sdk = default_sdk()
         return (open_sdk(sdk).version or "") if sdk is not None else ""
     except BundlerError:
-        return ""  # which `examine` tells
+        return ""  # which `examine` reports
 
 
 def _shipped() -> Finding:

@@ -1,4 +1,4 @@
-"""What came of a trial, as tables, as a JSON document, and as the report that a person may send."""
+"""Shows the results of a trial: as tables, as a JSON document, and as the report that a person may send."""
 
 import json
 import platform
@@ -22,7 +22,7 @@ DOCUMENT, TABLE, PROBE = "report.json", "table.txt", "probe.txt"
 
 
 def document(trial: Trial, findings: Sequence[Finding]) -> dict[str, Any]:
-    """docs/json.md tells what is in it."""
+    """Returns the JSON document, described in docs/json.md."""
     return {
         "schema": SCHEMA,
         "made_by": f"mbqa-bundle {__version__}",
@@ -46,7 +46,7 @@ def document(trial: Trial, findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def rows(trial: Trial) -> list[tuple[str, ...]]:
-    """A row a step; what is not known is a dash."""
+    """Returns one row for each step; unknown values are dashes."""
     return [_row(step) for step in trial.steps]
 
 
@@ -64,8 +64,8 @@ def _row(step: Step) -> tuple[str, ...]:
 
 
 def remarks(trial: Trial) -> list[str]:
-    """Why each step that did not work did not, with the phone's own words and the next thing to try; what is known of
-    the phone; and whether anything is left on it."""
+    """Returns the reason for each failed step, with the phone's message and the next thing to try; the phone's known
+    limits; and whether anything is left on it."""
     said: list[str] = []
     for trouble in dict.fromkeys(step.trouble for step in trial.steps if step.trouble):
         names = [step.name for step in trial.steps if step.trouble == trouble]
@@ -86,7 +86,7 @@ def remarks(trial: Trial) -> list[str]:
 
 
 def contents(trial: Trial, told: Mapping[str, Any], redaction: Redaction) -> dict[str, bytes]:
-    """The report's files by name; `told` is the document."""
+    """Returns the report's files by name; `told` is the document."""
     texts = {
         DOCUMENT: json.dumps(redaction.value(told), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         TABLE: "".join(f"{line}\n" for line in (*_aligned([COLUMNS, *rows(trial)]), "", *remarks(trial))),
@@ -107,13 +107,13 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_report(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the report, whole or not at all.
+    """Writes the report, atomically.
 
     Raises:
         HostStorageFailed
     """
     with writing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            info = zipfile.ZipInfo(name)  # of no date
+            info = zipfile.ZipInfo(name)  # without a date
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, content)

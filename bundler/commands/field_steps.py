@@ -1,4 +1,4 @@
-"""A step of a trial, and what is wrong where it did not work."""
+"""Defines a step of a trial, and what is wrong if it did not work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ Outcome = Literal["worked", "failed", "known limit", "not on this chip"]
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a step did not work. `exit_status` is the engine's, `line` the phone's own words, `explanation` the name of
-    the known error (docs/errors.md), each None or empty where there is none; `remedy`: the next thing to try."""
+    """Why a step did not work. `exit_status` is the engine's, `line` the phone's message, `explanation` the name of the
+    known error (docs/errors.md), each None or empty if there is none; `remedy`: the next thing to try."""
 
     message: str
     remedy: str
@@ -32,8 +32,8 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Step:
-    """A build (without engine and runtime), or a run. `seconds` of this computer's clock, `phone_seconds` of the
-    phone's; `celsius` of its hottest processor before and after; `limits`: the names of those known for it."""
+    """A build (without engine and runtime), or a run. `seconds` by this computer's clock, `phone_seconds` by the
+    phone's; `celsius` of its hottest processor before and after; `limits`: the names of its known limits."""
 
     converter: Converter
     engine: EngineName | None
@@ -49,12 +49,12 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Also a file's name."""
+        """Returns the step's name, which is also a file's name."""
         return "-".join((self.converter, self.engine or "build", *([self.runtime] if self.runtime else [])))
 
 
 def trouble_of(error: BundlerError) -> Trouble:
-    """The same for a report, which has the log beside it."""
+    """Converts an error for a report, which contains the log."""
     if not isinstance(error, RunFailed):
         return Trouble(str(error), error.hint)
     lines, status = list(error.data["lines"]), int(error.data["exit_status"])
@@ -65,7 +65,7 @@ def trouble_of(error: BundlerError) -> Trouble:
 
 
 def unlike(verified: Verified, doubts: Sequence[str]) -> Trouble | None:
-    """What is wrong with the logits, if anything."""
+    """Returns what is wrong with the logits, or None."""
     if verified.passed and not doubts:
         return None
     said = [f"the smallest cosine with float32's logits is {verified.smallest_cosine:.6f}"]

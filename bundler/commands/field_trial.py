@@ -1,4 +1,4 @@
-"""The first hour with a phone: the demo by every engine on every runtime that the phone has, and what came of each."""
+"""Tries a phone for the first time: runs the demo by every engine on every runtime, and records the results."""
 
 import tempfile
 import time
@@ -40,8 +40,8 @@ CLEAN_S = 60.0
 
 @dataclass
 class Trial:
-    """What came of it. `serials` are those of all phones that adb knows; `told` is what the phone answered to probe.sh;
-    `evidence`: texts and arrays by the names of their files; `left`: why something may be left on the phone, or empty.
+    """The results. `serials` are those of all phones that adb knows; `told` is the phone's output of probe.sh;
+    `evidence`: texts and arrays by their file names; `left`: why something may be left on the phone, or empty.
     """
 
     phone: str
@@ -63,12 +63,12 @@ class Trial:
 def try_phone(
     server: AdbServer, devices: Sequence[str], sdk_root: Path | None, step_s: float, progress: Progress
 ) -> Trial:
-    """Builds the demo by each converter that is here, runs it on the phone in every way, compares with float32, and
-    goes on after failures. The phone, the only one where `devices` names none, is left as it was. No run takes longer
-    than `step_s`.
+    """Builds the demo by each available converter, runs it on the phone with every engine and runtime, compares it with
+    float32, and continues after failures. Selects the only phone if `devices` is empty, and leaves it unchanged. No run
+    takes longer than `step_s`.
 
     Raises:
-        PhoneError: there is no phone that can be asked; NotAnSdk; UsageError: several phones; KeyboardInterrupt
+        PhoneError: no phone can be probed; NotAnSdk; UsageError: several phones; KeyboardInterrupt
     """
     sdk = open_sdk(sdk_root) if sdk_root else None
     target = choose_target(devices, server, "try looks at one phone at a time")
@@ -88,13 +88,13 @@ def try_phone(
 
 
 def _converters(sdk: Sdk | None) -> list[Converter]:
-    """The wheel's, and the SDK's where it has some that run here."""
+    """Returns the wheel's converter, and the SDK's if it has one that runs here."""
     vendors = sdk is not None and this_platform().runs_sdk_tools and any(map(sdk.tool, CONVERTERS))
     return ["built-in", "sdk"] if vendors else ["built-in"]
 
 
 class _Trying:
-    """A trial under way."""
+    """A trial in progress."""
 
     def __init__(self, trial: Trial, target: Target, step_s: float, folder: Path, progress: Progress) -> None:
         self._trial, self._target, self._step_s = trial, target, step_s
@@ -102,7 +102,7 @@ class _Trying:
         self._celsius = trial.facts.hottest_celsius
 
     def by(self, converter: Converter) -> None:
-        """The bundle of this converter, and all its runs."""
+        """Builds the bundle with this converter, and does all its runs."""
         begun = time.monotonic()
         out = self._folder / f"{converter}-bundle"
         try:
@@ -124,7 +124,7 @@ class _Trying:
                 self._trial.steps.append(self._run(bundle, converter, engine.name, runtime))
 
     def clean_up(self, there: Sequence[str]) -> None:
-        """Leaves on the phone what was there before."""
+        """Restores the phone's earlier state."""
         self._progress("cleaning up", 0, None)
         try:
             phone = self._target.find(Limit(CLEAN_S))
@@ -138,7 +138,7 @@ class _Trying:
             self._trial.left = str(error)
 
     def _demo(self, converter: Converter) -> BuildRequest:
-        """Its questions have ids of their own, so that no bundle of the user's is the same."""
+        """Returns the request for the demo; unique question ids distinguish its bundle from the user's."""
         demo, facts = read_squad(DEMO_QUESTIONS, QUESTIONS), self._trial.facts
         questions = tuple(replace(question, id=f"try-{question.id}") for question in demo)
         return BuildRequest(
@@ -171,7 +171,7 @@ class _Trying:
             step = replace(step, outcome=blamed if trouble else "worked")
             self._keep_logits(bundle, run.folder(bundle.path), step.name)
         except Interrupted:
-            raise KeyboardInterrupt from None  # nothing is left that could be gone on with
+            raise KeyboardInterrupt from None  # nothing is left that could be resumed
         except RuntimeUnsupported as error:
             step = replace(step, outcome="not on this chip", trouble=trouble_of(error))
         except (RunFailed, OutputsInvalid) as error:
@@ -226,7 +226,7 @@ class _Trying:
 
 
 def precision_for(facts: PhoneFacts) -> Precision:
-    """float16, but where the phone's DSP has none."""
+    """Returns float16, unless the phone's DSP does not support it."""
     soc = facts.soc
     return "w8a16" if soc and soc.has_htp and not soc.takes("fp16") else "fp16"
 

@@ -1,4 +1,4 @@
-"""How good a run was, and how fast: evaluate, bench."""
+"""Implements the commands for quality and speed: evaluate, bench."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +55,7 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="The page to read. Default: report.html beside it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare finished runs' answers with the known ones and with float32's; exit code 8 where a limit is not met."""
+    """Compare finished runs' answers with the known ones and with float32's; exit code 8 if a limit is not met."""
     from bundler.evaluation.gates import Gates, raise_failed
     from bundler.evaluation.rows import COLUMNS, rows, unscored
     from bundler.pipeline.evaluate import EvaluateRequest, evaluate_bundles
@@ -139,7 +139,7 @@ def bench(
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Raises: HostStorageFailed"""
+    """Writes a JSON document. Raises: HostStorageFailed"""
     import json
 
     from bundler.files import writing

@@ -1,4 +1,4 @@
-"""Commands to start with: doctor, demo, try."""
+"""Implements the commands to start with: doctor, demo, try."""
 
 import sys
 from pathlib import Path
@@ -49,7 +49,7 @@ def doctor(adb_host: AdbHost = None, adb_port: AdbPort = None, as_json: Json = F
 
 
 def _confinement() -> "list[Finding]":
-    """Whether the kernel confines what runs on a virtual phone."""
+    """Checks whether the kernel confines processes on a virtual phone."""
     from bundler.commands.examination import Finding
     from bundler.platforms import this_platform
     from bundler.virtual import landlock
@@ -93,7 +93,7 @@ def try_command(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Try the demo on a phone in every way that it has, and tell what works; it is left as it was."""
+    """Try the demo on a phone with every engine and runtime, and report what works; the phone is left unchanged."""
     from bundler.commands.examination import examine
     from bundler.commands.field_report import COLUMNS, contents, document, remarks, rows, write_report
     from bundler.commands.field_trial import try_phone
@@ -128,7 +128,7 @@ def try_command(
 
 
 def _agrees(console: Console, report: Path) -> bool:
-    """Whether the person wants the report written."""
+    """Returns whether the user wants the report written."""
     if not sys.stdin.isatty():
         console.say(f"no report was written: there is no terminal to ask on, and --yes writes {report} without asking")
         return False

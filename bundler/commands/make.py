@@ -1,4 +1,4 @@
-"""Making bundles and looking into them: build, inspect."""
+"""Implements the commands to make and inspect bundles: build, inspect."""
 
 from pathlib import Path
 from typing import Annotated
@@ -226,7 +226,7 @@ def inspect(
     ops: Annotated[bool, typer.Option("--ops", help="List every operator.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is in a DLC: inputs, outputs, encodings, operators, weights, the tools that made it."""
+    """Show the contents of a DLC: inputs, outputs, encodings, operators, weights, the tools that made it."""
     from bundler.commands.model_view import operator_rows, report_rows, tensor_rows
     from bundler.dlc.inspect import inspect_dlc
 

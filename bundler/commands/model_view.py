@@ -1,4 +1,4 @@
-"""What is known of a model, as lines and rows for people."""
+"""Formats facts about models and runs as lines and rows for people."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from bundler.dlc.encoding import Encoding
     from bundler.dlc.inspect import DlcReport
 
-CORRELATION, SHARE = 0.98, 0.9  # with float32's logits, and of its answers: below, a DLC does not agree
+CORRELATION, SHARE = 0.98, 0.9  # with float32's logits, and of its answers: a DLC below these disagrees
 
 
 def model_lines(record: ModelRecord) -> Iterator[str]:
-    """How the model became a DLC: sizes before and after, and what a check found."""
+    """Describes how the model became a DLC: sizes before and after, and the result of a check."""
     after = f"{record.precision} DLC of {record.dlc_bytes / 1e6:.1f} MB"
     if record.float_bytes is None:
         yield f"{record.name}: {after}, taken as it is"
@@ -49,7 +49,7 @@ def model_lines(record: ModelRecord) -> Iterator[str]:
 
 
 def _held_out(record: ModelRecord) -> str:
-    """Whether the windows of the check were calibrated on."""
+    """Describes whether the windows of the check were calibrated on."""
     if record.calibration is None or record.check is None:
         return ""
     return " that it was calibrated on" if record.check.calibrated else " that it was not calibrated on"
@@ -63,7 +63,7 @@ TRIAL_COLUMNS = ("precision", "equal here", "dB here", "equal on the simulator",
 
 
 def trial_rows(record: ModelRecord) -> list[tuple[str, ...]]:
-    """What `--precision auto` decided by, a row a precision."""
+    """Returns the basis for the decision of `--precision auto`, one row for each precision."""
     rows: list[tuple[str, ...]] = []
     for number, trial in enumerate(record.trials, 1):
         name = f"{trial.precision} --mixed" if trial.mixed else trial.precision
@@ -80,7 +80,7 @@ def _equal(check: Check | None) -> tuple[str, str]:
 
 
 def disagreement(check: Check) -> str:
-    """That the DLC does not agree with float32; empty where it does."""
+    """Returns a warning if the DLC does not agree with float32; else an empty text."""
     if check.correlation is not None and check.correlation >= CORRELATION and check.share >= SHARE:
         return ""
     near = "no correlation" if check.correlation is None else f"a correlation of {check.correlation:.3f}"
@@ -91,7 +91,7 @@ def disagreement(check: Check) -> str:
 
 
 def run_lines(run: Run) -> Iterator[str]:
-    """What became of a run: a line a phone, and how to go on."""
+    """Describes the result of a run: one line for each phone, and how to continue."""
     if not run.finished:
         running = f"{run.settings.by.program} is running on {', '.join(run.phones)}"
         yield f"{running}: `mbqa-bundle fetch-answers` waits for the answers"
@@ -124,7 +124,7 @@ def run_lines(run: Run) -> Iterator[str]:
 
 
 def report_rows(dlc: Path, report: DlcReport) -> list[tuple[str, str]]:
-    """The facts of a DLC as a whole."""
+    """Returns the facts about a DLC as a whole."""
     dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in report.parameter_dtypes.items())
     return [
         ("file", f"{dlc}, {report.size_bytes:,} bytes"),

@@ -1,4 +1,4 @@
-"""What several commands share: the application, options that mean the same everywhere, and how they become things."""
+"""Contains what several commands share: the application, common options, and their conversion to objects."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -52,7 +52,7 @@ EngineOption = Annotated[
     ),
 ]
 
-# spelled out here, so that `--help` need not import what works with them; a test compares
+# repeated here, so that `--help` need not import the modules that use them; a test compares
 Precision = Literal["fp32", "fp16", "w8a16", "w16a16", "w8a8", "auto"]
 Method = Literal["min-max", "entropy", "percentile"]
 Converter = Literal["built-in", "sdk"]
@@ -66,7 +66,7 @@ DEFAULT_BUNDLE = Path(layout.DEFAULT_BUNDLE)
 
 
 def bundle_named(argument: Path | None, option: Path | None) -> Path:
-    """The bundle that a command line names.
+    """Returns the bundle that a command line names.
 
     Raises:
         UsageError: it names two.
@@ -87,7 +87,7 @@ def adb_server(host: str | None, port: int | None) -> "AdbServer":
 
 
 def agrees(question: str) -> bool:
-    """Whether a person at the terminal says yes; who leaves does not."""
+    """Returns whether a person at the terminal says yes; an abort means no."""
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:

@@ -1,4 +1,4 @@
-"""The phones that adb knows, as `doctor` shows them: their states and remedies, and what the probe tells of them."""
+"""Examines the phones that adb knows, for `doctor`: their states, remedies and facts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from bundler.device.probe import PhoneFacts, probe
 from bundler.errors import BundlerError, PhoneNotReady
 
 PRECISIONS = ("fp16", "w8a16", "w16a16", "w8a8")
-CLOCK_FAR_OFF_S = 60  # nothing depends on it but the times in the phone's logs
+CLOCK_FAR_OFF_S = 60  # only the times in the phone's logs depend on it
 
 
 @dataclass(frozen=True)
 class PhoneFinding:
-    """A phone that adb knows. `state` is "ready", adb's word for another state, or why it cannot be looked at."""
+    """A phone that adb knows. `state` is "ready", adb's word for another state, or why probing it failed."""
 
     serial: str
     state: str
@@ -24,21 +24,21 @@ class PhoneFinding:
     limits: tuple[KnownLimit, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """With the Hexagon version, which the facts only imply."""
+        """Returns a JSON object, with the Hexagon version, which the facts only imply."""
         soc = self.facts.soc if self.facts else None
         limits = [{"warning": limit.warning, "remedy": limit.remedy, "source": limit.source} for limit in self.limits]
         return {**asdict(self), "limits": limits, "hexagon": soc.hexagon if soc else None}
 
 
 def examine_phones(server: AdbServer, sdk: str = "") -> list[PhoneFinding]:
-    """Looks at every phone that adb knows, in whatever state; a phone that cannot be used is a finding too.
+    """Examines every phone that adb knows, in any state; an unusable phone is a finding too.
 
     sdk: the release that would run there, empty for none.
     """
     try:
         attached = server.attached()
     except BundlerError:
-        return []  # which `examine` has told
+        return []  # which `examine` has reported
     return [_phone(server, phone, sdk) for phone in attached]
 
 
@@ -55,7 +55,7 @@ def _phone(server: AdbServer, phone: Attached, sdk: str) -> PhoneFinding:
 
 
 def phone_rows(phones: Sequence[PhoneFinding]) -> list[tuple[str, ...]]:
-    """A row a fact, a column a phone; what a phone does not tell is empty."""
+    """Returns one row for each fact, with one column for each phone; unknown facts are empty."""
     rows = [("state", *(phone.state for phone in phones)), ("remedy", *(phone.remedy for phone in phones))]
     for what, cell in CELLS.items():
         rows.append((what, *("" if phone.facts is None else cell(phone.facts) for phone in phones)))
@@ -68,7 +68,7 @@ def _chip(facts: PhoneFacts) -> str:
 
 
 def _runtimes(facts: PhoneFacts) -> str:
-    """What the engines can use on the chip, as far as the table of chips knows."""
+    """Returns what the engines can use on the chip, according to the table of chips."""
     if not facts.is_qualcomm:
         return "cpu"
     if facts.soc is None:
@@ -115,4 +115,4 @@ CELLS: dict[str, Callable[[PhoneFacts], str]] = {
     "battery": _battery,
     "clock": _clock,
 }
-"""What the table of phones has, and how it is told."""
+"""The rows of the table of phones, and their formats."""

@@ -1,4 +1,4 @@
-"""Virtual phones: phone start, stop, list."""
+"""Implements the commands for virtual phones: phone start, stop, list."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

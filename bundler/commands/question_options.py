@@ -1,4 +1,4 @@
-"""Which questions a command line asks."""
+"""Selects the questions from the options of `build`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bundler.types import OUTPUTS, Question, Questions, QuestionSet
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of `build` that tell of questions, as typed; `may_be_unanswerable` None: as the file says."""
+    """The options of `build` about questions, as typed; `may_be_unanswerable` None: as the file says."""
 
     questions: Path | None = None
     limit: int | None = None
@@ -26,7 +26,7 @@ class Asked:
     may_be_unanswerable: bool | None = None
 
     def open(self, notes: Notes, *, one_may_be_unanswerable: bool) -> Questions:
-        """The questions, of the demo where none were named. Warnings are added to `notes`.
+        """Opens the questions, by default the demo's. Adds warnings to `notes`.
 
         Raises:
             UsageError: options that do not go together; FileUnreadable, QuestionsInvalid
@@ -65,7 +65,7 @@ class Asked:
 
 
 def columns_of(text: str) -> Mapping[str, str]:
-    """The columns by the fields that they hold, from `question=NAME,context=NAME`.
+    """Returns the columns by their fields, from `question=NAME,context=NAME`.
 
     Raises:
         UsageError
@@ -74,7 +74,7 @@ def columns_of(text: str) -> Mapping[str, str]:
 
 
 def named_tensors(option: str, text: str | None) -> Mapping[str, str]:
-    """The model's tensors by our names, from `start_logits=NAME,end_logits=NAME`; none from None.
+    """Returns the model's tensors by our names, from `start_logits=NAME,end_logits=NAME`; empty for None.
 
     Raises:
         UsageError

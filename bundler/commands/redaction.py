@@ -1,4 +1,4 @@
-"""What tells of a person or of a computer, out of texts that are to be sent to others."""
+"""Removes personal data and names of computers from texts that are to be sent to others."""
 
 import getpass
 import ipaddress
@@ -16,7 +16,7 @@ from bundler import layout
 from bundler.resources import PACKAGE
 
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
-NOBODYS = {"", "root", "localhost"}  # names that many computers have, and phones too
+NOBODYS = {"", "root", "localhost"}  # names that many computers and phones have
 PEOPLES_FOLDER = re.compile(r"(?:/home/|/Users/|(?<![\w/\\])[A-Za-z]:[\\/]+Users[\\/]+)[^/\\\s:;,\"']+")
 HARDWARE = re.compile(r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:])")
 IP_4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
@@ -29,7 +29,7 @@ class Redaction:
     def __init__(
         self, serials: Iterable[str], folders: Mapping[str, str], users: Iterable[str], hosts: Iterable[str]
     ) -> None:
-        """`folders`: what to call each."""
+        """`folders` maps paths to their replacements."""
         named = list(dict.fromkeys(filter(None, serials)))
         forms = ((form, at) for at, name in enumerate(named, 1) for form in (name, layout.file_safe(name)))
         self._texts = {form: f"SERIAL-{at}" for form, at in forms}
@@ -40,7 +40,7 @@ class Redaction:
 
     @classmethod
     def of_here(cls, serials: Iterable[str], folders: Mapping[str, str]) -> "Redaction":
-        """For what this computer wrote; its own folders are known."""
+        """Returns a redaction for texts of this computer, with its usual folders."""
         own = {
             tempfile.gettempdir(): "TMP", str(Path.cwd()): "HERE", str(Path.home()): "~", sys.prefix: "PYTHON",
             str(PACKAGE.parent): "PACKAGE",
@@ -64,7 +64,7 @@ class Redaction:
         return IP_6.sub(_address, IP_4.sub(_address, HARDWARE.sub("ADDRESS", text)))
 
     def value(self, value: Any) -> Any:
-        """The same in all texts of a JSON value."""
+        """Redacts all texts of a JSON value."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -77,7 +77,7 @@ def _longest(names: Iterable[str]) -> list[str]:
 
 
 def _address(found: "re.Match[str]") -> str:
-    """What to write for what looks like an address: this computer's own to itself, and what is none, stay."""
+    """Returns the replacement of a possible address; keeps loopback addresses and other text."""
     try:
         address = ipaddress.ip_address(found[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Running bundles on phones: deploy, fetch-answers, stop, clean."""
+"""Implements the commands to run bundles on phones: deploy, fetch-answers, stop, clean."""
 
 from itertools import islice
 from typing import Annotated, Literal
@@ -87,7 +87,7 @@ def deploy(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Push the bundle to a phone, or several, and run it there."""
+    """Push the bundle to one or several phones, and run it there."""
     from dataclasses import asdict
 
     from bundler.commands.model_view import run_lines
@@ -157,7 +157,7 @@ def fetch_answers_command(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Decode the newest run's answers and write answers.json; a run that is not finished is waited for."""
+    """Decode the newest run's answers and write answers.json; wait for a run that is not finished."""
     from bundler.pipeline.fetch import FetchRequest, fetch_answers
     from bundler.qa.spans import Decoding
 
@@ -187,7 +187,7 @@ def stop(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """End the bundle's run on its phones; the same deploy goes on where it was stopped."""
+    """End the bundle's run on its phones; the same deploy command resumes it."""
     from bundler.pipeline.stop import stop_runs
 
     console = Console(as_json=as_json)
@@ -209,7 +209,7 @@ def clean(
     adb_port: AdbPort = None,
     as_json: Json = False,
 ) -> None:
-    """Remove from a phone what no bundle there needs."""
+    """Remove files from a phone that no bundle there needs."""
     from bundler.device.limits import Limit
     from bundler.device.store import Store
     from bundler.device.targets import choose_targets

@@ -1,4 +1,4 @@
-"""Qualcomm's SDK, as far as it is public: sdk get, list, path, remove."""
+"""Implements the commands for the public part of Qualcomm's SDK: sdk get, list, path, remove."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 sdk_app = typer.Typer(help="The parts of Qualcomm's public SDK that a phone needs.", no_args_is_help=True)
 app.add_typer(sdk_app, name="sdk")
 
-Purpose = Literal["run", "convert", "all"]  # spelled out here as in options.py
+Purpose = Literal["run", "convert", "all"]  # repeated here as in options.py
 Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="Such as 2.50.0.260828. Default: the newest.")]
 
 
@@ -55,7 +55,7 @@ def sdk_get(
     timeout: Annotated[float, typer.Option(help="Seconds for everything together.", min=1)] = 3600,
     as_json: Json = False,
 ) -> None:
-    """Fetch what is needed of Qualcomm's SDK, a small part of its archive, into a cache folder."""
+    """Fetch the needed files of Qualcomm's SDK, a small part of its archive, into a cache folder."""
     from bundler.sdk.cache import cache_folder
     from bundler.sdk.get import GetRequest, get_sdk
 
@@ -96,7 +96,7 @@ def _ask() -> None:
 
 
 def _later(console: Console, stack: ExitStack) -> "Progress":
-    """Progress that takes the terminal when there is some to show: after the question."""
+    """Returns a progress that uses the terminal only once there is something to show: after the question."""
     shows: list[Progress] = []
 
     def show(stage: str, done: int, total: int | None, /) -> None:
@@ -109,7 +109,7 @@ def _later(console: Console, stack: ExitStack) -> "Progress":
 
 @sdk_app.command("list")
 def sdk_list(as_json: Json = False) -> None:
-    """List the SDKs that were fetched, and those known to be public."""
+    """List the fetched SDKs, and the known public ones."""
     from bundler.errors import BundlerError
     from bundler.sdk.cache import cache_folder, check, read_fetched, versions_in
     from bundler.sdk.versions import known, known_versions, order
@@ -136,7 +136,7 @@ def sdk_list(as_json: Json = False) -> None:
 
 @sdk_app.command("path")
 def sdk_path(version: Version = None, as_json: Json = False) -> None:
-    """Print the folder of a fetched SDK, after a look at its files."""
+    """Print the folder of a fetched SDK, after a check of its files."""
     from bundler.sdk.cache import cache_folder, find
     from bundler.sdk.versions import checked_version
 
@@ -153,7 +153,7 @@ def sdk_path(version: Version = None, as_json: Json = False) -> None:
 def sdk_remove(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="The version to remove.")], as_json: Json = False
 ) -> None:
-    """Remove a fetched SDK, and what an interrupted `sdk get` left of it."""
+    """Remove a fetched SDK, and the remains of an interrupted `sdk get`."""
     from bundler.sdk.cache import cache_folder, remove
     from bundler.sdk.versions import checked_version
 

@@ -1,4 +1,4 @@
-"""A bundle without a phone: simulate."""
+"""Implements simulate: runs a bundle without a phone."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ def simulate(
     bundle: BundlePath = None,
     as_json: Json = False,
 ) -> None:
-    """Run the bundle on Qualcomm's simulator, without a phone; fetch-answers and evaluate take it as a phone's run."""
+    """Run the bundle on Qualcomm's simulator, without a phone; fetch-answers and evaluate accept its runs."""
     from dataclasses import asdict
 
     from bundler.bundle import Sample

@@ -1,1 +1,1 @@
-"""The phone at the other end of adb."""
+"""Controls a phone over adb."""

@@ -1,4 +1,4 @@
-"""What goes to the phone: blobs named by their SHA-256. Knows where their bytes lie here, not where they go."""
+"""Defines blobs: local files named by their SHA-256, to be pushed to a phone."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PIECE = 1 << 18
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of this computer as it will be known on the phone; `mode` is what `chmod` takes there."""
+    """A local file as the phone will know it; `mode` is the argument of `chmod` there."""
 
     path: Path
     sha256: str
@@ -24,7 +24,7 @@ class Blob:
         return cls(path, sha256_of(path), path.stat().st_size, mode)
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """Its bytes from `start` on.
+        """Yields its bytes from `start` on.
 
         Raises:
             OSError
@@ -36,7 +36,7 @@ class Blob:
 
 
 def tar_of(blobs: Iterable[Blob]) -> Iterator[bytes]:
-    """The blobs as a tar archive (ustar) in pieces, each named by its checksum."""
+    """Yields the blobs as a tar archive (ustar) in pieces, each blob named by its checksum."""
     for blob in blobs:
         yield tarball.header(blob.sha256, blob.size)
         yield from blob.pieces()

@@ -1,4 +1,4 @@
-"""Chunks: stretches of the input list that a phone works through one after the other, each an archive of its inputs."""
+"""Divides the input list into chunks, which a phone does one by one, and makes an archive of each chunk's inputs."""
 
 import os
 import re
@@ -33,7 +33,7 @@ class Chunk:
 
     @classmethod
     def named(cls, name: str) -> "Chunk":
-        """Raises: ValueError where it is no chunk's name."""
+        """Parses a chunk's name. Raises: ValueError"""
         if CHUNK_NAME.fullmatch(name):
             chunk = cls(*map(int, name.split("-")))
             if chunk.name == name and chunk.start < chunk.stop:
@@ -45,13 +45,13 @@ class Chunk:
 
 
 def chunks_of(windows: int, size: int) -> tuple[Chunk, ...]:
-    """All lines in chunks of `size`."""
+    """Divides all lines into chunks of `size`."""
     return tuple(Chunk(start, min(start + size, windows)) for start in range(0, windows, size))
 
 
 class Archiver:
-    """Makes the archives of a bundle's chunks in a folder: input list and raw inputs as ustar. The same chunk gives the
-    same bytes."""
+    """Makes the archives of a bundle's chunks in a folder: input list and raw inputs as ustar. The same chunk always
+    gives the same bytes."""
 
     def __init__(self, bundle: Bundle, folder: Path) -> None:
         self._bundle, self._folder = bundle, folder
@@ -63,7 +63,7 @@ class Archiver:
         self._checked = bundle.checked_inputs()
 
     def archive(self, chunk: Chunk, *, compressed: bool) -> tuple[str, Blob]:
-        """The chunk's archive, gzipped where `compressed`, and its name in the bundle's folder on the phone.
+        """Makes the chunk's archive, gzipped if `compressed`; returns its name in the phone's bundle folder, and it.
 
         Raises:
             BundleInvalid; OSError
@@ -77,7 +77,7 @@ class Archiver:
         return name, Blob.of(path)
 
     def _entries(self, chunk: Chunk) -> Iterator[bytes]:
-        """The archive's parts, unpacked."""
+        """Yields the uncompressed parts of the archive."""
         lines = [self._outputs_line, *self._lines[chunk.start : chunk.stop]]
         yield from _entry(layout.INPUT_LIST, b"".join(lines))
         folder = os.fspath(self._bundle.path / layout.DEVICE)
@@ -99,7 +99,7 @@ def _entry(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _read(path: str) -> bytes:
-    """A small file's content: of ten thousand files, opening them as Python does takes most of the time."""
+    """Reads a small file. With ten thousand files, opening them the usual way takes most of the time."""
     descriptor = os.open(path, os.O_RDONLY | BINARY)
     try:
         return os.read(descriptor, os.fstat(descriptor).st_size)
@@ -115,7 +115,7 @@ def _gzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of about PIECE."""
+    """Yields the same bytes in pieces of about PIECE."""
     waiting, size = [], 0
     for part in parts:
         waiting.append(part)

@@ -1,4 +1,4 @@
-"""What a failed run's log says is wrong: the phone's own error lines recognised and explained.
+"""Explains why a run failed: recognises the known error lines in its log.
 
 The table is known_errors.toml; docs/errors.md shows it.
 """
@@ -14,8 +14,8 @@ from bundler.resources import KNOWN_ERRORS
 
 @dataclass(frozen=True)
 class KnownError:
-    """A way to fail: `pattern` finds its lines, `sample` is one; `statuses` are exit codes that tell the same. `line`
-    is the line of a log that tells it, empty where only the exit code does."""
+    """A kind of failure: `pattern` matches its lines, `sample` is an example; `statuses` are exit codes with the same
+    meaning. `line` is the matching line of a log, empty if only the exit code matches."""
 
     name: str
     pattern: re.Pattern[str]
@@ -29,7 +29,7 @@ class KnownError:
 
 @cache
 def known_errors() -> tuple[KnownError, ...]:
-    """The table, the most specific first."""
+    """Returns the table, the most specific errors first."""
     with KNOWN_ERRORS.open("rb") as file:
         entries = tomllib.load(file)["errors"]
     return tuple(
@@ -39,7 +39,7 @@ def known_errors() -> tuple[KnownError, ...]:
 
 
 def explain(lines: Iterable[str], exit_status: int) -> KnownError | None:
-    """The most specific explanation of these lines, or of the exit code where no line has one; None without either."""
+    """Returns the most specific explanation of the lines, or else of the exit code; None if there is none."""
     stripped = [line.strip() for line in lines]
     for known in known_errors():
         found = next((line for line in stripped if known.pattern.search(line)), None)

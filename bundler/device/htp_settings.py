@@ -1,15 +1,15 @@
-"""What qnn-net-run is to set on a phone's DSP: the file that its extension for the HTP reads."""
+"""Writes the settings of a phone's DSP for qnn-net-run: the file that its HTP extension reads."""
 
 from bundler import layout
 from bundler.device.job import Settings
 from bundler.resources import templates
 from bundler.soc import Soc
 
-PROCESS_DOMAINS = {"unsignedPD:ON": "unsigned", "unsignedPD:OFF": "signed"}  # SNPE's words for it, and QNN's
+PROCESS_DOMAINS = {"unsignedPD:ON": "unsigned", "unsignedPD:OFF": "signed"}  # SNPE's words, and QNN's
 
 
 def htp_settings(template: str, graph: str, soc: Soc | None, settings: Settings) -> tuple[str, str]:
-    """The file's name in the bundle's folder on the phone, and its text. `soc` None: the HTP finds out by itself."""
+    """Returns the file's name in the phone's bundle folder, and its text. `soc` None: the HTP detects the chip."""
     text = (
         templates(html=False)
         .get_template(template)

@@ -1,4 +1,4 @@
-"""The job on the phone, by device_scripts/job.sh: detached from adb, it works through chunks of the input list."""
+"""Controls the job on the phone, device_scripts/job.sh: detached from adb, it computes chunks of the input list."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,22 +16,22 @@ from bundler.types import Runtime
 if TYPE_CHECKING:
     from bundler.device.phone import Completed, Phone  # a build reads runs, and has no phone
 
-PULL_S = 24 * 3600.0  # what stalls ends sooner
+PULL_S = 24 * 3600.0  # a stalled transfer ends sooner
 FULL_KB = 64  # a disk with no more than this is full
-BUSY = 75  # job.sh's exit code where another job of the bundle goes on
+BUSY = 75  # job.sh's exit code if another job of the bundle is running
 HEADER_LIMIT = 64 << 20  # bytes of names and checksums of a chunk, at most
 SEEN = re.compile(r"[A-Za-z0-9_:=*/.-]{0,200}")
-SETTING = re.compile(r"[A-Za-z0-9_:;.,=+-]*")  # job.sh takes no others
+SETTING = re.compile(r"[A-Za-z0-9_:;.,=+-]*")  # job.sh accepts no other characters
 TIME = re.compile(r"^#time=(\d{1,12})\.(\d{1,9})0? (?:\./)?(.+)$", re.ASCII)
 # nanoseconds: toybox's find leaves their leading zeros out, GNU's find adds a tenth digit, 0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is done; what differs in any of it is another run.
+    """The settings of a run; runs with different settings are separate.
 
     Raises:
-        ValueError: one of them is nothing that job.sh takes
+        ValueError: job.sh does not accept one of them
     """
 
     id: str
@@ -40,7 +40,7 @@ class Settings:
     platform_options: str = ""
     fallback: Runtime | Literal[""] = ""
     chunk: int = 500
-    engine: EngineName = "snpe"  # as records of older releases mean it
+    engine: EngineName = "snpe"  # the engine of records of older releases
 
     def __post_init__(self) -> None:
         for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
@@ -49,18 +49,18 @@ class Settings:
 
     @property
     def by(self) -> Engine:
-        """The engine."""
+        """Returns the engine."""
         return ENGINES[self.engine]
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a job is about: `state` is none, starting, running, finished, failed or stopped, as job.sh wrote it last;
-    a job whose state is running and that is not `alive` was killed, or its phone was restarted.
+    """The status of a job: `state` is none, starting, running, finished, failed or stopped, as job.sh last wrote it. A
+    job that is running but not `alive` was killed, or its phone was restarted.
 
     begun: inferences of the current chunk whose outputs are written, the last one perhaps in part; done: chunks whose
-    outputs wait on the phone; exit: the runner's exit code, or job.sh's own word; disk_full: there was no room when it
-    failed; seen: job.sh's word for all this, which changes with state, current and done.
+    outputs are ready on the phone; exit: the runner's exit code, or a word of job.sh; disk_full: the disk was full at
+    the failure; seen: job.sh's key for this status, which changes with state, current and done.
     """
 
     state: str
@@ -121,9 +121,9 @@ def _settings(values: Mapping[str, str], runtime: Runtime) -> Settings | None:
 
 @dataclass(frozen=True)
 class Announced:
-    """What the phone says of a finished chunk before it sends it: the archive's size, SHA-256 by path, the runtime that
-    was used, its clock (nanoseconds, or seconds where it knows no better) before and after, and by path the nanosecond
-    at which an output was written; `peak_kb` is the most memory that the run was seen to have, in KiB."""
+    """What the phone announces before it sends a finished chunk: the archive's size, SHA-256 by path, the runtime used,
+    its clock (nanoseconds, or else seconds) before and after, and by path the nanosecond at which an output was
+    written; `peak_kb` is the largest observed memory use of the run, in KiB."""
 
     size_bytes: int
     sums: Mapping[str, str]
@@ -142,10 +142,10 @@ class PhoneJob:
         self._script = str(layout.remote_bundle(bundle_id) / layout.JOB)
 
     def start(self, settings: Settings, chunks: Iterable[Chunk]) -> str:
-        """Makes `chunks` the queue, and starts the job where it does not run; returns what `Status.seen` is then.
+        """Makes `chunks` the queue. If the job is not running, starts it and returns `Status.seen`, else "".
 
         Raises:
-            PhoneBusy: another job of this bundle goes on; PhoneLost, PhoneTooSlow, PhoneRefused
+            PhoneBusy: another job of this bundle is running; PhoneLost, PhoneTooSlow, PhoneRefused
         """
         queue = "".join(f"{chunk.name}\n" for chunk in chunks).encode()
         doing = "starting the run"
@@ -157,7 +157,7 @@ class PhoneJob:
         return Status.read(done.stdout.decode(errors="replace"), self._runtime).seen
 
     def status(self, seen: str = "") -> Status:
-        """How it goes; as soon as it is no more as it was `seen`, or after a second.
+        """Returns the status, as soon as it differs from `seen`, or after a second.
 
         Raises:
             PhoneLost, PhoneTooSlow
@@ -166,10 +166,10 @@ class PhoneJob:
         return Status.read(done.stdout.decode(errors="replace"), self._runtime)
 
     def give(self, chunk: Chunk, archive: BinaryIO, most_bytes: int) -> Announced:
-        """Writes a finished chunk's archive into the file, no more than the phone announced; returns what that was.
+        """Writes a finished chunk's archive into the file, up to the announced size; returns the announcement.
 
         Raises:
-            OutputsInvalid: it is not there, announces more than `most_bytes`, or is not as announced;
+            OutputsInvalid: it does not exist, announces more than `most_bytes`, or is not as announced;
             PhoneLost, PhoneTooSlow
         """
         stall = self._phone.server.patience.stall_s
@@ -177,12 +177,12 @@ class PhoneJob:
         return self._given(chunk, archive, most_bytes, "give", chunk.name, doing=doing, timeout_s=PULL_S, stall_s=stall)
 
     def answer(self, settings: Settings, chunk: Chunk, inputs: Blob, archive: BinaryIO, most_bytes: int) -> Announced:
-        """Sends a chunk's archive of inputs, has it computed and gives the outputs, all by one command: for what takes
-        no longer than a command may.
+        """Sends a chunk's archive of inputs, computes it and returns the outputs, all by one command; for chunks that
+        take no longer than a command may.
 
         Raises:
-            OutputsInvalid: as `give`, also where the run failed or the inputs came damaged: `status` and `log` tell
-            more; PhoneLost, PhoneTooSlow: it goes on, unless the inputs had not come
+            OutputsInvalid: as `give`, also if the run failed or the inputs arrived damaged: `status` and `log` tell
+            more; PhoneLost, PhoneTooSlow: the job continues if the inputs had arrived
         """
         arguments = [*_words(settings), chunk.name, inputs.path.name, inputs.sha256]
         doing, stdin = "running the chunk", inputs.pieces()
@@ -210,11 +210,11 @@ class PhoneJob:
         self._run("forget", chunk.name, doing="removing what was pulled")
 
     def stop(self) -> None:
-        """Ends the job; what it was at is begun anew by the next start."""
+        """Ends the job; the next start begins the current chunk again."""
         self._run("stop", doing="stopping the run")
 
     def log(self) -> bytes:
-        """What the runs said: the first megabyte and the last, where it is more than four."""
+        """Returns the output of the runs: if it is more than 4 MB, the first megabyte and the last."""
         return self._run("log", doing="reading the log").stdout
 
     def _run(self, command: str, *arguments: str, doing: str, **more: object) -> "Completed":
@@ -223,13 +223,13 @@ class PhoneJob:
 
 
 def _words(settings: Settings) -> list[str]:
-    """The settings as job.sh takes them."""
+    """Returns the settings as arguments for job.sh."""
     options = [settings.id, settings.perf_profile, settings.platform_options, settings.fallback]
     return [*options, str(settings.chunk), settings.engine]
 
 
 class _ChunkReader:
-    """Takes job.sh's `give` apart as it comes: the lines that announce, an empty line, the archive."""
+    """Parses the output of job.sh's `give` as it arrives: the announcement, an empty line, the archive."""
 
     def __init__(self, where: str, archive: BinaryIO, most_bytes: int) -> None:
         self._where, self._archive, self._most_bytes = where, archive, most_bytes

@@ -1,4 +1,4 @@
-"""What is known not to work on a phone, by its chip and by the bundle's SDK: known_limits.toml."""
+"""Looks up the known limits of a phone, by its chip and by the bundle's SDK, in known_limits.toml."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ COMPARED = re.compile(r"(<|>=)(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True)
 class KnownLimit:
-    """Holds where all its conditions do; an empty one always does. `sdk` as `<2.20` or `>=2.27,<2.28`."""
+    """Holds if all its conditions do; an empty condition always holds. `sdk` is such as `<2.20` or `>=2.27,<2.28`."""
 
     name: str
     warning: str
@@ -32,8 +32,8 @@ class KnownLimit:
 
 @dataclass(frozen=True)
 class Use:
-    """What is to run, None where that is open: every choice then counts. `sdk`: the release whose programs run, such as
-    2.31.0.250130; empty where nothing tells it, so that limits of releases do not hold."""
+    """The planned use. None means undecided, so that every value of a condition matches. `sdk`: the release of the
+    programs, such as 2.31.0.250130; if it is empty, limits of releases do not hold."""
 
     runtime: str | None = None
     engine: str | None = None
@@ -44,7 +44,7 @@ class Use:
 
 @cache
 def known_limits() -> tuple[KnownLimit, ...]:
-    """The table."""
+    """Returns the table."""
     with KNOWN_LIMITS.open("rb") as file:
         entries = tomllib.load(file)["limits"]
     values: list[dict[str, Any]] = [
@@ -54,7 +54,7 @@ def known_limits() -> tuple[KnownLimit, ...]:
 
 
 def limits_of(facts: PhoneFacts, use: Use) -> list[KnownLimit]:
-    """Those that hold for this phone and this use, in the order of the table."""
+    """Returns the limits that hold for this phone and this use, in the order of the table."""
     soc = facts.soc
     return [
         limit
@@ -70,7 +70,7 @@ def limits_of(facts: PhoneFacts, use: Use) -> list[KnownLimit]:
 
 
 def is_within(version: str, wanted: str) -> bool:
-    """Whether a version such as 2.27.0 is what `>=2.27,<2.28` asks for; of no version nothing is."""
+    """Returns whether a version such as 2.27.0 satisfies `>=2.27,<2.28`; text without a version never does."""
     found = NUMBER.match(version)
     if found is None:
         return False

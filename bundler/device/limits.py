@@ -1,4 +1,4 @@
-"""Deadlines: how long each kind of wait may take, and a limit for a whole command."""
+"""Defines deadlines: how long each kind of wait may take, and a limit for a whole command."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from bundler.errors import TimeUp
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds to wait: for an answer of adb, for a short command, for data that no longer flows, for a lost phone."""
+    """Seconds to wait: for an answer of adb, for a short command, during a stalled transfer, for a lost phone."""
 
     answer_s: float = 20.0
     command_s: float = 60.0
@@ -18,7 +18,7 @@ class Patience:
 
 
 class Halted(Exception):
-    """All waits are to end: the command was interrupted."""
+    """All waits must end: the command was interrupted."""
 
 
 class Limit:
@@ -34,14 +34,14 @@ class Limit:
         return self._deadline - time.monotonic()
 
     def check(self, doing: str) -> None:
-        """Raises: Halted; TimeUp: the deadline is over."""
+        """Raises: Halted; TimeUp: the deadline has passed."""
         if self.halt.is_set():
             raise Halted
         if self.left_s <= 0:
             raise TimeUp(doing, self.timeout_s)
 
     def pause(self, seconds: float, doing: str) -> None:
-        """Waits for so many seconds, or until the deadline.
+        """Waits for `seconds`, or until the deadline.
 
         Raises:
             Halted, TimeUp

@@ -1,4 +1,4 @@
-"""What a phone wrote as a number."""
+"""Parses numbers that a phone wrote."""
 
 import re
 
@@ -6,5 +6,5 @@ WHOLE = re.compile(r"\d{1,19}", re.ASCII)
 
 
 def whole(text: str) -> int | None:
-    """The number, if it is a whole one of up to 19 digits, which nanoseconds since 1970 have."""
+    """Parses a whole number of up to 19 digits, enough for nanoseconds since 1970; returns None for other text."""
     return int(text) if WHOLE.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""A chunk's outputs: out of the archive that the phone sent, checked, and kept as arrays in the run's folder."""
+"""Reads a chunk's outputs from the phone's archive, checks them, and keeps them as arrays in the run's folder."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,28 +21,28 @@ from bundler.types import TensorSpec
 Logits = dict[str, npt.NDArray[np.float32]]
 
 PER_FILE = 4096  # bytes of headers and padding of a file in the archive, at most
-BESIDE = 64 << 20  # bytes of what is written beside the outputs: the program's log of times
+BESIDE = 64 << 20  # bytes of other files beside the outputs: the engine's log of times
 
 
 class Unsound(Exception):
-    """What the phone computed is no use: another run of the chunk may mend it."""
+    """The phone computed unusable outputs: another run of the chunk may give better ones."""
 
 
 def most_bytes(chunk: Chunk, specs: Sequence[TensorSpec]) -> int:
-    """How large the archive of a chunk's outputs may be."""
+    """Returns the largest allowed size of the archive of a chunk's outputs."""
     return len(chunk) * sum(_bytes_of(spec) + PER_FILE for spec in specs) + BESIDE
 
 
 def read_outputs(
     archive: BinaryIO, announced: Announced, chunk: Chunk, specs: Sequence[TensorSpec], where: str, time_log: str = ""
 ) -> tuple[Logits, bytes]:
-    """The outputs in an archive: tensor name -> float32 (lines of the chunk, *shape); and the content of the engine's
-    log of times, the file `time_log`, or nothing.
+    """Returns the outputs in an archive: tensor name -> float32 (lines of the chunk, *shape); and the content of the
+    engine's log of times, the file `time_log`, or nothing.
 
-    Nothing is written by a name from the archive.
+    Never writes to a path from the archive.
 
     Raises:
-        OutputsInvalid: an entry is hostile, or is not what was announced; Unsound: an output is missing, of another
+        OutputsInvalid: an entry is hostile, or differs from the announcement; Unsound: an output is missing, of another
         size, or not finite
     """
     logits = {spec.name: np.empty((len(chunk), *spec.shape), np.float32) for spec in specs}
@@ -82,7 +82,7 @@ def _checked(raw: bytes, name: str, announced: Announced, where: str) -> bytes:
 
 
 def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, str]]:
-    """What each file name in the archive holds: the line of the chunk, and the tensor."""
+    """Maps each file name in the archive to its line of the chunk and its tensor."""
     return {
         alias: (line, spec.name)
         for line in range(len(chunk))
@@ -103,7 +103,7 @@ def _named(chunk: Chunk, line: int, tensor: str) -> str:
 
 
 def _check_finite(values: npt.NDArray[np.float32], chunk: Chunk, tensor: str) -> None:
-    """Raises: Unsound where a line has another value"""
+    """Raises: Unsound if a value is not finite"""
     odd = np.argwhere(~np.isfinite(values))
     if len(odd):
         line, at = odd[0].tolist()
@@ -115,7 +115,7 @@ def _bytes_of(spec: TensorSpec) -> int:
 
 
 def keep(logits: Mapping[str, npt.NDArray[np.float32]], run_folder: Path, chunk: Chunk) -> None:
-    """Writes a chunk's outputs into the run's folder, whole or not at all.
+    """Writes a chunk's outputs into the run's folder, atomically.
 
     Raises:
         HostStorageFailed
@@ -125,16 +125,16 @@ def keep(logits: Mapping[str, npt.NDArray[np.float32]], run_folder: Path, chunk:
 
 
 def kept_chunks(run_folder: Path) -> set[Chunk]:
-    """The chunks whose outputs the run's folder holds."""
+    """Returns the chunks whose outputs are in the run's folder."""
     names = (path.stem for path in (run_folder / layout.LOGITS).glob("*.npz"))
     return {Chunk.named(name) for name in names if CHUNK_NAME.fullmatch(name)}
 
 
 def load(run_folder: Path, chunk: Chunk, specs: Sequence[TensorSpec]) -> Logits:
-    """A chunk's outputs: tensor name -> float32 (lines of the chunk, *shape).
+    """Loads a chunk's outputs: tensor name -> float32 (lines of the chunk, *shape).
 
     Raises:
-        OutputsInvalid: the file is not what `keep` wrote
+        OutputsInvalid: `keep` did not write such a file
     """
     path = _kept(run_folder, chunk)
     try:

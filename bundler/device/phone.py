@@ -1,7 +1,6 @@
-"""A phone over adb: commands with exit codes, streams and deadlines. The only module that talks to adbutils.
+"""Talks to phones over adb: commands with exit codes, streams and deadlines. The only module that uses adbutils.
 
-Commands go through adbutils' transport as shell_v2 streams (shell_stream.py). Everything foreign is turned into our own
-errors here.
+Commands go through adbutils' transport as shell_v2 streams (shell_stream.py). Foreign errors become our own here.
 """
 
 import io
@@ -42,7 +41,7 @@ def _is_port(text: str) -> bool:
 
 
 class _Later(ModuleType):
-    """A module that is imported when something of it is used."""
+    """A module that is imported at the first use of an attribute."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(import_module(self.__name__), name)
@@ -50,8 +49,8 @@ class _Later(ModuleType):
 
 @contextmanager
 def _importing_adbutils() -> Iterator[None]:
-    """Two things that adbutils does at its import: it reads a port, and fails on what is none, which AdbServer.at
-    refuses; and it imports requests, to install packages from the web, which takes as long as all the rest."""
+    """Imports adbutils without two of its side effects: it reads a port from the environment and fails on an invalid
+    one, which AdbServer.at refuses; and it imports requests, which takes as long as everything else."""
     port = os.environ.get(PORT_VARIABLE)
     if port is not None and not _is_port(port):
         del os.environ[PORT_VARIABLE]
@@ -69,21 +68,21 @@ with _importing_adbutils():
     import adbutils
 
 READY = "device"
-COMING = ("offline", "connecting", "authorizing")  # what a connection that somebody just makes goes through
+COMING = ("offline", "connecting", "authorizing")  # states of a connection that is being made
 COMING_S, LOOK_S = 1.0, 0.05
-SILENCE_S = 1.0  # a server that is silent for so long is asked whether it is a web server
+SILENCE_S = 1.0  # a server that is silent for this long is tested for HTTP
 CONNECT_FAILED = re.compile(r"(?:failed to connect|cannot connect|unable to connect)[^:]*(?::\d+)?'?: (.+)")
 DEFAULT_PORT = 5037
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 HOST_VARIABLES = ("ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST")  # adb's name, adbutils' name
 FOREIGN = (adbutils.AdbError, EOFError, AssertionError, ValueError, OSError)  # what adbutils raises
-LARGEST_OUTPUT = 64 << 20  # bytes of output that are collected of a command
+LARGEST_OUTPUT = 64 << 20  # bytes of a command's output that are collected
 COMMAND_LIMIT = 60_000  # adb gives a command's length in four hex digits
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A phone that the adb server knows, in whatever state."""
+    """A phone that the adb server knows, in any state."""
 
     serial: str
     state: str
@@ -91,7 +90,7 @@ class Attached:
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command on the phone ended."""
+    """The result of a command on the phone."""
 
     exit_code: int
     stdout: bytes
@@ -99,16 +98,16 @@ class Completed:
 
     @property
     def message(self) -> str:
-        """The last line that it said on stderr, or on stdout."""
+        """Returns the last line of stderr, or of stdout."""
         lines = (self.stderr or self.stdout).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.exit_code}"
 
 
 def adb_program() -> str:
-    """Where the adb program lies.
+    """Returns the path of the adb program.
 
     Raises:
-        FileNotFoundError: nowhere.
+        FileNotFoundError: there is none.
     """
     try:
         return str(adbutils.adb_path())
@@ -117,7 +116,7 @@ def adb_program() -> str:
 
 
 def without_twins(phones: Sequence[Attached]) -> list[Attached]:
-    """The phones, each once: adb lists a local phone on port 5555 as emulator-5554 too, where it found it by itself."""
+    """Removes duplicates: adb may list a local phone on port 5555 as emulator-5554 too, if it found that by itself."""
     addresses = {phone.serial for phone in phones}
 
     def is_twin(serial: str) -> bool:
@@ -128,7 +127,7 @@ def without_twins(phones: Sequence[Attached]) -> list[Attached]:
 
 
 class AdbServer:
-    """The adb server at host:port; started where nothing answers, as adb itself does."""
+    """The adb server at host:port; started if nothing answers, as adb itself does."""
 
     def __init__(self, host: str, port: int, patience: Patience | None = None) -> None:
         self.host, self.port = host, port
@@ -137,10 +136,10 @@ class AdbServer:
 
     @classmethod
     def at(cls, host: str | None = None, port: int | None = None) -> "AdbServer":
-        """The server that adb itself would take: as given, as the environment says, or the default one.
+        """Returns the server that adb itself would use: the given one, the environment's, or the default one.
 
         Raises:
-            UsageError: a variable holds no port.
+            UsageError: a variable has no valid port.
         """
         socket_spec = os.environ.get("ADB_SERVER_SOCKET", "").removeprefix("tcp:")
         given_host, _, given_port = socket_spec.rpartition(":")
@@ -151,7 +150,7 @@ class AdbServer:
         return cls(host or LOCAL_HOSTS[0], port or int(text))
 
     def attached(self) -> list[Attached]:
-        """The phones that the server knows, with their states as adb words them (adbutils would split them at spaces).
+        """Lists the phones that the server knows, with adb's words for their states (adbutils splits them at spaces).
 
         Raises:
             NoAdb
@@ -164,9 +163,9 @@ class AdbServer:
             return without_twins([Attached(serial, state) for serial, tab, state in rows if tab])
 
     def find(self, serial: str | None = None, limit: Limit | None = None) -> "Phone":
-        """The phone with this serial, or the only one. A network address not yet known is connected to.
+        """Returns the phone with this serial, or the only one. Connects to an unknown network address.
 
-        `limit` is that of all that will be done with it.
+        `limit` applies to everything that is done with the phone.
 
         Raises:
             NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady
@@ -194,16 +193,16 @@ class AdbServer:
         return {phone.serial: phone.state for phone in self.attached()}
 
     def _states_when_come(self, serial: str) -> dict[str, str]:
-        """The states once the connection that another client may be making has been made, or after a while."""
+        """Returns the states after another client's pending connection to the phone is made, or after a while."""
         deadline = time.monotonic() + COMING_S
         while (states := self._states()).get(serial) in COMING and time.monotonic() < deadline:
             time.sleep(LOOK_S)
         return states
 
     def _connect(self, address: str, *, stale: bool) -> str:
-        """Tries, and tells why it failed where adb says so.
+        """Connects to the address; returns adb's reason for a failure, if it gives one.
 
-        Whether it worked, the list of phones says: `adb connect` reports success in many words.
+        The list of phones tells whether it worked: `adb connect` reports success in many words.
         """
         with self._reaching():
             try:
@@ -216,12 +215,12 @@ class AdbServer:
         return failed[1].strip() if failed else ""
 
     def reconnect(self, serial: str) -> None:
-        """Where the serial is a network address, connects anew: adb may not have noticed that the phone was away."""
+        """Connects again if the serial is a network address: adb may not have noticed that the phone was away."""
         if ":" in serial:
             self._connect(serial, stale=True)
 
     def open(self, serial: str, service: str) -> socket.socket:
-        """A connection to a service of the phone's daemon.
+        """Opens a connection to a service of the phone's daemon.
 
         Raises:
             NoAdb; PhoneLost: the phone is gone or refuses.
@@ -254,14 +253,14 @@ class AdbServer:
             probe.settimeout(self.patience.answer_s)
             try:
                 return probe.connect_ex((self.host, self.port)) == 0
-            except (UnicodeError, TypeError) as error:  # what Python makes of names that no computer can have
+            except (UnicodeError, TypeError) as error:  # Python's errors for impossible names of computers
                 raise ConnectionError(f"{self.host!r} is no computer's name") from error
 
     def _check_that_it_is_adb(self, asked: socket.socket) -> None:
         """Asks a server that does not answer in HTTP. A busy adb server does not answer that either.
 
         Raises:
-            ConnectionError: it is one.
+            ConnectionError: it is an HTTP server.
         """
         if select.select([asked], [], [], SILENCE_S)[0]:
             return
@@ -301,12 +300,12 @@ class Phone:
         on_stdout: Callable[[bytes], object] | None = None,
         check: bool = True,
     ) -> Completed:
-        """Runs a command. `stdin` is streamed to it; stdout goes to `on_stdout` as it comes, else into the result.
-        Without `timeout_s` it may take as long as the server's patience allows for a command.
+        """Runs a command. `stdin` is streamed to it; stdout goes to `on_stdout` as it arrives, or else into the result.
+        The default of `timeout_s` is the server's patience for a command.
 
         Raises:
             PhoneTooSlow: it has not ended after `timeout_s`; PhoneLost: the connection broke, or nothing has moved for
-            `stall_s`; PhoneRefused: it failed, where `check`; TimeUp, Halted: the phone's limit.
+            `stall_s`; PhoneRefused: it failed, if `check`; TimeUp, Halted: the phone's limit.
         """
         command = shlex.join(argv)
         if len(command.encode()) > COMMAND_LIMIT:
@@ -343,7 +342,7 @@ class Phone:
         return done
 
     def send(self, path: str, pieces: Iterable[bytes], *, doing: str, stall_s: float) -> None:
-        """Writes a file, all of it or nothing.
+        """Writes a file, atomically.
 
         Raises:
             PhoneLost: the connection broke, or nothing has moved for `stall_s`; PhoneRefused: with the phone's words;

@@ -1,4 +1,4 @@
-"""What a phone is and can do: one round trip with device_scripts/probe.sh."""
+"""Finds out a phone's properties and abilities, in one round trip with device_scripts/probe.sh."""
 
 import re
 import time
@@ -13,13 +13,13 @@ from bundler.resources import DEVICE_SCRIPTS
 from bundler.soc import Soc, find_soc
 
 QUALCOMM = re.compile(r"qti|qualcomm", re.IGNORECASE)  # ro.soc.manufacturer of a Snapdragon
-PROCESSORS = re.compile(r"cpu|gpu|nsp|npu|dsp", re.IGNORECASE)  # other zones tell volts, amperes and charge too
-SILLY_CELSIUS = 150  # a sensor that is off says 0, -274000 or 2147483647
+PROCESSORS = re.compile(r"cpu|gpu|nsp|npu|dsp", re.IGNORECASE)  # other zones report volts, amperes and charge too
+SILLY_CELSIUS = 150  # a sensor that is off reports 0, -274000 or 2147483647
 
 
 @dataclass(frozen=True)
 class PhoneFacts:
-    """What the phone says of itself. None, and an empty text, stand for what it does not tell.
+    """The phone's properties and abilities. None or an empty text means that it does not report one.
 
     net_run, qnn_net_run: the engines' programs on its PATH; runs_programs: whether programs run in its folder for
     bundles; tar_gzip: `tar -c -z` and `tar -x -z`; gzip: `gzip -c` and `gzip -dc`; hottest_celsius: the hottest of its
@@ -48,7 +48,7 @@ class PhoneFacts:
     qnn_net_run: str = ""
 
     def has(self, engine: EngineName) -> bool:
-        """Whether the engine's program is on its PATH."""
+        """Returns whether the engine's program is on its PATH."""
         return bool(self.net_run if engine == "snpe" else self.qnn_net_run)
 
     @property
@@ -57,21 +57,21 @@ class PhoneFacts:
 
     @property
     def is_qualcomm(self) -> bool:
-        """Whether the chip is Qualcomm's; so it is taken to be where the phone (before Android 12) does not tell."""
+        """Returns whether the chip is Qualcomm's; assumes so if the phone (before Android 12) does not tell."""
         return not self.soc_maker or bool(QUALCOMM.search(self.soc_maker))
 
 
 def probe(phone: Phone) -> PhoneFacts:
-    """Asks the phone.
+    """Probes the phone.
 
     Raises:
-        PhoneRefused: its storage cannot be written; PhoneLost, PhoneTooSlow
+        PhoneRefused: its storage is not writable; PhoneLost, PhoneTooSlow
     """
     return probe_told(phone)[0]
 
 
 def probe_told(phone: Phone) -> tuple[PhoneFacts, str]:
-    """The same, with what probe.sh said. Raises: as `probe`"""
+    """Probes the phone; returns also the output of probe.sh. Raises: as `probe`"""
     script = (DEVICE_SCRIPTS / "probe.sh").read_bytes()
     began, doing = time.time(), "looking at the phone"
     done = phone.run(["sh", "-s", str(layout.REMOTE_ROOT)], doing=doing, stdin=[script])
@@ -87,7 +87,7 @@ def probe_told(phone: Phone) -> tuple[PhoneFacts, str]:
 
 
 def read_facts(said: str, now: float) -> PhoneFacts:
-    """The facts in what probe.sh said; `now` is our own clock when it was asked."""
+    """Parses the output of probe.sh; `now` is our clock at the time of the call."""
     lines = [(key, value.strip()) for key, _, value in (line.partition("=") for line in said.splitlines())]
     values = dict(reversed(lines))  # the first of a key counts
     free_kb, clock = (_whole(values.get(key)) for key in ("free_kb", "clock"))
@@ -124,7 +124,7 @@ def _tried(text: str | None) -> bool | None:
 
 
 def _hottest(zones: Iterable[str]) -> float | None:
-    """Of lines such as `45600 cpu-0-0-usr`: millidegrees, on some old phones degrees."""
+    """Returns the highest value in lines such as `45600 cpu-0-0-usr`: millidegrees, on some old phones degrees."""
     told = (zone.partition(" ") for zone in zones)
     values = [_whole(value) for value, _, kind in told if PROCESSORS.search(kind)]
     celsius = [value / 1000 if value >= 1000 else float(value) for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""A private adb server: on a free port of its own, ended with the block that uses it."""
+"""Starts a private adb server on a free port and ends it after use."""
 
 import os
 import socket
@@ -15,12 +15,12 @@ from bundler.errors import NoAdb, NoAdbKey
 START_S = 20.0
 STOP_S = 5.0
 KEYGEN_S = 30.0
-ALONE = {"ADB_MDNS": "0", "ADB_USB": "0", "ADB_EMU": "0"}  # it is not to look for phones by itself
+ALONE = {"ADB_MDNS": "0", "ADB_USB": "0", "ADB_EMU": "0"}  # it must not look for phones by itself
 
 
 @contextmanager
 def private_adb_server() -> Iterator[AdbServer]:
-    """An adb server of one's own, with the user's key but without the phones that others attached.
+    """Provides a private adb server, with the user's key but without the phones that others attached.
 
     Raises:
         NoAdb: the adb program does not run; NoAdbKey
@@ -51,7 +51,7 @@ def private_adb_server() -> Iterator[AdbServer]:
 
 
 def user_key() -> Path:
-    """The private key that the user's adb has or would have, made as adb does where it is missing.
+    """Returns the private key that the user's adb uses; makes it as adb does if it is missing.
 
     Raises:
         NoAdbKey: adb does not run, or the key cannot be written.

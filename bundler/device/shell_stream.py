@@ -1,7 +1,7 @@
-"""One shell_v2 stream: standard input and output and the exit code of a command on the phone, over a socket.
+"""Implements a shell_v2 stream: a phone command's standard streams and exit code, over a socket.
 
-See SHELL PROTOCOL in AOSP's shell_service.h: packets of a type byte, a little-endian length and data. Knows nothing of
-adb servers and serials. adbutils reads such a stream whole and has no standard input for it.
+See SHELL PROTOCOL in AOSP's shell_service.h: packets of a type byte, a little-endian length and data. Independent of
+adb servers and serials. adbutils reads such a stream as a whole and does not support standard input for it.
 """
 
 import selectors
@@ -14,14 +14,14 @@ from bundler.platforms import send_pieces
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 LARGEST_PACKET = 1 << 20
-LARGEST_INCOMING = 16 << 20  # a packet of the daemon's has a megabyte at most
+LARGEST_INCOMING = 16 << 20  # the daemon's packets have a megabyte at most
 LARGEST_STDERR = 1 << 20  # bytes that are kept
 LARGEST_READ = 1 << 18
-WAKE_S = 0.25  # how often a waiting stream looks whether it is to give up
+WAKE_S = 0.25  # how often a waiting stream checks whether it must give up
 
 
 class LinkBroken(Exception):
-    """The connection to the phone failed; what a callback of the caller's raises is no such failure."""
+    """The connection to the phone failed. Errors of the caller's callbacks are not wrapped in it."""
 
 
 class Stalled(Exception):
@@ -34,14 +34,14 @@ class ShellStream:
     def __init__(self, connection: socket.socket, stdin: Iterable[bytes], on_stdout: Callable[[bytes], object]) -> None:
         self._connection, self._on_stdout = connection, on_stdout
         self._pieces = self._packets(stdin)
-        self._outgoing: list[memoryview] = []  # of the packet at hand, what has not gone yet
+        self._outgoing: list[memoryview] = []  # the rest of the current packet
         self._incoming = bytearray()
         self._stderr = bytearray()
         self._exit_code: int | None = None
 
     @staticmethod
     def _packets(stdin: Iterable[bytes]) -> Iterator[list[memoryview]]:
-        """Head and data, not joined: that would copy every byte once more."""
+        """Yields head and data, not joined: that would copy every byte once more."""
         for data in stdin:
             for start in range(0, len(data), LARGEST_PACKET):
                 piece = memoryview(data)[start : start + LARGEST_PACKET]
@@ -49,7 +49,7 @@ class ShellStream:
         yield [memoryview(bytes((CLOSE_STDIN, 0, 0, 0, 0)))]
 
     def pump(self, timeout_s: float, stall_s: float, halt: threading.Event) -> tuple[int, bytes]:
-        """Carries data both ways until the command ends; returns its exit code and stderr.
+        """Transfers data both ways until the command ends; returns its exit code and stderr.
 
         Raises:
             TimeoutError: after `timeout_s`; Stalled: nothing moved for `stall_s`; InterruptedError: `halt` was set;
@@ -82,7 +82,7 @@ class ShellStream:
         return self._exit_code, bytes(self._stderr)
 
     def _send(self) -> bool:
-        """Sends what the connection takes; False when all of stdin has gone."""
+        """Sends as much as the connection accepts; returns False after all of stdin was sent."""
         if not self._outgoing:
             self._outgoing = next(self._pieces, [])
             if not self._outgoing:

@@ -1,6 +1,6 @@
-"""The content store on the phone: pushes the blobs that it lacks, links them into a bundle's folder, cleans up.
+"""Manages the content store on the phone: pushes missing blobs, links them into a bundle's folder, cleans up.
 
-What the store names is whole: device_scripts/store.sh gives a blob its name after its checksum was made on the phone.
+Blobs in the store are complete: device_scripts/store.sh names a blob after it has checked its checksum on the phone.
 """
 
 import re
@@ -15,32 +15,32 @@ from bundler.errors import PhoneFull, PhoneRefused, TransferDamaged
 from bundler.resources import DEVICE_SCRIPTS
 from bundler.types import Progress
 
-LARGE_BYTES = 8 << 20  # from here on a blob goes alone, and goes on where a lost connection left it
+LARGE_BYTES = 8 << 20  # from this size on, a blob is sent alone and can be resumed after a lost connection
 SPARE_BYTES = 4 << 20  # outputs and logs need room too
 SLOWEST_HASH = 20e6  # bytes a second of the slowest phone's sha256sum
-PUSH_S = 24 * 3600.0  # what stalls ends sooner
-PUSHING, CHECKING = "pushing the bundle", "making checksums on the phone"  # what progress says
+PUSH_S = 24 * 3600.0  # a stalled transfer ends sooner
+PUSHING, CHECKING = "pushing the bundle", "making checksums on the phone"  # words of the progress report
 NO_SPACE = b"No space left"
 INCOMING = layout.REMOTE_ROOT / "store/incoming"  # store.sh's
 DAMAGED = (b"it arrived damaged", b"not all of it came")  # store.sh's words
 
 
 class Store:
-    """The store of one phone. `careful` after a lost connection: large blobs then go the slower way, which can go on
-    where it was."""
+    """The store of one phone. Set `careful` after a lost connection: large blobs are then sent in the slower way, which
+    can be resumed."""
 
     def __init__(self, phone: Phone, progress: Progress, *, careful: bool = False) -> None:
         self._phone, self._progress, self._careful = phone, progress, careful
         self._script = (DEVICE_SCRIPTS / "store.sh").read_text(encoding="utf-8")
         self.pushed_bytes = 0
-        self.found_bytes = 0  # of what was to be pushed, what the phone had already: more from try to try is progress
+        self.found_bytes = 0  # bytes that the phone already had; an increase between attempts is progress
 
     def push(self, blobs: Iterable[Blob], free_bytes: int | None, more: Iterable[Blob] = ()) -> None:
-        """Sees to it that the phone has each of the blobs, whole: checked by its checksum in any case. Of `more`, each
-        is made when its turn comes, while the phone is at those before it.
+        """Pushes the blobs that the phone lacks; the phone verifies each by its checksum. Each blob of `more` is made
+        when its turn comes, while the phone checks the blobs before it.
 
         Raises:
-            PhoneFull: before anything is pushed where `free_bytes` tells, else when the disk is full;
+            PhoneFull: before any push if `free_bytes` is too small, or later when the disk is full;
             TransferDamaged, PhoneLost, PhoneTooSlow, PhoneRefused
         """
         blobs = [*blobs]
@@ -64,7 +64,7 @@ class Store:
                 self._send_at_once(count(blob.pieces()), blob)
 
     def link(self, bundle_id: str, names: Mapping[str, Blob]) -> None:
-        """Makes the bundle's folder: a link for each name.
+        """Makes the bundle's folder, with a link for each name.
 
         Raises:
             PhoneLost, PhoneTooSlow, PhoneRefused
@@ -73,7 +73,7 @@ class Store:
         self._run("linking the bundle", "link", bundle_id, stdin=[lines.encode()], check=True)
 
     def unlink(self, bundle_id: str) -> None:
-        """Removes the bundle's folder; the blobs stay.
+        """Removes the bundle's folder; keeps the blobs.
 
         Raises:
             PhoneLost, PhoneTooSlow, PhoneRefused
@@ -81,8 +81,8 @@ class Store:
         self._run("removing the links", "unlink", bundle_id, check=True)
 
     def clean(self, *, everything: bool = False) -> int:
-        """Removes the blobs that no bundle links to, or everything that this tool put on the phone; returns the bytes
-        that became free.
+        """Removes the blobs that no bundle links to, or everything that this tool put on the phone; returns the number
+        of bytes that became free.
 
         Raises:
             PhoneLost, PhoneTooSlow, PhoneRefused
@@ -95,7 +95,7 @@ class Store:
         return 1024 * max(0, int(last))
 
     def names(self) -> list[str]:
-        """The paths of all that this tool has on the phone; none where its folder is not there.
+        """Lists the paths of everything that this tool has on the phone; nothing if its folder does not exist.
 
         Raises:
             PhoneLost, PhoneTooSlow, PhoneRefused
@@ -104,8 +104,8 @@ class Store:
         return done.stdout.decode(errors="surrogateescape").splitlines()
 
     def restore(self, names: Sequence[str]) -> None:
-        """Removes what came into the store since `names` were there, but for blobs that a bundle links to; and the
-        folder, where it was not there.
+        """Removes what was added to the store since `names` was listed, except blobs that a bundle links to; and the
+        folder, if it did not exist.
 
         Raises:
             PhoneLost, PhoneTooSlow, PhoneRefused
@@ -114,7 +114,7 @@ class Store:
         self._run("cleaning up", "restore", stdin=[lines], check=True)
 
     def _check(self, blobs: list[Blob], more: Iterable[Blob]) -> tuple[set[str], dict[str, int]]:
-        """The blobs that are whole, and how many bytes have come of the others. Those of `more` join `blobs`."""
+        """Returns the complete blobs, and the received bytes of the others. Appends the blobs of `more` to `blobs`."""
         self._progress("checking what the phone has", 0, None)
         stall = self._phone.server.patience.command_s + sum(blob.size for blob in blobs) / SLOWEST_HASH
 
@@ -161,7 +161,7 @@ class Store:
         raise PhoneRefused(self._phone.serial, doing, done.message)
 
     def _send_at_once(self, pieces: Iterator[bytes], blob: Blob) -> None:
-        """As `adb push` does."""
+        """Sends a blob as `adb push` does."""
         name = f"{blob.sha256}.{secrets.token_hex(4)}"
         try:
             self._phone.send(str(INCOMING / name), pieces, doing=PUSHING, stall_s=self._phone.server.patience.stall_s)

@@ -1,7 +1,7 @@
-"""A file to the phone by adb's sync service, as `adb push` does it: faster than a shell's standard input, but all of it
-or nothing, since the daemon deletes what a lost connection left. See SYNC.TXT of AOSP's adb.
+"""Sends a file by adb's sync service, as `adb push` does: faster than a shell's standard input, but not resumable,
+since the daemon deletes an incomplete file. See SYNC.TXT of AOSP's adb.
 
-adbutils' own push sends small pieces that may be cut short, does not read the daemon's words, and has no deadline.
+adbutils' own push sends small pieces that may be truncated, does not read the daemon's answer, and has no deadline.
 """
 
 import socket
@@ -17,7 +17,7 @@ JOINED = 16  # packets sent at once
 
 
 class Refused(Exception):
-    """What the daemon said."""
+    """The daemon refused the file; contains its message."""
 
 
 def send_file(
@@ -26,7 +26,7 @@ def send_file(
     """Writes a file on the phone; `check` is called between pieces and may raise.
 
     Raises:
-        Refused: with the daemon's words; Stalled: nothing moved for `stall_s`; LinkBroken
+        Refused: with the daemon's message; Stalled: nothing moved for `stall_s`; LinkBroken
     """
     connection.settimeout(stall_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,6 +1,6 @@
-"""ustar archives of plain files, written and read in one pass: tarfile takes twenty times as long for small files.
+"""Reads and writes ustar archives of plain files in one pass; for small files tarfile takes twenty times as long.
 
-Knows nothing of where names lead: what is read is handed over, never written anywhere.
+Handles no paths: the reader returns contents and never writes them anywhere.
 """
 
 import gzip
@@ -15,17 +15,17 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 GZIP_MAGIC = b"\x1f\x8b"
 BUFFER = 1 << 18
-OTHER_HEADERS = b"xgLK"  # pax's and GNU's, about the entry that follows: nothing that is looked for has them
+OTHER_HEADERS = b"xgLK"  # pax's and GNU's, about the next entry; not used in expected archives
 
 _LONGEST_NAME = 100
 _MODE_AND_OWNER = b"0000644\0" + 2 * b"0000000\0"
 _BEHIND_SUM = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")
 _SUM = slice(148, 156)
-_SPACES = 8 * b" "  # what the sum counts in its own place
+_SPACES = 8 * b" "  # the sum counts its own field as spaces
 
 
 class BrokenTar(Exception):
-    """The bytes are no such archive, or not all of it."""
+    """The bytes are no such archive, or an incomplete one."""
 
 
 class TooLarge(Exception):
@@ -34,7 +34,7 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a header says; `kind` is tar's type flag."""
+    """An entry's header; `kind` is tar's type flag."""
 
     name: str
     kind: bytes
@@ -50,7 +50,7 @@ class Entry:
 
 
 def header(name: str, size: int) -> bytes:
-    """The header of a plain file with mode 644, whose content follows, then `padding`."""
+    """Returns the header of a plain file with mode 644; its content and `padding` must follow."""
     raw = name.encode()
     if len(raw) > _LONGEST_NAME:
         raise ValueError(f"{name!r} is too long for a name in ustar")
@@ -60,19 +60,19 @@ def header(name: str, size: int) -> bytes:
 
 @lru_cache
 def _middle(size: int) -> tuple[bytes, int]:
-    """What stands between name and sum; and what all but the name adds to the sum."""
+    """Returns the bytes between name and sum, and the sum of everything but the name."""
     middle = b"%s%011o\x00%011o\x00" % (_MODE_AND_OWNER, size, 0)
     return middle, sum(middle) + sum(_SPACES) + sum(_BEHIND_SUM)
 
 
 def padding(size: int) -> bytes:
-    """What follows a content of this size."""
+    """Returns the zeros that follow a content of this size."""
     return bytes(-size % BLOCK)
 
 
 class Reader:
-    """Reads an archive, gzipped or not, of at most so many bytes when unpacked: iterate over it, and `read` the content
-    of the entry at hand.
+    """Reads an archive, gzipped or not, of at most `most_bytes` when unpacked: iterate over it, and `read` the content
+    of the current entry.
 
     Raises:
         BrokenTar; TooLarge; OSError
@@ -83,7 +83,7 @@ class Reader:
         packed = file.read(2) == GZIP_MAGIC
         file.seek(start)
         self._file: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file), BUFFER) if packed else file
-        self._left = 0  # of the entry at hand, with its padding
+        self._left = 0  # of the current entry, with its padding
         self._allowed = most_bytes
 
     def __iter__(self) -> Iterator[Entry]:
@@ -96,7 +96,7 @@ class Reader:
         self._drain()
 
     def read(self, entry: Entry) -> bytes:
-        """The content of the entry that was handed out last, once."""
+        """Returns the content of the current entry; call it once."""
         self._left -= entry.size
         return self._take(entry.size)
 
@@ -105,7 +105,7 @@ class Reader:
             self._left -= len(self._take(min(self._left, BUFFER)))
 
     def _drain(self) -> None:
-        """Up to the end, where gzip's own checksum is."""
+        """Reads up to the end, so that gzip's checksum is verified."""
         while self._some(BLOCK):
             pass
 

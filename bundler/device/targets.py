@@ -1,4 +1,4 @@
-"""Which phones are meant: serials, `HOST:PORT/SERIAL` for a phone at another adb server, the environment's, or all."""
+"""Selects phones: by serials, by `HOST:PORT/SERIAL` for another adb server, by the environment, or all."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SERIAL_VARIABLE = "ANDROID_SERIAL"
 
 @dataclass(frozen=True)
 class Target:
-    """A phone by its serial at an adb server; `name` is what --device takes for it.
+    """A phone by its serial at an adb server; `name` is its value for --device.
 
     `variable` is the environment variable that names it, or empty.
     """
@@ -25,10 +25,10 @@ class Target:
     serial: str
     name: str
     variable: str = field(default="", compare=False)
-    host: ClassVar[str] = ""  # none of a cluster
+    host: ClassVar[str] = ""  # not of a cluster's host
 
     def find(self, limit: Limit) -> Phone:
-        """The phone, ready for commands.
+        """Returns the phone, ready for commands.
 
         Raises:
             NoAdb, UnknownPhone, PhoneNotReady
@@ -40,7 +40,7 @@ class Target:
 
 
 def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: bool = False) -> tuple[Target, ...]:
-    """The phones that are meant, each once.
+    """Returns the selected phones, each once.
 
     Raises:
         NoAdb, NoPhone, SeveralPhones, UnknownPhone, PhoneNotReady; UsageError
@@ -61,10 +61,10 @@ def choose_targets(devices: Sequence[str], server: AdbServer, *, everything: boo
 
 
 def choose_target(devices: Sequence[str], server: AdbServer, refusal: str) -> Target:
-    """The phone that is meant, the only one.
+    """Returns the only selected phone.
 
     Raises:
-        As `choose_targets`; UsageError: several, with what is said to `refusal`
+        As `choose_targets`; UsageError: several, with the message `refusal`
     """
     targets = choose_targets(devices, server)
     if len(targets) != 1:
@@ -73,10 +73,10 @@ def choose_target(devices: Sequence[str], server: AdbServer, refusal: str) -> Ta
 
 
 def target_of(name: str, server: AdbServer) -> Target:
-    """The phone of that name; `server` is where it is, unless the name says another.
+    """Returns the phone with this name, at `server` unless the name contains another.
 
     Raises:
-        UsageError: it names no port.
+        UsageError: the name has an invalid port.
     """
     elsewhere = ELSEWHERE.fullmatch(name)
     if elsewhere is None:

@@ -1,6 +1,6 @@
-"""When a chunk's inferences ended, by the phone's own clock: kept in the run's folder, a file a chunk.
+"""Records when a chunk's inferences ended, by the phone's clock; keeps a file for each chunk in the run's folder.
 
-An inference's outputs are written when it ends, so the times of these files tell how long each took.
+An inference's outputs are written when it ends, so the times of these files show how long each took.
 """
 
 import json
@@ -18,18 +18,18 @@ from bundler.device.numbers import whole
 from bundler.errors import OutputsInvalid
 from bundler.files import writing
 
-NANOSECONDS = 10**15  # a clock's value above this counts them; below, seconds
-COARSE = 20_000_000  # nanoseconds by which the time of a file may be behind the clock
+NANOSECONDS = 10**15  # clock values above this are nanoseconds, below it seconds
+COARSE = 20_000_000  # nanoseconds that the time of a file may lag behind the clock
 RESULT = re.compile(r"Result_(\d{1,9})/")
-LARGEST_LOG = 16 << 20  # bytes of an engine's own log of times
+LARGEST_LOG = 16 << 20  # bytes of an engine's log of times
 
 
 @dataclass(frozen=True)
 class ChunkTimes:
-    """Of one chunk on one phone: `seconds` from before the program's start to after its end; `results_s` is when each
-    inference's last output was written, after `begin` where `from_begin`, else after the first one's. Without times of
-    files (a `find` that does not tell them), or with some that cannot be, it is empty. `peak_kb`: the most memory seen,
-    where the phone tells it."""
+    """The times of one chunk on one phone. `seconds`: from before the program's start to after its end; `results_s`:
+    when each inference's last output was written, after `begin` if `from_begin`, else after the first one's. It is
+    empty if `find` reports no times of files, or impossible ones. `peak_kb`: the largest observed memory use, if the
+    phone reports it."""
 
     phone: str
     runtime: str
@@ -41,7 +41,7 @@ class ChunkTimes:
 
 
 def chunk_times(announced: Announced, chunk: Chunk, phone: str) -> ChunkTimes:
-    """What the phone's announcement tells of a chunk's times."""
+    """Returns a chunk's times from the phone's announcement."""
     ends = _ends(announced.times, len(chunk))
     begin = whole(announced.begin)
     exact = begin is not None and begin > NANOSECONDS
@@ -60,10 +60,10 @@ def keep_times(times: ChunkTimes, run_folder: Path, chunk: Chunk) -> None:
 
 
 def kept_times(run_folder: Path) -> list[ChunkTimes]:
-    """Of all chunks that have any, in the order of the input list.
+    """Returns the times of all chunks that have any, in the order of the input list.
 
     Raises:
-        OutputsInvalid: a file is not what `keep_times` wrote
+        OutputsInvalid: `keep_times` did not write such a file
     """
     found = []
     for path in sorted((run_folder / layout.TIMES).glob("[0-9]*.json")):
@@ -78,7 +78,7 @@ def kept_times(run_folder: Path) -> list[ChunkTimes]:
 
 
 def keep_diagnostics(log: bytes, run_folder: Path, chunk: Chunk) -> None:
-    """Keeps the engine's own log of times, which a program of the SDK reads; where it is empty, nothing.
+    """Keeps the engine's log of times, which a program of the SDK reads; an empty log is not kept.
 
     Raises:
         HostStorageFailed
@@ -93,7 +93,7 @@ def kept_diagnostics(run_folder: Path) -> list[Path]:
 
 
 def seconds_between(begin: str, end: str) -> float:
-    """The time between two readings of the phone's clock, each nanoseconds or seconds."""
+    """Returns the time between two readings of the phone's clock, each in nanoseconds or seconds."""
     first, last = whole(begin), whole(end)
     if first is None or last is None:
         return 0.0
@@ -102,7 +102,7 @@ def seconds_between(begin: str, end: str) -> float:
 
 
 def _ends(times: Mapping[str, int], windows: int) -> list[int]:
-    """The time of each inference's last output, in their order; empty where one of them is not told."""
+    """Returns the time of each inference's last output, in order; empty if one is missing."""
     ends: dict[int, int] = {}
     for path, time in times.items():
         if (found := RESULT.match(path)) and int(found[1]) < windows:

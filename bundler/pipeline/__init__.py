@@ -1,1 +1,1 @@
-"""The steps: build, deploy, fetch, evaluate, bench, stop. Each takes a frozen request and returns a result."""
+"""Implements the steps build, deploy, fetch, evaluate, bench and stop. Each maps a frozen request to a result."""

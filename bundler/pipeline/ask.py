@@ -1,7 +1,7 @@
-"""Answers questions about texts with a bundle whose model is on the phone already. Nothing is built or changed.
+"""Answers questions about texts with a bundle whose model is already on the phone. Builds and changes nothing.
 
-A session looks at the phone once, and links the bundle's files into a folder of its own there, which it removes at its
-end. Each question is one command on the phone, which takes the inputs and gives the outputs.
+A session probes the phone once and links the bundle's files into a separate folder there, which it removes at its
+end. Each question is one command on the phone, which takes the inputs and returns the outputs.
 """
 
 import re
@@ -42,8 +42,8 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 
 @dataclass(frozen=True, kw_only=True)
 class AskRequest:
-    """Whom to ask: the only phone where `devices` names none, or with `simulate` none but this computer. `timeout_s` is
-    for each question, and for the look at the phone."""
+    """Selects who answers: the only phone if `devices` is empty, or this computer with `simulate`. `timeout_s` applies
+    to each question, and to probing the phone."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
@@ -55,9 +55,9 @@ class AskRequest:
 
 @dataclass(frozen=True)
 class Found:
-    """An answer: `text` is the named text's characters [start, end), in a sentence that begins at `sentence_start`.
+    """An answer: `text` is characters [start, end) of the named text, in a sentence that begins at `sentence_start`.
 
-    "No answer" is an empty text without a name. `confidence` is a share of the softmax over the best spans of all
+    "No answer" is an empty text without a name. `confidence` is the share in the softmax over the best spans of all
     texts, as in answers.json.
     """
 
@@ -73,8 +73,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer, and the best of each text, best first. Milliseconds: `network_ms` from the start of the engine to
-    its last output (None where the phone does not tell), `phone_ms` to its end, `total_ms` as the user waited."""
+    """The answer, and the best span of each text, best first. Milliseconds: `network_ms` until the engine's last output
+    (None if the phone does not report it), `phone_ms` until the engine's end, `total_ms` as the user waited."""
 
     question: str
     answer: Found
@@ -88,10 +88,10 @@ class Reply:
 
 @contextmanager
 def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progress = silent) -> Iterator["Session"]:
-    """A session of questions; what the phone lacks of the bundle is pushed when it begins.
+    """Opens a session of questions; first pushes what the phone lacks of the bundle.
 
     Raises:
-        InputError: the bundle is refused; PhoneError: the phone is; UsageError: several phones
+        InputError: the bundle is refused; PhoneError: the phone is refused; UsageError: several phones
     """
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
@@ -100,14 +100,14 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
         if not request.simulate:
             progress("looking at the phone", 0, None)
         found = ahead(_asked, bundle, server, request, limit, Path(folder))
-        reader = Reader(bundle)  # while the phone is looked at
+        reader = Reader(bundle)  # while the phone is being probed
         where = found.result()
         try:
             where.bring(limit, progress)
             yield Session(reader, where, request.timeout_s, Path(folder))
         except BaseException as error:
             where.stop()
-            if isinstance(error, TimeUp):  # whose remedies are for runs that go on
+            if isinstance(error, TimeUp):  # its remedies are for runs that can be resumed
                 raise PhoneTooSlow(where.name, "answering", request.timeout_s) from error
             raise
         finally:
@@ -115,7 +115,7 @@ def asking(path: Path, server: AdbServer, request: AskRequest, progress: Progres
 
 
 def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit, folder: Path) -> OnPhone | OnSimulator:
-    """The phone, or the simulator, that answers. Raises: PhoneError, UsageError, SocUnfit"""
+    """Returns the phone or simulator that answers. Raises: PhoneError, UsageError, SocUnfit"""
     if request.simulate:
         return OnSimulator(bundle, request.runtime)
     target = choose_target(request.devices, server, "ask asks one phone")
@@ -124,7 +124,7 @@ def _asked(bundle: Bundle, server: AdbServer, request: AskRequest, limit: Limit,
 
 
 class Reader:
-    """What a bundle's questions and texts are read by."""
+    """Prepares a bundle's questions and texts: tokenizer, windows and decoding."""
 
     def __init__(self, bundle: Bundle) -> None:
         path, length = bundle.path / layout.HOST / layout.TOKENIZER, bundle.manifest.inputs[0].shape[1]
@@ -136,14 +136,14 @@ class Reader:
 
 
 class Session:
-    """A bundle and whoever computes for it; `where.brought_bytes` is what a phone lacked of it."""
+    """A bundle and the phone or simulator that computes for it; `where.brought_bytes`: what the phone lacked of it."""
 
     def __init__(self, reader: Reader, where: OnPhone | OnSimulator, timeout_s: float, folder: Path) -> None:
         self.bundle, self.where = reader.bundle, where
         self._reader, self._timeout_s, self._folder = reader, timeout_s, folder
 
     def ask(self, question: str, texts: Sequence[Text], progress: Progress = silent) -> Reply:
-        """The best answers in the texts.
+        """Returns the best answers in the texts.
 
         Raises:
             QuestionsInvalid, QuestionTooLong; PhoneError, RunFailed, OutputsInvalid; TimeUp, which `asking` turns into
@@ -175,7 +175,7 @@ class Session:
         )
 
     def _written(self, question: str, texts: Sequence[Text], folder: Path) -> Bundle:
-        """The question's windows as a bundle in the folder, without the files that it has from the one asked."""
+        """Writes the question's windows as a bundle into the folder, without the files that the asked bundle has."""
         device, host = folder / layout.DEVICE, folder / layout.HOST
         device.mkdir()
         host.mkdir()
@@ -194,14 +194,14 @@ def _ms(seconds: float) -> float:
 
 
 def _best(texts: Sequence[Text], answers: Sequence[Answer]) -> tuple[Found, tuple[Found, ...]]:
-    """The answer over all texts, as if their windows were one text's, and each text's best span, best first."""
+    """Returns the answer over all texts, as if all windows were of one text; and each text's best span, best first."""
     pairs = [(text, span) for text, answer in zip(texts, answers, strict=True) for span in answer.n_best]
     spans = sorted((pair for pair in pairs if not pair[1].is_null), key=lambda pair: -pair[1].score)
     null = min(answer.null_score for answer in answers) if len(spans) < len(pairs) else None
     listed = [span.score for _, span in spans[:N_BEST]] + ([] if null is None else [null])
     top = max(listed)
     whole = sum(exp(score - top) for score in listed)
-    firsts = {text: (text, span) for text, span in reversed(spans)}  # of each text the first in `spans`
+    firsts = {text: (text, span) for text, span in reversed(spans)}  # the first of each text in `spans`
     told = sorted(firsts.values(), key=lambda pair: -pair[1].score)[:MOST_TOLD]
     best = tuple(_found(text, span, exp(span.score - top) / whole) for text, span in told)
     if null is not None and null > best[0].score:
@@ -216,7 +216,7 @@ def _found(text: Text, span: Candidate, confidence: float) -> Found:
 
 
 def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
-    """The characters [begin, stop) of the sentence, or the sentences, in which text[start:end] stands."""
+    """Returns the characters [begin, stop) of the sentence or sentences that contain text[start:end]."""
     first = max(0, start - BESIDE)
     begin = max((first + found.end() for found in SENTENCE_END.finditer(text[first:start])), default=first)
     before = max(0, end - 1)  # the answer may end with its sentence

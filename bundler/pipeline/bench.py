@@ -1,4 +1,4 @@
-"""How fast a phone is: the same windows again and again, with pauses in which it cools, and its temperatures."""
+"""Measures a phone's speed and temperatures on the same windows, repeatedly, with pauses in which it cools."""
 
 import secrets
 import tempfile
@@ -32,8 +32,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """On the only phone where `devices` names none. Each run is one start of the engine on the first `windows` of the
-    bundle's (None: up to WINDOWS); `warm_up` runs come before the `repeats` that count, `cool_down_s` between two."""
+    """Runs on the only phone if `devices` is empty. Each run starts the engine once on the bundle's first `windows`
+    (None: up to WINDOWS). `warm_up` runs precede the `repeats` that count; `cool_down_s` is the pause between two."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
@@ -48,7 +48,7 @@ class BenchRequest:
 
 
 def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progress) -> Json:
-    """The document (docs/json.md) of a measurement; no run of the bundle is touched.
+    """Returns the document (docs/json.md) of a measurement; changes no run of the bundle.
 
     Raises:
         InputError, PhoneError, RunFailed, OutputsInvalid, TimeUp; UsageError: several phones
@@ -93,8 +93,8 @@ def bench(path: Path, server: AdbServer, request: BenchRequest, progress: Progre
 def _run_once(
     bundle: Bundle, target: Target, request: BenchRequest, chunk: Chunk, folder: Path, limit: Limit
 ) -> tuple[Member[Target], PhoneFacts]:
-    """Runs the chunk by a job of its own, whose outputs and times come into `folder`; the phone with its facts before,
-    and its facts after. The repeats are what is told of the progress."""
+    """Runs the chunk in a separate job and keeps its outputs and times in `folder`; returns the phone with its facts
+    before the run, and its facts after it. Progress is reported by repeat only."""
     folder.mkdir()
     member = Member.of(target, bundle, Wish(request.runtime, request.engine), limit)
     run_id, profile = secrets.token_hex(8), request.perf_profile
@@ -114,7 +114,7 @@ COLUMNS = ("repeat", "init ms", "mean ms", "p50", "p90", "p99", "before °C", "a
 
 
 def rows(document: Json) -> list[tuple[str, ...]]:
-    """A row a repeat, and one of all; what is not known is a dash."""
+    """Returns one row for each repeat, and one for all; unknown values are dashes."""
     each = [
         (str(number), *_times(one["latency"]), *(_number(one[when]["hottest_celsius"]) for when in ("before", "after")))
         for number, one in enumerate(document["repeats"], 1)

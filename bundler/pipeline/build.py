@@ -1,4 +1,4 @@
-"""Questions and a model in, a bundle out."""
+"""Builds a bundle from questions and a model."""
 
 import shutil
 import tempfile
@@ -49,12 +49,12 @@ from bundler.types import Feature, Progress, Questions, silent
 
 CALIBRATION_WINDOWS = 32
 SPARE_ROWS = 128  # embeddings are padded to a number that suits the hardware
-MANY_UNKNOWN = 0.1  # of a text's tokens; of English text BERT's tokenizer knows all but one in a thousand
+MANY_UNKNOWN = 0.1  # share of a text's tokens; BERT's tokenizer knows all but one in a thousand of English text
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRequest:
-    """Windows to calibrate on: a sample of those of `questions`, or of the bundle's own where it is None."""
+    """Windows to calibrate on: a sample of those of `questions`, or of the bundle's windows if it is None."""
 
     questions: Questions | None = None
     name: str = "the bundle's questions"
@@ -64,15 +64,14 @@ class CalibrationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a bundle is made of. `model` and `names` as `open_model` takes them; `soc` None: any chip the SDK knows.
+    """The parts and settings of a bundle. `model`, `names`: as for `open_model`; `soc` None: any chip the SDK knows.
 
-    check: compare the DLC, run by the DSP's simulator, with float32. keep: take the precision of least size that keeps
-    this share of float32's answers, whatever the recipe's is. cluster: the address of a Dask scheduler whose workers
-    simulate for these two; with `insecure` it may be on another computer without TLS. cache: take the DLC of a graph
-    that was converted before.
-    encodings, save_encodings: files of what tensors are rounded to, to go by and to write.
+    check: compare the DLC, run by the DSP's simulator, with float32. keep: choose the smallest precision that keeps
+    this share of float32's answers, and ignore the recipe's. cluster: the address of a Dask scheduler whose workers
+    simulate for these two; with `insecure` it may be on another computer without TLS. cache: reuse the DLC of a graph
+    that was converted before. encodings, save_encodings: files of the quantization encodings, to read and to write.
 
-    The questions are gone through as a stream, and once more where the DLC is compared.
+    The questions are streamed, and streamed again if the DLC is compared.
     """
 
     questions: Questions
@@ -100,7 +99,7 @@ class BuildRequest:
 
     @property
     def chip(self) -> Soc:
-        """The chip whose HTP judges the operators."""
+        """Returns the chip whose HTP the operators are checked for."""
         return self.soc or known_socs()[DEFAULT]
 
 
@@ -111,12 +110,12 @@ def build_bundle(
     notes: Notes | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Writes the bundle `out`; on any failure nothing of it is left. Warnings are added to `notes`.
+    """Writes the bundle `out`; a failure leaves nothing of it behind. Adds warnings to `notes`.
 
-    tell: takes what a person may want to know before the end.
+    tell: takes messages that are of interest before the end.
 
     Raises:
-        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: not with this chip;
+        InputError: questions or model refused; MissingHere: no converter, no room; SocUnfit: the chip is unsuitable;
         ClusterUnusable
     """
     notes = notes or Notes()
@@ -178,18 +177,18 @@ def build_bundle(
 
 
 def _simulator(request: BuildRequest, tell: Callable[[str], None]) -> Simulator:
-    """What judges the DLC. Raises: ExtraMissing, ClusterUnusable"""
+    """Returns the simulator that judges the DLC. Raises: ExtraMissing, ClusterUnusable"""
     if request.cluster is None or not request.judged:
         return run_on_simulator
     from bundler.scheduler.cluster import CONNECT_S, check_address, connect, run_on_cluster
 
     check_address(request.cluster, insecure=request.insecure)
-    connect(request.cluster, CONNECT_S).close()  # before the long part begins
+    connect(request.cluster, CONNECT_S).close()  # fails before the long part begins
     return partial(run_on_cluster, address=request.cluster, insecure=request.insecure, tell=tell)
 
 
 def _compare_vocabulary(tokenizer: Tokenizer, source: ModelSource, notes: Notes) -> None:
-    """Notes a tokenizer whose ids do not fit the model's embedding: it may be another model's."""
+    """Notes it if the tokenizer's ids do not fit the model's embedding: it may be another model's tokenizer."""
     rows, largest = source.embedding_rows, max(tokenizer.get_vocab().values(), default=0)
     if rows is not None and not rows - SPARE_ROWS <= largest + 1 <= rows:
         what = f"the tokenizer has ids up to {largest:,}, and the model has {rows:,} embeddings"
@@ -197,7 +196,7 @@ def _compare_vocabulary(tokenizer: Tokenizer, source: ModelSource, notes: Notes)
 
 
 def _note_unknown(tokenizer: Tokenizer, name: str, features: Sequence[Feature], notes: Notes) -> None:
-    """Notes text that the tokenizer has no words for: answers mean little there, and so do ranges of activations."""
+    """Notes it if many tokens of the text are unknown: answers and activation ranges then mean little."""
     unknown = [tokenizer.token_to_id(word) for word in ("[UNK]", "<unk>")]
     tokens = [feature.inputs["input_ids"][feature.inputs["attention_mask"] == 1] for feature in features]
     share = float(np.isin(np.concatenate(tokens), [each for each in unknown if each is not None]).mean())
@@ -206,10 +205,10 @@ def _note_unknown(tokenizer: Tokenizer, name: str, features: Sequence[Feature], 
 
 
 def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[Feature]:
-    """The windows as they are.
+    """Yields the windows unchanged.
 
     Raises:
-        ModelInvalid: one has a token that the model has no embedding for.
+        ModelInvalid: a window has a token without an embedding in the model.
     """
     rows = source.embedding_rows
     for feature in features:
@@ -222,7 +221,7 @@ def _known_tokens(features: Iterator[Feature], source: ModelSource) -> Iterator[
 
 @dataclass(frozen=True)
 class Windows:
-    """To calibrate on, and to judge by; `shared`: how many are among both."""
+    """Windows to calibrate on, and windows to judge by; `shared` counts windows in both."""
 
     calibration: list[Feature]
     judged: list[Feature]
@@ -230,7 +229,7 @@ class Windows:
 
 
 def _divided(request: BuildRequest, sample: list[Feature], windower: Windower) -> Windows:
-    """The sample of the bundle's windows by their use: what a model is calibrated on says little of how good it is."""
+    """Divides the sample by use: windows that a model is calibrated on say little about its quality."""
     count = request.calibration.windows
     if request.calibration.questions is not None:
         theirs = Sample(count, request.calibration.seed)
@@ -248,7 +247,7 @@ def _make_model(
     request: BuildRequest, sdk: Sdk | None, given: Given | None, source: ModelSource, windows: Windows,
     simulate: Simulator, draft: Path, work: Path, out: Path, progress: Progress, notes: Notes,
 ) -> ModelRecord:  # fmt: skip
-    """Writes the DLC and its channels' exponents; returns what the manifest tells of it."""
+    """Writes the DLC and its channels' exponents; returns the manifest's record of the model."""
     dlc, recipe = draft / layout.DEVICE / layout.MODEL, request.recipe
     if source.is_dlc:
         return _take_dlc(request, source, dlc)
@@ -318,7 +317,7 @@ def _save_encodings(made: Made, path: Path, notes: Notes) -> None:
 
 
 def _take_dlc(request: BuildRequest, source: ModelSource, dlc: Path) -> ModelRecord:
-    """A DLC as it is, and what is prepared of it."""
+    """Copies a DLC unchanged, and prepares its context if the recipe asks for it."""
     shutil.copyfile(source.path, dlc)
     if request.recipe.prepare:
         known = source.precision in PRECISIONS

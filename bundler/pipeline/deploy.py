@@ -1,4 +1,4 @@
-"""A bundle onto phones, and run there."""
+"""Deploys a bundle to phones and runs it there."""
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from bundler.scheduler.remote import Recruits
 
 LARGEST_CHUNK = 500  # windows: each chunk costs one start of the engine, which loads the model
-CHUNKS_A_PHONE = 4  # of several phones, so that the fast ones can do more
+CHUNKS_A_PHONE = 4  # if there are several phones, so that the fast ones can do more
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeployRequest:
-    """How to run a bundle, and on which phones: `devices` as --device takes them, or all that are attached with
-    `everywhere`; without either the only one. `chunk`: windows at a time (None: as fits); `restart`: do not go on with
-    an unfinished run; `detach`: do not wait for the end; `timeout_s` is for everything together; `verify`: compare some
-    logits with the reference's; their cosine is to reach `verify_threshold` (None: as the precision lets expect).
+    """How to run a bundle, and on which phones: `devices` as in --device, all attached ones with `everywhere`, or else
+    the only one. `chunk`: windows at a time (None: automatic); `restart`: do not resume an unfinished run; `detach`: do
+    not wait for the end; `timeout_s` is for everything together; `verify`: compare some logits with the reference;
+    their cosine must reach `verify_threshold` (None: the threshold of the precision).
 
     With `cluster`, the address of a Dask scheduler (`insecure`: also on another computer without TLS), the phones are
-    those of its hosts: of a chip, a Hexagon version, and as many as are given, or all that can do the run."""
+    its hosts': filtered by chip and Hexagon version, at most `phones` of them, or all that are able to do the run."""
 
     runtime: Runtime = "cpu"
     devices: Sequence[str] = ()
@@ -74,13 +74,12 @@ def deploy_bundle(
     warn: Callable[[str], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Run:
-    """Pushes the bundle to the phones, as far as it is not there yet, runs it, and brings the outputs into the run's
-    folder; goes on with a run that was not finished. With `detach` it returns as soon as the phones are at it. `seen`
-    takes the answers as they come, `warn` what is known not to work on a phone, `tell` what a person may want to know
-    before the end.
+    """Pushes what the phones lack of the bundle, runs it, and collects the outputs in the run's folder; resumes an
+    unfinished run. With `detach` it returns as soon as the phones work. `seen` takes the answers as they arrive, `warn`
+    takes the known limits of a phone, `tell` takes messages that are of interest before the end.
 
     Raises:
-        InputError: the bundle is refused; PhoneError: a phone is; RunInUse: another process works on the run;
+        InputError: the bundle is refused; PhoneError: a phone is refused; RunInUse: another process works on the run;
         RunFailed, OutputsInvalid, TimeUp, Interrupted; UsageError: `verify` and `detach`; ExtraMissing, ClusterUnusable
     """
     if request.verify and request.detach:
@@ -90,11 +89,11 @@ def deploy_bundle(
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
     asked = partial(_look_at, server, request, limit)
-    looked = ahead(asked).result if request.devices else asked  # phones that are named do not wait for the bundle
+    looked = ahead(asked).result if request.devices else asked  # named phones are probed while the bundle is read
     bundle = read_bundle(path)
     progress("looking at the phones", 0, None)
     phones = looked() if request.cluster is None else []
-    names = [target.name for target, _ in phones] or [layout.CLUSTER]  # of a cluster's phones, others may go on
+    names = [target.name for target, _ in phones] or [layout.CLUSTER]  # any phone of a cluster may resume the run
     chunk = request.chunk or (_fitting_chunk(bundle, len(phones)) if phones else None)
     with owning(layout.run_folder(path, request.runtime, names), "deploy"), ExitStack() as stack:
         left = _unfinished(bundle, names, request, chunk)
@@ -128,7 +127,7 @@ def deploy_bundle(
 
 
 def _recruits(bundle: Bundle, request: DeployRequest, tell: Callable[[str], None], stack: ExitStack) -> "Recruits":
-    """The phones of the cluster's hosts. Raises: ExtraMissing, ClusterUnusable"""
+    """Returns the phones of the cluster's hosts. Raises: ExtraMissing, ClusterUnusable"""
     from bundler.scheduler.hosts import Hosts
     from bundler.scheduler.remote import Recruits
 
@@ -138,7 +137,7 @@ def _recruits(bundle: Bundle, request: DeployRequest, tell: Callable[[str], None
 
 
 def _look_at(server: AdbServer, request: DeployRequest, limit: Limit) -> list[tuple[Target, PhoneFacts]]:
-    """The phones that are meant, and what each says of itself. Raises: PhoneError, NoAdb, UsageError"""
+    """Returns the selected phones and their facts. Raises: PhoneError, NoAdb, UsageError"""
     targets = choose_targets(request.devices, server, everything=request.everywhere)
     facts = [ahead(_facts, target, limit) for target in targets]
     return [(target, told.result()) for target, told in zip(targets, facts, strict=True)]
@@ -155,7 +154,7 @@ def _warn_of_limits(bundle: Bundle, members: Sequence[Member[Any]], warn: Callab
 
 
 def _fitting_chunk(bundle: Bundle, phones: int) -> int:
-    """How many windows a chunk has, for so many phones."""
+    """Returns the number of windows in a chunk for this number of phones."""
     if phones == 1:
         return LARGEST_CHUNK
     return max(1, min(LARGEST_CHUNK, -(-len(bundle.manifest.windows) // (phones * CHUNKS_A_PHONE))))
@@ -174,7 +173,7 @@ def _settings(request: DeployRequest, run_id: str, engine: EngineName, chunk: in
 
 
 def _unfinished(bundle: Bundle, names: Sequence[str], request: DeployRequest, chunk: int | None) -> Run | None:
-    """The last run on these phones, where it is not finished and is done as wanted. `chunk` None: of any size."""
+    """Returns the last run on these phones if it is unfinished and has the same settings. `chunk` None: any size."""
     last = None if request.restart else newest_run(bundle, request.runtime, names)
     if last is None or last.finished:
         return None
@@ -184,15 +183,15 @@ def _unfinished(bundle: Bundle, names: Sequence[str], request: DeployRequest, ch
 
 
 def _wish(request: DeployRequest, run: Run | None) -> Wish:
-    """What is asked of phones: the engine of a run that has begun."""
+    """Returns the request to the phones; an unfinished run keeps its engine."""
     return Wish(request.runtime, run.settings.engine if run else request.engine, request.fallback)
 
 
 def _one_engine(members: Sequence[Member[Any]]) -> EngineName:
-    """The engine of all phones.
+    """Returns the engine of all phones.
 
     Raises:
-        UsageError: they would not take the same one.
+        UsageError: the phones would choose different engines.
     """
     first, *others = sorted({member.engine for member in members}, reverse=True)
     if others:

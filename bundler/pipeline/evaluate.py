@@ -1,4 +1,4 @@
-"""How good the answers of finished runs are, how far their logits are from float32's, and how fast they were."""
+"""Evaluates finished runs: the answers' quality, the logits' distance from float32's, and the speed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,8 +28,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest:
-    """All finished runs of the bundles, of these runtimes, phones and engine where they are given, and the limits to
-    them; the SDK at `sdk` reads SNPE's own logs of times; `layers`: compare every operator's result too."""
+    """Selects all finished runs of the bundles, filtered by runtimes, phones and engine, and sets the limits for them.
+    The SDK at `sdk` reads SNPE's logs of times; `layers`: compare every operator's result too."""
 
     bundles: Sequence[Path]
     runtimes: Sequence[str] = ()
@@ -42,15 +42,15 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The document (docs/json.md), and for people what was not compared and why."""
+    """The document (docs/json.md), and messages about runs that were not compared and why."""
 
     document: Json
     passed_over: tuple[str, ...]
 
 
 def evaluate_bundles(request: EvaluateRequest, progress: Progress = silent) -> Evaluation:
-    """Compares the runs with the float32 reference and with what is known of the questions; writes each run's
-    predictions.json into its folder.
+    """Compares the runs with the float32 reference and with the known answers; writes each run's predictions.json into
+    its folder.
 
     Raises:
         NoRun, RunsDiffer, BundleInvalid, DlcInvalid: refused; OutputsInvalid: a run's outputs cannot be read;
@@ -120,7 +120,7 @@ def _run(entrant: Entrant, reference: Path, scores: Json | None, agreement: Json
 
 
 def _add_layers(entrants: Sequence[Entrant], runs: Sequence[Json]) -> None:
-    """The same for all runs of a bundle on a runtime: it is computed here, from the DLC."""
+    """Adds the comparison of layers. It is computed here, from the DLC, once for each bundle and runtime."""
     known: dict[tuple[str, Runtime], list[Json] | None] = {}
     for entrant, run in zip(entrants, runs, strict=True):
         key = entrant.bundle.id, entrant.run.settings.runtime
@@ -130,7 +130,7 @@ def _add_layers(entrants: Sequence[Entrant], runs: Sequence[Json]) -> None:
 
 
 def _logits(entrant: Entrant, reference: Path) -> Json:
-    """How near the run's logits are to the reference's."""
+    """Compares the run's logits with the reference's."""
     bundle, comparison = entrant.bundle, Comparison()
     exact = _lines(bundle, reference, CHUNK)
     computed = _lines(bundle, entrant.folder, entrant.run.settings.chunk)
@@ -142,7 +142,7 @@ def _logits(entrant: Entrant, reference: Path) -> Json:
 
 
 def _lines(bundle: Bundle, folder: Path, size: int) -> Iterator[Logits]:
-    """The outputs in a run's folder line by line, float32 (1, length) each."""
+    """Yields the outputs in a run's folder line by line, float32 (1, length) each."""
     for chunk in chunks_of(len(bundle.manifest.windows), size):
         logits = load(folder, chunk, bundle.manifest.outputs)
         for line in range(len(chunk)):

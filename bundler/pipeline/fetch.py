@@ -1,4 +1,4 @@
-"""A run's outputs, from the phones where they are not here yet, and the answers in them."""
+"""Fetches a run's outputs, from the phones if necessary, and decodes the answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ TOLD_EACH = 1000  # answers
 
 @dataclass(frozen=True, kw_only=True)
 class FetchRequest:
-    """Which run: of these phones and this runtime where they are given. `timeout_s` is for everything together."""
+    """Selects the run, by phones and runtime if they are given. `timeout_s` is for everything together."""
 
     devices: Sequence[str] = ()
     runtime: Runtime | None = None
@@ -37,7 +37,7 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A run whose answers are written, how they were chosen, and why its logits are not plausible, if so."""
+    """A run with written answers, the decoding that chose them, and the reasons to doubt its logits, if any."""
 
     bundle: Bundle
     run: Run
@@ -46,11 +46,11 @@ class Fetched:
 
     @property
     def path(self) -> Path:
-        """answers.json."""
+        """Returns the path of answers.json."""
         return self.run.folder(self.bundle.path) / layout.ANSWERS
 
     def answered(self) -> Iterator[tuple[Question, Answer]]:
-        """The questions in their order with their answers, which are decoded from the outputs when they are asked for.
+        """Yields the questions in order with their answers, which are decoded from the outputs during the iteration.
 
         Raises:
             OutputsInvalid: an output cannot be read; BundleInvalid
@@ -62,13 +62,13 @@ class Fetched:
 def fetch_answers(
     path: Path, server: AdbServer, request: FetchRequest, progress: Progress = silent, seen: Seen | None = None
 ) -> Fetched:
-    """Decodes the newest run's outputs and writes answers.json and its kin into the run's folder; a run that
-    is not finished, or that another command works on, is waited for, and carried on where it had to stop. A sample's
-    answers are of its questions only. `seen` takes answers as they come, while the run is waited for.
+    """Decodes the newest run's outputs and writes answers.json and the related files into the run's folder. Waits for a
+    run that is unfinished or in use by another command, and resumes it if it stopped. A sample's answers are of its
+    questions only. `seen` takes answers as they arrive, during the wait.
 
     Raises:
-        InputError: there is no such bundle or run, or only the same command again finishes it; PhoneError, RunFailed,
-        OutputsInvalid, TimeUp, Interrupted
+        InputError: there is no such bundle or run, or only the command that began it can finish it; PhoneError,
+        RunFailed, OutputsInvalid, TimeUp, Interrupted
     """
     limit = Limit(request.timeout_s)
     progress("checking the bundle", 0, None)
@@ -93,10 +93,10 @@ def fetch_answers(
 
 
 def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, limit: Limit) -> Run:
-    """A run of this bundle that another computer began, by its job on a phone.
+    """Finds a run of this bundle that another computer began, by its job on a phone.
 
     Raises:
-        NoRun: no phone has one; PhoneError: a phone that was asked for is not usable.
+        NoRun: no phone has one; PhoneError: a requested phone is not usable.
     """
     try:
         targets = choose_targets(request.devices, server)
@@ -118,7 +118,7 @@ def _found_on_a_phone(bundle: Bundle, server: AdbServer, request: FetchRequest, 
 def _told(
     pairs: Iterable[tuple[Question, Answer]], total: int, progress: Progress
 ) -> Iterator[tuple[Question, Answer]]:
-    """The same, while progress is told."""
+    """Yields the pairs unchanged and reports progress."""
     for number, pair in enumerate(pairs):
         if number % TOLD_EACH == 0:
             progress("decoding the answers", number, total)

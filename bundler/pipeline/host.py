@@ -1,4 +1,4 @@
-"""Offers this computer's phones to a Dask cluster, until a signal comes; and lists a cluster's phones."""
+"""Offers this computer's phones to a Dask cluster until a signal arrives, and lists a cluster's phones."""
 
 import asyncio
 import logging
@@ -28,12 +28,12 @@ def serve_phones(
     *,
     insecure: bool = False,
 ) -> None:
-    """Joins the cluster as a worker whose resources are the phones that are attached: those given, or all.
+    """Joins the cluster as a worker whose resources are the attached phones: those in `devices`, or all.
 
-    tell: takes what a person is to know
+    tell: takes messages for the user
 
     Raises:
-        ExtraMissing: Dask is not installed; ClusterUnusable: it cannot be joined, or is lost
+        ExtraMissing: Dask is not installed; ClusterUnusable: the cluster cannot be joined, or is lost
     """
     check_address(address, insecure=insecure)
     try:
@@ -41,8 +41,8 @@ def serve_phones(
         import distributed  # noqa: F401
     except ImportError as error:
         raise ExtraMissing("host", "Dask is not installed", "cluster") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told
-    dask.config.set({"distributed.worker.profile.enabled": False})  # 100 looks a second at each thread
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # `tell` reports what matters
+    dask.config.set({"distributed.worker.profile.enabled": False})  # it samples each thread 100 times a second
     host = Host(name, server, devices)
     open_house(host)
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
@@ -75,7 +75,7 @@ async def _serve(address: str, host: Host, tell: Callable[[str], None], folder: 
 
 
 async def _watch(worker: Any, host: Host, tell: Callable[[str], None], ended: asyncio.Event) -> None:
-    """Tells the cluster which phones there are, until it is lost or we are to end."""
+    """Reports the attached phones to the cluster, until the cluster is lost or `ended` is set."""
     shown: dict[str, int] = {}
     while not ended.is_set() and worker.status.name == "running":
         phones = await asyncio.to_thread(host.look)
@@ -93,7 +93,7 @@ async def _watch(worker: Any, host: Host, tell: Callable[[str], None], ended: as
 
 
 def list_phones(address: str, tell: Callable[[str], None], *, insecure: bool = False) -> list[dict[str, Any]]:
-    """The phones of a cluster's hosts: what they are, and who has them.
+    """Lists the phones of a cluster's hosts: their properties and their users.
 
     tell: takes the address of the dashboard
 

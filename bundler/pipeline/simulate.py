@@ -1,4 +1,4 @@
-"""A bundle on Qualcomm's simulator, without a phone: on this computer, or on a Dask cluster."""
+"""Runs a bundle on Qualcomm's simulator, without a phone: on this computer or on a Dask cluster."""
 
 import secrets
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from bundler.scheduler.simulators import SIMULATES, Here, Workers, simulate, sim
 from bundler.soc import Soc
 from bundler.types import Progress, Runtime, Seen, silent
 
-LARGEST_CHUNK = 16  # windows: what an interruption costs
-CHUNKS_A_WORKER = 8  # at least, so that the last ones end together
+LARGEST_CHUNK = 16  # windows that an interruption may cost
+CHUNKS_A_WORKER = 8  # at least, so that all workers finish at about the same time
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateRequest:
-    """`soc`: the chip whose DSP is simulated (None: the bundle's); `sample`: of these questions only; `workers`:
-    processes on this computer (None: one a core), unless `cluster` is the address of a Dask scheduler, which with
-    `insecure` may be on another computer without TLS; `restart`: do not go on with what was interrupted."""
+    """`soc`: the chip whose DSP is simulated (None: the bundle's); `sample`: only these questions; `workers`: processes
+    on this computer (None: one a core), unless `cluster` is the address of a Dask scheduler, which with `insecure` may
+    be on another computer without TLS; `restart`: do not resume an interrupted run."""
 
     runtime: Runtime = "dsp"
     soc: Soc | None = None
@@ -44,10 +44,10 @@ def simulate_bundle(
     tell: Callable[[str], None] = lambda _: None,
     seen: Seen | None = None,
 ) -> Run:
-    """Computes the bundle's logits as the runtime does and keeps them as a run of phone `simulator`, or goes on with a
-    run that was interrupted. The logits are the same however many workers there are.
+    """Computes the bundle's logits as the runtime does and keeps them as a run of phone `simulator`, or resumes an
+    interrupted run. The logits do not depend on the number of workers.
 
-    tell: takes what a person may want to know before the end; seen: takes the answers as they come.
+    tell: takes messages that are of interest before the end; seen: takes the answers as they arrive.
 
     Raises:
         InputError: the bundle is refused; SocUnfit; NoConverter; RunInUse; OutputsInvalid; HostStorageFailed;
@@ -74,7 +74,7 @@ def _settings(bundle: Bundle, request: SimulateRequest, width: int) -> Settings:
 
 
 def _unfinished(bundle: Bundle, name: str, request: SimulateRequest) -> Run | None:
-    """The last run of this simulator, where it is not finished and is of these questions."""
+    """Returns the last run of this simulator if it is unfinished and of the same questions."""
     last = newest_run(bundle, request.runtime, [name])
     if last is None or last.finished or not last.simulated or last.sample != request.sample:
         return None

@@ -13,7 +13,7 @@ from bundler.types import RUNTIMES, Runtime
 
 
 def stop_runs(path: Path, devices: Sequence[str], server: AdbServer) -> list[tuple[str, Runtime]]:
-    """Ends the bundle's jobs on these phones, or on those of its newest run; returns phone and runtime of each.
+    """Ends the bundle's jobs on these phones, or on those of its newest run; returns phone and runtime of each job.
 
     Raises:
         InputError: there is no such bundle; PhoneError

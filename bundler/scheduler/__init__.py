@@ -1,1 +1,1 @@
-"""Several phones at one run: a queue of chunks, a thread a phone, and what each phone can run."""
+"""Runs a bundle on several phones: a queue of chunks, a thread for each phone, and what each phone can run."""

@@ -1,4 +1,4 @@
-"""Work that goes on beside other work."""
+"""Runs work in the background."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def ahead(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> "Future[T]":
-    """Begins the work in a thread that does not keep the process from ending, unlike an executor's."""
+    """Starts the work in a daemon thread, which unlike an executor's does not keep the process from ending."""
     result: Future[T] = Future()
 
     def do() -> None:

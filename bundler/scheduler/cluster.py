@@ -1,7 +1,7 @@
-"""A Dask cluster whose workers simulate: what crosses is bytes of ours, and the DLC once to each worker.
+"""Simulates on the workers of a Dask cluster; sends only bytes of our formats, and the DLC once to each worker.
 
-A worker keeps DLCs by their SHA-256 in the user's cache folder. A chunk that comes before its DLC is answered with
-"lacks it"; then the DLC is sent to that worker.
+A worker keeps DLCs by their SHA-256 in the user's cache folder. To a chunk whose DLC is missing it replies "lacks";
+then the DLC is sent to that worker.
 """
 
 import hashlib
@@ -36,15 +36,15 @@ CONNECT_S = 20.0
 RECONNECT_S = 60.0
 WORKERS_S = 30.0
 STORE_S = 600.0
-HOST = "host "  # before its name, what `mbqa-bundle host` calls its worker
-IDLE_S = 60.0  # then a worker ends the processes that nobody uses
+HOST = "host "  # prefix of the names of the workers that `mbqa-bundle host` starts
+IDLE_S = 60.0  # a worker ends processes that were not used for this long
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Json = dict[str, Any]
 
 
 class Cluster:
-    """A scheduler's workers, as `Workers`; `width`: how many threads they have when it connects.
+    """A scheduler's workers, as `Workers`; `width` is their number of threads at the time of connecting.
 
     tell: takes the address of the dashboard.
 
@@ -84,7 +84,7 @@ class Cluster:
             tell(f"{self.width} threads at {address}; dashboard: {self._client.dashboard_link}")
 
     def submit(self, raw: bytes) -> "Future[bytes]":
-        """Raises in its future: DlcInvalid, NoConverter: a worker says so; ClusterUnusable; OutputsInvalid"""
+        """Returns a future. It raises: DlcInvalid, NoConverter: from the worker; ClusterUnusable; OutputsInvalid"""
         return ahead(self._computed, raw)
 
     def close(self) -> None:
@@ -92,10 +92,10 @@ class Cluster:
         self._client.close(timeout=CONNECT_S)
 
     def _threads(self) -> int:
-        """How many chunks the workers compute at once; waits for the first worker.
+        """Returns how many chunks the workers compute at once; waits for the first worker.
 
         Raises:
-            ClusterUnusable: there is none, or hosts of phones are among them, which Dask would give chunks too
+            ClusterUnusable: there is no worker, or some are hosts of phones, to which Dask would give chunks too
         """
         deadline = time.monotonic() + WORKERS_S
         told = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
@@ -109,7 +109,7 @@ class Cluster:
         return threads
 
     def _computed(self, raw: bytes) -> bytes:
-        """Brings one chunk to a worker and its outputs back."""
+        """Sends one chunk to a worker and returns its outputs."""
         deadline = time.monotonic() + RECONNECT_S
         while True:
             client = self._client
@@ -136,10 +136,10 @@ class Cluster:
         kept.result(STORE_S)
 
     def _again(self, client: Any, error: Exception, deadline: float) -> None:
-        """Connects anew where the scheduler is gone.
+        """Reconnects if the scheduler is gone.
 
         Raises:
-            ClusterUnusable: it does not come back, or the error is another
+            ClusterUnusable: it does not come back, or the error has another cause
         """
         from distributed.scheduler import KilledWorker
 
@@ -170,8 +170,8 @@ def run_on_cluster(
     insecure: bool,
     tell: Callable[[str], None],
 ) -> list[Logits]:
-    """The outputs of the DLC as the chip's DSP computes them, float32 (1, length) by name, for each feed of int32
-    (1, length) arrays; as `run_on_simulator`, by a scheduler's workers.
+    """Returns the DLC's outputs as the chip's DSP computes them, float32 (1, length) by name, for each feed of int32
+    (1, length) arrays. Does the same as `run_on_simulator`, on a scheduler's workers.
 
     Raises:
         DlcInvalid, NoConverter, ExtraMissing, ClusterUnusable, OutputsInvalid
@@ -190,7 +190,7 @@ def run_on_cluster(
 
 
 def check_address(address: str, *, insecure: bool) -> None:
-    """Raises ClusterUnusable for an address that is none, or that leads to another computer without TLS."""
+    """Raises ClusterUnusable for an invalid address, or for one on another computer without TLS."""
     parts = urlsplit(address)
     try:
         host, port = parts.hostname, parts.port
@@ -204,12 +204,12 @@ def check_address(address: str, *, insecure: bool) -> None:
 
 
 def connect(address: str, limit_s: float) -> Any:
-    """A client of the scheduler. Raises: ExtraMissing, ClusterUnusable"""
+    """Returns a client of the scheduler. Raises: ExtraMissing, ClusterUnusable"""
     try:
         from distributed import Client
     except ImportError as error:
         raise ExtraMissing("--cluster", "Dask is not installed", "cluster") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by our own errors
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # our own errors report what matters
     logging.getLogger("asyncio").addFilter(_is_not_of_dask)
     client = Client.__new__(Client)
     try:
@@ -217,19 +217,19 @@ def connect(address: str, limit_s: float) -> Any:
         return client
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
         with suppress(Exception):  # Dask's errors have no common base
-            client.close(timeout=1)  # left to the garbage collector, it may block whoever makes the next one
+            client.close(timeout=1)  # left to the garbage collector, it may block the next client
         hint = "Start one: `dask scheduler --host 127.0.0.1`; docs/many-machines.md has the rest."
         raise ClusterUnusable(address, f"cannot be connected to: {error}", hint) from error
 
 
 def _is_not_of_dask(record: logging.LogRecord) -> bool:
-    """Not what a coroutine of Dask ended with after nobody waited for it any longer."""
+    """Filters out errors of Dask's coroutines that nobody waited for any longer."""
     kind = record.exc_info and record.exc_info[0]
     return not (kind and kind.__module__.startswith("distributed."))
 
 
 def _refusal(address: str, dlc: Path, told: Json) -> BundlerError:
-    """What a worker says against the chunk."""
+    """Returns the error for a chunk that a worker refused."""
     kind, what = told["refused"], told["what"]
     if kind == "DlcInvalid":
         return DlcInvalid(dlc, what)
@@ -239,12 +239,12 @@ def _refusal(address: str, dlc: Path, told: Json) -> BundlerError:
     return ClusterUnusable(address, f"worker {told['worker']}: {what}", hint)
 
 
-# What follows runs on the workers.
+# The following runs on the workers.
 
 
 @dataclass
 class _Job:
-    """The processes of a job, how many chunks they are at, and when they were last used."""
+    """A job's processes, the number of chunks in progress, and the time of the last use."""
 
     networks: Networks
     busy: int = 0
@@ -256,7 +256,7 @@ _lock = threading.Lock()
 
 
 def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
-    """A chunk's outputs behind a line of JSON: {"sha256": ...}, {"lacks": worker} or {"refused": ..., "what": ...}."""
+    """Computes a chunk. Replies {"sha256": ...} and outputs, {"lacks": worker}, or {"refused": ..., "what": ...}."""
     from distributed import get_worker
 
     worker: str = get_worker().address
@@ -280,7 +280,7 @@ def simulate_on_worker(job: bytes, raw: bytes) -> bytes:
 
 @contextmanager
 def _networks(job: bytes, task: Task) -> Iterator[Networks]:
-    """This job's processes, which end when nobody has used them for a while."""
+    """Provides this job's processes, which end when they have not been used for a while."""
     with _lock:
         mine = _jobs.setdefault(job, _Job(Networks(task)))
         mine.busy += 1
@@ -304,5 +304,5 @@ def _end_idle() -> None:
 
 
 def head_line(told: Json) -> bytes:
-    """The line of JSON that a worker's reply begins with."""
+    """Returns the JSON line that a worker's reply begins with."""
     return json.dumps(told).encode() + b"\n"

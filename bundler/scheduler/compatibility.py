@@ -1,4 +1,4 @@
-"""Whether a phone can run a bundle, by which engine, where, and which files it needs: asked before any push."""
+"""Checks, before any push, whether a phone can run a bundle, by which engine and runtime, and with which files."""
 
 from bundler import layout
 from bundler.bundle import Bundle, FileEntry
@@ -11,11 +11,11 @@ ABI = "arm64-v8a"  # SNPE has had no 32-bit Android programs since 2.11
 
 
 def choose_engine(phone_serial: str, facts: PhoneFacts, bundle: Bundle, wanted: EngineChoice) -> EngineName:
-    """The engine that is wanted. "auto" is that of the tools that wrote the DLC where its program is there, else the
-    other; where the bundle brings programs, those of the phone do not count. Without any program it is SNPE's.
+    """Returns the engine to use. "auto" prefers the engine of the tools that wrote the DLC, if its program is
+    available. If the bundle has programs, the phone's do not count. Without any program it is SNPE's.
 
     Raises:
-        EngineMissing: it was named, and cannot be had
+        EngineMissing: the named engine is not available
     """
     files = bundle.device_files
     if wanted != "auto":
@@ -35,10 +35,10 @@ def choose_engine(phone_serial: str, facts: PhoneFacts, bundle: Bundle, wanted: 
 def choose_runtime(
     phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, fallback: Runtime | None, engine: Engine
 ) -> Runtime:
-    """The runtime, or the fallback where there is one and the phone does not have the runtime for this bundle.
+    """Returns the runtime, or the fallback if there is one and the phone does not support the runtime for this bundle.
 
     Raises:
-        RuntimeUnsupported: it does not have it, and there is no fallback.
+        RuntimeUnsupported: the phone does not support it, and there is no fallback.
     """
     refusal = why_not(phone_serial, facts, bundle, runtime, engine)
     if refusal is None:
@@ -49,10 +49,10 @@ def choose_runtime(
 
 
 def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, engine: Engine) -> None:
-    """Refuses what cannot work on any runtime.
+    """Refuses a phone that cannot run the bundle on any runtime.
 
     Raises:
-        PhoneRefused: the phone runs no program of ours; NoNetRun
+        PhoneRefused: the phone cannot run our programs or check what is pushed; NoNetRun
     """
     brings_programs = engine.path in bundle.device_files
     if facts.runs_programs is False:
@@ -83,7 +83,7 @@ def check_fitness(phone_serial: str, facts: PhoneFacts, bundle: Bundle, engine: 
 def why_not(
     phone_serial: str, facts: PhoneFacts, bundle: Bundle, runtime: Runtime, engine: Engine
 ) -> RuntimeUnsupported | None:
-    """Why the phone's chip cannot run this bundle on the runtime; None where it can, or where the chip is not known."""
+    """Returns why the phone's chip cannot run this bundle on the runtime; None if it can, or if the chip is unknown."""
     if runtime == "cpu":
         return None
     if not facts.is_qualcomm:
@@ -110,8 +110,8 @@ def why_not(
 
 
 def files_for(bundle: Bundle, facts: PhoneFacts, engine: Engine) -> dict[str, FileEntry]:
-    """The bundle's device files without those for other engines, other Hexagon versions and other chips; of a chip that
-    is not known, no Hexagon version is another."""
+    """Returns the bundle's device files without those for other engines, other Hexagon versions and other chips. For an
+    unknown chip, files for all Hexagon versions are included."""
     files, soc = bundle.device_files, facts.soc
     return {
         name: files[name]

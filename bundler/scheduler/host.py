@@ -1,9 +1,9 @@
-"""A host of a cluster. What the cluster asks of the host's phones runs here, in a Dask worker.
+"""Runs what a cluster asks of this host's phones, in a Dask worker.
 
 The worker's resources tell which phones are attached. Tasks do not wait for these resources: Dask looks at the first
-waiting task only, so a busy phone would keep all others of its host idle. Each phone has a line of its own instead, and
-does one chunk at a time in the order in which chunks came. What crosses is bytes and JSON of our own, checked as files
-are.
+waiting task only, so a busy phone would keep all others of its host idle. Each phone has its own queue instead and does
+one chunk at a time, in order of arrival. The cluster exchanges only bytes and JSON of our formats, which are checked
+like files.
 """
 
 import hashlib
@@ -49,13 +49,13 @@ Json = dict[str, Any]
 
 
 def resource_of(serial: str) -> str:
-    """The name of a phone's resource: one, while it is attached, else none."""
+    """Returns the name of a phone's resource, which is 1 while the phone is attached, else 0."""
     return f"phone {serial}"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A file that is to go to a phone: its name there, and what it is."""
+    """A file to send to a phone: its name there, its checksum, size and mode."""
 
     name: str
     sha256: str
@@ -69,7 +69,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class PhoneTask:
-    """A chunk for a phone, which its run calls `name`; `who` asks. `archive` holds its inputs, `base` is all else."""
+    """A chunk for a phone, named `name` by its run and sent by `who`. `archive` holds its inputs, `base` all else."""
 
     version: str
     serial: str
@@ -91,8 +91,8 @@ class PhoneTask:
 
 @dataclass
 class Held:
-    """A phone of this host. `brought`: the bases that it has had since it was attached; `trouble`: why it cannot be
-    used; `waiting`: its line, the chunk that it is at first."""
+    """A phone of this host. `brought`: the sets of base files pushed since it was attached; `trouble`: why it cannot be
+    used; `waiting`: its queue, the current chunk first."""
 
     target: Target
     facts: PhoneFacts | None = None
@@ -104,7 +104,7 @@ class Held:
 
 
 class Host:
-    """The phones here: those that are named, or all."""
+    """The phones here: the named ones, or all."""
 
     def __init__(self, name: str, server: AdbServer, devices: Sequence[str]) -> None:
         self.name, self._server = name, server
@@ -113,7 +113,7 @@ class Host:
         self._lock = threading.Lock()
 
     def look(self) -> dict[str, int]:
-        """Looks which phones are attached; returns each resource that there was, or is."""
+        """Looks up the attached phones; returns each resource that existed before or exists now."""
         there = {target.name: target for target in self._attached()}
         fresh = [Held(target) for name, target in there.items() if name not in self._held]
         with ThreadPoolExecutor(PROBES) as pool:
@@ -138,7 +138,7 @@ class Host:
         return found
 
     def offer(self) -> list[Json]:
-        """The phones; idle ones are asked again what they are."""
+        """Returns the phones; probes the idle ones again."""
         with self._lock:
             held = list(self._held.values())
         with ThreadPoolExecutor(PROBES) as pool:
@@ -162,10 +162,10 @@ class Host:
 
     @contextmanager
     def having(self, serial: str, is_wanted: Callable[[], bool]) -> Iterator[Held]:
-        """A phone for one chunk, when those that came before are done.
+        """Waits for the chunk's turn and provides the phone for it.
 
         Raises:
-            UnknownPhone: it is not there, or goes meanwhile; Dropped: the chunk is not wanted any more
+            UnknownPhone: it is not attached, or is detached meanwhile; Dropped: the chunk is no longer wanted
         """
         held, ticket = self.held(serial), object()
         with held.turn:
@@ -185,7 +185,7 @@ class Host:
 
 
 class Dropped(Exception):
-    """Nobody waits for the chunk any more."""
+    """Nobody waits for the chunk any longer."""
 
 
 def _probe(held: Held) -> None:
@@ -195,28 +195,27 @@ def _probe(held: Held) -> None:
         held.trouble = str(error)
 
 
-_host: Host | None = None  # Dask calls functions by their names
+_host: Host | None = None  # global, because Dask calls functions by their names
 
 
 def open_house(host: Host) -> None:
-    """This process has these phones from now on."""
+    """Makes the host's phones available in this process."""
     global _host  # noqa: PLW0603
     _host = host
 
 
-# What follows is called by the cluster.
+# The cluster calls the following.
 
 
 def offer() -> bytes:
-    """This host's phones, as JSON."""
+    """Returns this host's phones, as JSON."""
     phones = _host.offer() if _host else []
     return json.dumps({"version": __version__, "phones": phones}).encode()
 
 
 def compute_on_phone(job: bytes, archive: bytes) -> bytes:
-    """A chunk's logits, float32 (outputs, windows, *shape), and the engine's log of times, behind a line of JSON that
-    tells of them: or {"lacks": checksums}, or {"failed": ..., "message": ..., "hint": ..., "folder": ...}, before the
-    log of the run."""
+    """Returns a JSON line, a chunk's logits, float32 (outputs, windows, *shape), and the engine's log of times; or
+    {"lacks": checksums}; or {"failed": ..., "message": ..., "hint": ..., "folder": ...} and then the log of the run."""
     with tempfile.TemporaryDirectory(prefix="mbqa-host-") as folder:
         try:
             told = json.loads(job)
@@ -232,14 +231,14 @@ def compute_on_phone(job: bytes, archive: bytes) -> bytes:
             logs = b"".join(path.read_bytes() for path in Path(folder).glob("log-*"))
             failed = {"failed": type(error).__name__, "message": str(error), "hint": error.hint, "folder": folder}
             return head_line(failed) + logs
-        except Exception as error:  # a defect; its own pickle is not to cross
+        except Exception as error:  # a bug; the exception must not be pickled
             return head_line(
                 {"failed": "BundlerError", "message": f"internal error: {error!r}", "hint": "", "folder": ""}
             )
 
 
 def _is_wanted() -> Callable[[], bool]:
-    """Whether anybody still waits for what this thread does."""
+    """Returns a function that tells whether anybody still waits for this thread's task."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -274,7 +273,7 @@ def _computed_on(held: Held, task: PhoneTask, archive: bytes, folder: Path) -> b
     target = Target(held.target.server, held.target.serial, task.name)
     member = Member(target, task.facts, task.settings.runtime, task.settings.engine)
     lease = cache_folder().with_name("phones") / layout.file_safe(task.serial)
-    with owning(lease, "host", limit):  # another host here, of this cluster or of another one, may have the phone too
+    with owning(lease, "host", limit):  # another host of this computer, of this or another cluster, may use the phone
         held.doing = f"{task.who}, windows {chunk.start + 1} to {chunk.stop} on the {task.settings.runtime}"
         try:
             Worker(member, shared).work()

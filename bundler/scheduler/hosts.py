@@ -1,4 +1,4 @@
-"""The hosts of a cluster and their phones, as this computer sees them: what they are, and tasks for them."""
+"""Lists the hosts of a cluster and their phones, and sends tasks to them."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from bundler.scheduler.host import compute_on_phone, offer, resource_of
 
 LOOK_S = 0.5
 POLL_S = 0.05
-SILENT_S = 20.0  # without a word of a host, which is then lost
+SILENT_S = 20.0  # a host without a heartbeat for this long counts as lost
 OFFER_S = 30.0
 
 Json = dict[str, Any]
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class RemotePhone:
-    """A phone as its host told of it. `facts` None: it could not be asked, for `trouble`; `doing`: who has it."""
+    """A phone as its host describes it. `facts` None: probing it failed with `trouble`; `doing`: who uses it."""
 
     host: str
     serial: str
@@ -55,7 +55,7 @@ class Hosts:
         self._lock = threading.Lock()
         self._sending: dict[str, threading.Lock] = {}
         self._sent: set[tuple[str, str]] = set()
-        self._words: dict[str, tuple[float, float]] = {}  # by worker: its last word, and when we heard of it
+        self._words: dict[str, tuple[float, float]] = {}  # by worker: its last heartbeat, and our time when it changed
         self._workers: dict[str, Json] = {}
         self._looked = float("-inf")
         self._client = connect(address, CONNECT_S)
@@ -66,10 +66,10 @@ class Hosts:
         self._client.close(timeout=CONNECT_S)
 
     def attached(self) -> set[str]:
-        """The names of the phones that are there, as the scheduler knows, which asks no host.
+        """Returns the names of the attached phones that the scheduler knows, without asking a host.
 
         Raises:
-            PhoneLost: it does not answer
+            PhoneLost: the scheduler does not answer
         """
         with self._reaching("of any host", "looking for hosts"):
             return {
@@ -81,7 +81,7 @@ class Hosts:
             }
 
     def phones(self, names: Collection[str] | None = None) -> list[RemotePhone]:
-        """All phones of all hosts that answer, by their names; or of the hosts that have these phones.
+        """Returns all phones of all hosts that answer, by name; with `names`, all phones of the hosts of these phones.
 
         Raises:
             ClusterUnusable: a host has another release
@@ -109,7 +109,7 @@ class Hosts:
         return sorted(found, key=lambda phone: phone.name)
 
     def where(self, phone: RemotePhone) -> str:
-        """The worker that has the phone now.
+        """Returns the address of the worker that has the phone now.
 
         Raises:
             PhoneLost: there is none
@@ -124,7 +124,7 @@ class Hosts:
         return named[0]
 
     def start(self, phone: RemotePhone, job: bytes, archive: bytes) -> Any:
-        """The future of a chunk's reply. Raises: PhoneLost"""
+        """Returns the future of a chunk's reply. Raises: PhoneLost"""
         worker = self.where(phone)
         with self._reaching(phone.name, "sending a chunk"):
             return self._submit(compute_on_phone, worker, job, archive)
@@ -163,7 +163,7 @@ class Hosts:
         return self._client.submit(function, *arguments, workers=[worker], pure=False)
 
     def _awaited(self, future: Any, worker: str) -> Any:
-        """A short task's result. Raises: TimeoutError: its host is lost, or busy"""
+        """Returns a short task's result. Raises: TimeoutError: its host is lost, or busy"""
         deadline = time.monotonic() + OFFER_S
         while not future.done():
             if time.monotonic() > deadline or worker not in self._look() or not self._speaks(worker):
@@ -172,7 +172,7 @@ class Hosts:
         return future.result(CONNECT_S)
 
     def _look(self) -> dict[str, Json]:
-        """The hosts among the workers, by their addresses, as the scheduler told not long ago."""
+        """Returns the hosts among the workers, by address, as the scheduler reported recently."""
         with self._lock:
             if time.monotonic() - self._looked > LOOK_S:
                 if self._client.status != "running":

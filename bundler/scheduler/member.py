@@ -1,4 +1,4 @@
-"""A phone of a run: what is known of it, and who comes back to it when it was lost."""
+"""Represents a phone of a run: its facts, its progress, and the recovery after a lost connection."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -30,12 +30,12 @@ ATTEMPTS = 4  # without any progress in between
 TRANSIENT = (PhoneLost, PhoneTooSlow, TransferDamaged, NoAdb)
 AWAY = (UnknownPhone, PhoneNotReady, PhoneLost, PhoneTooSlow, NoAdb)
 
-P = TypeVar("P", Target, "RemotePhone")  # where a phone is: at an adb server, or at a host of a cluster
+P = TypeVar("P", Target, "RemotePhone")  # a phone at an adb server, or at a host of a cluster
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a run asks of its phones."""
+    """The runtime, engine and fallback that a run asks its phones for."""
 
     runtime: Runtime
     engine: EngineChoice
@@ -44,7 +44,7 @@ class Wish:
 
 @dataclass
 class Member(Generic[P]):
-    """A phone of the run, with the runtime and the engine by which it can do it, and how far it is."""
+    """A phone of the run, with its runtime, its engine and its progress."""
 
     target: P
     facts: PhoneFacts
@@ -56,20 +56,20 @@ class Member(Generic[P]):
 
     @staticmethod
     def of(target: Target, bundle: Bundle, wish: Wish, limit: Limit) -> "Member[Target]":
-        """A phone that can do the run, as `fitting`.
+        """Probes a phone and returns it as a member, as `fitting`.
 
         Raises:
-            EngineMissing, PhoneError: it cannot; nothing has been pushed.
+            EngineMissing, PhoneError: it is unsuitable; nothing has been pushed.
         """
         phone = target.find(limit)
         return Member.fitting(target, phone.serial, probe(phone), bundle, wish)
 
     @staticmethod
     def fitting(target: P, serial: str, facts: PhoneFacts, bundle: Bundle, wish: Wish) -> "Member[P]":
-        """A phone of which this is known.
+        """Returns the member for a phone with these facts.
 
         Raises:
-            EngineMissing, PhoneError: it cannot
+            EngineMissing, PhoneError: it is unsuitable
         """
         name = choose_engine(serial, facts, bundle, wish.engine)
         runtime = choose_runtime(serial, facts, bundle, wish.runtime, wish.fallback, ENGINES[name])
@@ -77,15 +77,15 @@ class Member(Generic[P]):
         return Member(target, facts, runtime, name)
 
     def known_limits(self, bundle: Bundle) -> list[KnownLimit]:
-        """What is known not to work of this run on this phone."""
+        """Returns the known limits that concern this run on this phone."""
         soc = self.facts.soc
         prepared = soc is not None and soc.name in map(layout.prepared_for, bundle.device_files)
         use = Use(self.runtime, self.engine, bundle.manifest.model.precision, prepared, bundle.manifest.sdk)
         return limits_of(self.facts, use)
 
     def part(self, times: Sequence[ChunkTimes]) -> Part:
-        """What the run's record says of it; `times` are of all the run's chunks, also of those that it did for an
-        earlier command."""
+        """Returns the phone's entry in the run's record; `times` are of all chunks of the run, including those that the
+        phone did for an earlier command."""
         own = [chunk for chunk in times if chunk.phone == self.target.name]
         windows: Counter[str] = Counter()
         for chunk in own:
@@ -100,8 +100,8 @@ class Member(Generic[P]):
 
 @dataclass(frozen=True)
 class Shared:
-    """What all phones of a run share. `settings` are those of its record; `depth`: chunks that a phone takes ahead
-    (None: all); `restart`: whether a job that failed before is to be tried again."""
+    """Everything that the phones of a run share. `settings` are those of its record; `depth`: chunks that a phone takes
+    at a time (None: all); `restart`: whether a job that failed before is tried again."""
 
     supply: Supply
     settings: Settings
@@ -115,16 +115,16 @@ class Shared:
 
 
 class Steady(ABC):
-    """Does chunks with one phone, in a thread of its own, and comes back to it when it was lost."""
+    """Does chunks with one phone, in its own thread, and resumes after a lost connection."""
 
     def __init__(self, member: Member[Any], shared: Shared, return_s: float) -> None:
         """return_s: how long a lost phone may stay away"""
         self.member, self._shared, self._board, self._supply = member, shared, shared.board, shared.supply
         self._return_s = return_s
         self.name: str = member.target.name
-        self._settings = replace(shared.settings, runtime=member.runtime)  # which may be the fallback
-        self._found_bytes = 0  # what the phone had when something was last pushed
-        self._careful = False  # a connection was lost
+        self._settings = replace(shared.settings, runtime=member.runtime)  # the runtime may be the fallback
+        self._found_bytes = 0  # what the phone had at the last push
+        self._careful = False  # whether a connection was lost
 
     def work(self) -> None:
         """Does chunks until the board is complete.
@@ -147,20 +147,20 @@ class Steady(ABC):
                 self._await_return(error)
 
     def claim(self) -> None:  # noqa: B027
-        """Keeps the other phones from what this one has computed or begun, in a run that was left alone."""
+        """Claims the chunks that this phone has computed or begun while the run was unattended."""
 
     def stop(self) -> None:  # noqa: B027
-        """Ends what goes on without us. Raises: PhoneError"""
+        """Ends the phone's job. Raises: PhoneError"""
 
     @abstractmethod
     def _attend(self) -> None:
-        """Sees to it that the phone computes, until all is done."""
+        """Keeps the phone computing until all chunks are done."""
 
     def _await_return(self, error: BundlerError) -> None:
         """Waits until the phone answers again.
 
         Raises:
-            PhoneError: it does not, or the others have done all meanwhile
+            PhoneError: it does not, or the other phones have done all chunks meanwhile
         """
         limit, patience = self._shared.limit, Limit(self._return_s)
         self._shared.progress(f"{error}; waiting for the phone", 0, None)
@@ -175,4 +175,4 @@ class Steady(ABC):
 
     @abstractmethod
     def _look_again(self) -> None:
-        """Raises AWAY's errors where the phone has not come back."""
+        """Raises an error of AWAY if the phone has not come back."""

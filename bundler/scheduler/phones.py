@@ -1,4 +1,4 @@
-"""The phones of a run at work together: a thread each, until every chunk's outputs are in the run's folder."""
+"""Runs the phones of a run together, each in a thread, until every chunk's outputs are in the run's folder."""
 
 import tempfile
 import threading
@@ -22,7 +22,7 @@ from bundler.scheduler.supply import supply_of
 from bundler.scheduler.worker import Worker
 from bundler.types import Progress
 
-AHEAD = 2  # chunks that one of several phones holds: it is to have work while the next one is pushed
+AHEAD = 2  # chunks that each of several phones holds: it has work while the next chunk is pushed
 JOIN_S = 0.2
 LAST_WORD_S = 30.0
 
@@ -31,9 +31,9 @@ WhenInterrupted = Literal["leave", "stop"]
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its phones, and who works with each. `restart`: whether a job that failed before is tried again;
-    `look` is called now and then while the phones work; `more` too, with the names of those at work: it gives those
-    that have come since."""
+    """A run with its phones, and the worker class for each. `restart`: whether a job that failed before is tried again;
+    `look` is called regularly while the phones work; so is `more`, with the names of the working phones: it returns
+    phones that have joined since."""
 
     bundle: Bundle
     run: Run
@@ -48,11 +48,11 @@ class Work:
 
 
 def carry_on(work: Work) -> Run:
-    """Does what is not done yet; returns the finished run, whose record is saved.
+    """Does the remaining chunks; returns the finished run, whose record is saved.
 
     Raises:
-        PhoneError, RunFailed, OutputsInvalid: of the last phone that could go on; TimeUp, Interrupted;
-        HostStorageFailed
+        PhoneError, RunFailed, OutputsInvalid: all phones failed; it is the last phone's error; TimeUp,
+        Interrupted; HostStorageFailed
     """
     begun = time.monotonic()
     members = {member.target.name: member for member in work.members}
@@ -84,7 +84,7 @@ def carry_on(work: Work) -> Run:
                 for worker in threads.values():
                     worker.stop()
             raise Interrupted(work.run.phones, stopped=work.when_interrupted == "stop") from None
-        except SystemExit:  # a signal: threads must not write once temporary files are removed
+        except SystemExit:  # a signal: threads must not write after the removal of temporary files
             _halt(work, threads)
             raise
     if not board.complete:
@@ -98,7 +98,7 @@ def carry_on(work: Work) -> Run:
 
 
 def launch(work: Work) -> None:
-    """Deals the chunks to the phones and starts their jobs, without waiting for the end.
+    """Distributes the chunks to the phones and starts their jobs, without waiting for the end.
 
     Raises:
         PhoneError, HostStorageFailed
@@ -131,9 +131,9 @@ def _shared(work: Work) -> Iterator[Shared]:
 
 
 def _work(worker: Steady, board: Board, claimed: threading.Barrier) -> None:
-    """A phone's thread: whatever ends it, a defect of ours too, is kept; what it held goes to the others.
+    """Runs a phone's thread. Keeps any error, also of a bug of ours, and gives the phone's chunks back.
 
-    No phone takes a chunk before each has claimed what it computed while it was left alone.
+    No phone takes a chunk until every phone has claimed the chunks that it computed while the run was unattended.
     """
     try:
         if claimed.parties > 1:

@@ -1,4 +1,4 @@
-"""Who does which chunk of a run, what is done, and how far everything is. Shared by the phones' threads."""
+"""Keeps track of a run's chunks: who computes which, what is done, and the total progress. Thread-safe."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from bundler.device.chunks import Chunk
 class Board:
     """The chunks of a run. A phone takes some; those of a lost phone are put back; the first to finish one counts.
 
-    ends: as `ends_of` gives them
+    ends: from `ends_of`
     """
 
     def __init__(self, chunks: Sequence[Chunk], done: Iterable[Chunk], ends: Sequence[int]) -> None:
@@ -25,7 +25,7 @@ class Board:
         self._answered = sum(map(self._ended_in, self._done))
 
     def __contains__(self, chunk: Chunk | None) -> bool:
-        """Whether it is one of this board's, done or not: a job on a phone may have those of another host too."""
+        """Returns whether the chunk is on this board, done or not: a phone's job may have another host's chunks too."""
         return chunk in self._all
 
     @property
@@ -39,12 +39,12 @@ class Board:
 
     @property
     def free(self) -> list[Chunk]:
-        """What nobody has taken, in order."""
+        """Returns the chunks that no phone has taken, in order."""
         with self._lock:
             return [*self._free]
 
     def take(self, who: str, most: int | None) -> list[Chunk]:
-        """Gives free chunks to a phone until it holds `most` (None: all that there are); returns those given."""
+        """Gives free chunks to a phone until it holds `most` (None: all free chunks); returns the given ones."""
         with self._lock:
             held = self._held.setdefault(who, [])
             count = len(self._free) if most is None else max(0, most - len(held))
@@ -53,24 +53,24 @@ class Board:
             return given
 
     def claim(self, who: str, chunks: Iterable[Chunk]) -> None:
-        """Gives a phone those of the chunks that are free: it has computed or begun them already."""
+        """Gives a phone the free ones of these chunks, which it has already computed or begun."""
         with self._lock:
             claimed = set(chunks) & set(self._free)
             self._free = [chunk for chunk in self._free if chunk not in claimed]
             self._held.setdefault(who, []).extend(sorted(claimed))
 
     def held(self, who: str) -> list[Chunk]:
-        """What a phone has taken and not finished, in order."""
+        """Returns the chunks that a phone has taken and not finished, in order."""
         with self._lock:
             return sorted(self._held.get(who, []))
 
     def wants(self, chunk: Chunk) -> bool:
-        """Whether the chunk's outputs are still of use."""
+        """Returns whether the chunk's outputs are still needed."""
         with self._lock:
             return chunk in self._all and chunk not in self._done
 
     def finish(self, chunk: Chunk) -> None:
-        """A chunk's outputs are here; whoever else was at it need not go on."""
+        """Marks a chunk as done, for every phone that holds it."""
         with self._lock:
             self._answered += 0 if chunk in self._done else self._ended_in(chunk)
             self._done.add(chunk)
@@ -80,13 +80,13 @@ class Board:
                     held.remove(chunk)
 
     def put_back(self, who: str) -> None:
-        """A phone is lost: what it held is free again."""
+        """Frees the chunks of a lost phone."""
         with self._lock:
             self._free = sorted({*self._free, *self._held.pop(who, [])} - self._done)
             self._begun.pop(who, None)
 
     def report(self, who: str, chunk: Chunk | None, begun: int) -> int:
-        """Notes how many windows of its current chunk a phone has begun; returns how many questions are done in all."""
+        """Records how many windows of its chunk a phone has begun; returns how many questions are done in total."""
         with self._lock:
             if chunk is None or chunk not in self._all:  # a phone may say anything
                 self._begun.pop(who, None)
@@ -100,6 +100,6 @@ class Board:
 
 
 def ends_of(windows: Iterable[Window]) -> Sequence[int]:
-    """How many questions end before each window, and before the end."""
+    """Returns how many questions end before each window, and before the end."""
     asked = [window.question_id for window in windows]
     return [0, *accumulate(one != following for one, following in zip_longest(asked, asked[1:]))]

@@ -1,4 +1,4 @@
-"""Phones of a cluster's hosts at a run: chunks are tasks there, and a thread here follows those of a phone."""
+"""Runs chunks as tasks on the phones of a cluster's hosts; a local thread follows each phone's tasks."""
 
 import getpass
 import hashlib
@@ -26,7 +26,7 @@ from bundler.scheduler.member import AWAY, Member, Shared, Steady, Wish
 from bundler.soc import Soc
 from bundler.types import TensorSpec
 
-AHEAD = 2  # chunks that a phone's host has: the next one is to be there when one is done
+AHEAD = 2  # chunks that a phone's host has: the next one must be there when one is done
 LOOK_S = 0.2
 RETURN_S = 60.0
 SENDINGS = 3  # of a blob to a host
@@ -35,9 +35,9 @@ Json = dict[str, Any]
 
 
 class Recruits:
-    """The phones that a run takes: of this chip and Hexagon version, at most so many at a time.
+    """The phones that a run takes: of this chip and Hexagon version, at most `count` at a time.
 
-    tell: takes why a phone is left out
+    tell: takes messages about phones that are left out
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Recruits:
     ) -> None:
         self._hosts, self._bundle, self._soc, self._hexagon, self._count = hosts, bundle, soc, hexagon, count
         self._tell = tell
-        self._known: set[str] = set()  # those that were taken or left out, and have been there since
+        self._known: set[str] = set()  # phones that were taken or left out, and have been attached since
 
     def first(self, wish: Wish) -> list[Member[RemotePhone]]:
-        """Those that can do the run now, idle ones first.
+        """Returns the phones that can do the run now, idle ones first.
 
         Raises:
             ClusterUnusable: there is none
@@ -68,16 +68,16 @@ class Recruits:
         return fit
 
     def more(self, wish: Wish, at_work: Collection[str]) -> list[Member[RemotePhone]]:
-        """Those that have come since, and may help those at work."""
+        """Returns suitable phones that were attached since and may join."""
         fresh: set[str] = set()
         try:
             there = self._hosts.attached()
-            self._known &= there  # who leaves may come again
+            self._known &= there  # a phone that leaves may come again
             fresh = there - self._known - set(at_work)
             if not fresh or (self._count and len(at_work) >= self._count):
                 return []
             found = [phone for phone in self._hosts.phones(fresh) if phone.name in fresh]
-        except PhoneLost:  # those at work meet it too
+        except PhoneLost:  # the working phones get this error too
             return []
         except ClusterUnusable as error:  # a host of another release
             self._known |= fresh
@@ -86,13 +86,13 @@ class Recruits:
         return self._fitting(found, wish, len(at_work))[0]
 
     def worker(self, member: Member[RemotePhone], shared: Shared) -> "RemoteWorker":
-        """Who works with one of them."""
+        """Returns the worker for one of the phones."""
         return RemoteWorker(self._hosts, member, shared)
 
     def _fitting(
         self, phones: Sequence[RemotePhone], wish: Wish, at_work: int = 0
     ) -> tuple[list[Member[RemotePhone]], list[str]]:
-        """As many as may be at work, and why others are not."""
+        """Returns as many suitable phones as may work, and the reasons against others."""
         fit: list[Member[RemotePhone]] = []
         reasons = []
         for phone in phones:
@@ -107,7 +107,7 @@ class Recruits:
         return fit, reasons
 
     def _member(self, phone: RemotePhone, wish: Wish) -> Member[RemotePhone]:
-        """Raises: BundlerError: it is not for this run"""
+        """Raises: BundlerError: the phone is unsuitable for this run"""
         if phone.facts is None or phone.trouble:
             raise BundlerError(phone.trouble or f"phone {phone.name}: it cannot be asked")
         its = phone.facts.soc
@@ -117,8 +117,8 @@ class Recruits:
 
 
 class RemoteWorker(Steady):
-    """With a phone of a host: a chunk is a task there, which takes the phone for so long. Nothing goes on without us:
-    what is under way ends with its chunk, and `_attend` drops the others."""
+    """Does chunks with a phone of a host, each as a task there. Nothing continues without this process: the current
+    chunk still ends, and `_attend` drops the others."""
 
     def __init__(self, hosts: Hosts, member: Member[RemotePhone], shared: Shared) -> None:
         super().__init__(member, shared, RETURN_S)
@@ -150,7 +150,7 @@ class RemoteWorker(Steady):
                 self._shared.limit.check(doing)
         finally:
             for future in self._under_way.values():
-                future.release()  # what has not begun is dropped
+                future.release()  # drops what has not begun
             self._under_way.clear()
 
     def _start(self, chunk: Chunk) -> Any:
@@ -226,10 +226,10 @@ def _read_head(head: bytes, where: str) -> Json:
 def read_reply(
     told: Json, body: bytes, chunk: Chunk, specs: Sequence[TensorSpec], where: str
 ) -> tuple[Logits, ChunkTimes, bytes]:
-    """A chunk's logits, when its inferences ended, and the engine's log of times.
+    """Returns a chunk's logits, the times of its inferences, and the engine's log of times.
 
     Raises:
-        OutputsInvalid: it is not what a host sends
+        OutputsInvalid: it is no valid reply of a host
     """
     try:
         times = typed(ChunkTimes, told["times"], "its times")
@@ -251,7 +251,7 @@ def read_reply(
 
 
 def _revived(told: Json, folder: Path) -> BundlerError:
-    """The error that a host told of, with the run's log where it lies here."""
+    """Rebuilds the error that a host reported; replaces its folder by ours, which has the run's log."""
     told = {"message": "", "hint": "", "folder": "", **told}
     kind = getattr(errors, str(told["failed"]), BundlerError)
     if not (isinstance(kind, type) and issubclass(kind, BundlerError)):

@@ -1,4 +1,4 @@
-"""Simulators at work on a run: chunks of windows go to processes here, or to a cluster, until all logits are kept."""
+"""Runs a bundle on simulators: processes here or a cluster compute chunks of windows until all logits are kept."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,11 +22,11 @@ from bundler.types import Progress, Runtime, TensorSpec
 
 WAIT_S = 0.2
 SIMULATES = {"dsp": "Qualcomm's HTP simulator", "gpu": "ONNX Runtime, float16", "cpu": "ONNX Runtime, float32"}
-"""What computes for a runtime, as a phone's model is told."""
+"""What computes for each runtime; recorded in place of a phone's model."""
 
 
 def simulator_of(bundle: Bundle, runtime: Runtime, soc: Soc | None) -> tuple[Soc, Task]:
-    """The chip to simulate (None: the bundle's), and how its runtime computes the bundle's DLC.
+    """Returns the chip to simulate (None: the bundle's), and the task that computes its DLC as the runtime does.
 
     Raises:
         SocUnfit: there is no simulator of its DSP
@@ -41,7 +41,7 @@ def simulator_of(bundle: Bundle, runtime: Runtime, soc: Soc | None) -> tuple[Soc
 
 
 class Workers(Protocol):
-    """Whoever computes chunks: `width` at once."""
+    """Computes chunks, `width` at once."""
 
     width: int
 
@@ -53,7 +53,7 @@ class Workers(Protocol):
 
 
 class Here:
-    """Processes on this computer."""
+    """Simulator processes on this computer."""
 
     def __init__(self, task: Task, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], width: int) -> None:
         self.width = width
@@ -65,13 +65,13 @@ class Here:
         return self._threads.submit(compute, self._networks, *self._specs, raw)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)  # first: nothing more is to start
+        self._threads.shutdown(wait=False, cancel_futures=True)  # first, so that nothing more starts
         self._networks.close()
         self._threads.shutdown()
 
 
 def compute(networks: Networks, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], raw: bytes) -> bytes:
-    """A chunk's outputs, as `Workers.submit` tells.
+    """Returns a chunk's outputs, in the layout of `Workers.submit`.
 
     Raises:
         DlcInvalid, NoConverter
@@ -87,10 +87,10 @@ def simulate(
 ) -> Run:
     """Computes the chunks that the run's folder lacks; returns the finished run, whose record is saved.
 
-    part: who computes, without what it did; look: is called when chunks have come.
+    part: who computes, without the results; look: is called when chunks have arrived.
 
     Raises:
-        DlcInvalid, NoConverter: as the workers say; BundleInvalid; OutputsInvalid: a logit is no number;
+        DlcInvalid, NoConverter: from the workers; BundleInvalid; OutputsInvalid: a logit is not finite;
         HostStorageFailed
     """
     begun, folder = time.monotonic(), run.folder(bundle.path)
@@ -131,7 +131,7 @@ def _raw(path: Path) -> bytes:
 
 
 def _checked(bundle: Bundle, chunk: Chunk, raw: bytes) -> Logits:
-    """The outputs by name, float32 (windows, *shape)."""
+    """Returns the outputs by name, float32 (windows, *shape). Raises: OutputsInvalid"""
     specs = bundle.manifest.outputs
     values = np.frombuffer(raw, "<f4").astype(np.float32)
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Who computes the windows of a question: a phone that has the bundle, or processes on this computer."""
+"""Computes the windows of one question, on a phone that has the bundle or in simulator processes here."""
 
 import os
 import secrets
@@ -37,7 +37,7 @@ LEAVE_S = 10.0
 
 
 class OnPhone:
-    """A phone; `brought_bytes` is what it lacked of the bundle, `pushed_bytes` all that went to it."""
+    """A phone; `brought_bytes` is what it lacked of the bundle, `pushed_bytes` all that was pushed to it."""
 
     def __init__(self, bundle: Bundle, member: Member[Target], perf_profile: str, folder: Path) -> None:
         self.bundle, self.member, self._perf_profile, self._folder = bundle, member, perf_profile, folder
@@ -50,7 +50,7 @@ class OnPhone:
         return self.member.pushed_bytes
 
     def bring(self, limit: Limit, progress: Progress) -> None:
-        """Sees to it that the phone has the bundle's own files, and links them for this session.
+        """Pushes what the phone lacks of the bundle's base files, and links them for this session.
 
         Raises:
             PhoneError
@@ -75,7 +75,7 @@ class OnPhone:
         return Phone(self.member.target.server, self.member.target.serial, limit)
 
     def _settings(self) -> Settings:
-        """Of one question."""
+        """Returns the settings for one question."""
         run_id, profile, member = secrets.token_hex(8), self._perf_profile, self.member
         return Settings(run_id, member.runtime, profile, chunk=CHUNK, engine=member.engine)
 
@@ -83,8 +83,8 @@ class OnPhone:
         return PhoneJob(self._phone(limit), self.id, self.member.runtime)
 
     def run(self, asked: Bundle, folder: Path, limit: Limit, progress: Progress) -> None:
-        """Computes all windows; their outputs and times come into the folder. What one command cannot do, a worker
-        does, which comes back after a lost connection and says why a run failed."""
+        """Computes all windows; keeps their outputs and times in the folder. If one command is not enough, uses a
+        worker, which recovers from a lost connection and explains why a run failed."""
         settings, windows, spool = self._settings(), asked.manifest.windows, folder / "spool"
         spool.mkdir()
         if len(windows) <= AT_ONCE:
@@ -117,12 +117,12 @@ class OnPhone:
 
 
 class OnSimulator:
-    """This computer: a process that keeps the DLC ready, as the bundle's chip would run it."""
+    """A process on this computer that keeps the DLC ready and computes as the bundle's chip would."""
 
     brought_bytes = pushed_bytes = 0
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        from bundler.scheduler.simulators import SIMULATES, simulator_of  # which a phone does without
+        from bundler.scheduler.simulators import SIMULATES, simulator_of  # not needed for a phone
 
         self.bundle, self._runtime = bundle, runtime
         self.id, self.engine = f"ask-{secrets.token_hex(8)}", "qnn"
@@ -150,7 +150,7 @@ class OnSimulator:
             self._child.close()
 
     def run(self, asked: Bundle, folder: Path, limit: Limit, progress: Progress) -> None:
-        """Computes all windows; their outputs and times come into the folder.
+        """Computes all windows; keeps their outputs and times in the folder.
 
         Raises:
             DlcInvalid; TimeUp

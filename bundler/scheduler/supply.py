@@ -1,4 +1,4 @@
-"""What a phone is given for a run: the bundle's own files, and chunks of inputs."""
+"""Provides the files that a phone needs for a run: the bundle's base files, and chunks of inputs."""
 
 import re
 from collections.abc import Callable
@@ -23,8 +23,8 @@ PLAIN_NAME = re.compile(r"(?!\.\.?(/|$))[A-Za-z0-9._+][A-Za-z0-9._+-]*(/(?!\.\.?
 
 @dataclass(frozen=True)
 class Supply:
-    """Blobs by their names in the bundle's folder on the phone. `outputs` are what the model gives; `chunk` gives the
-    archive of a chunk's inputs as the phone unpacks it, `base` all that the run needs besides."""
+    """Blobs by their names in the bundle's folder on the phone. `outputs` are the model's outputs; `chunk` returns the
+    archive of a chunk's inputs, which the phone unpacks; `base` returns all other files of the run."""
 
     bundle_id: str
     outputs: tuple[TensorSpec, ...]
@@ -33,11 +33,11 @@ class Supply:
 
 
 def supply_of(bundle: Bundle, spool: Path, base: Bundle | None = None) -> Supply:
-    """Out of a bundle; archives are written into `spool`. `base`: the bundle that has the files besides the inputs
+    """Returns a bundle's supply; writes archives into `spool`. `base`: the bundle that has the files besides the inputs
     (None: the same one).
 
     Raises:
-        BundleInvalid; OSError: also when they are asked for
+        BundleInvalid; OSError: both also from the supply's functions
     """
     archiver = Archiver(bundle, spool)
     return Supply(
@@ -49,11 +49,11 @@ def supply_of(bundle: Bundle, spool: Path, base: Bundle | None = None) -> Supply
 
 
 def base_files(bundle: Bundle, facts: PhoneFacts, settings: Settings, folder: Path) -> dict[str, Blob]:
-    """What a phone needs of a bundle beside the inputs, the job's script, and what is to be set on its DSP, which is
-    written into `folder`.
+    """Returns the files that a phone needs besides the inputs: the bundle's, the job's script, and the settings of its
+    DSP, which are written into `folder`.
 
     Raises:
-        BundleInvalid: a file has a name that the phone's scripts and the engines would not take
+        BundleInvalid: the phone's scripts and the engines do not support the name of a file
     """
     device = bundle.path / layout.DEVICE
     odd = next((name for name in bundle.device_files if not PLAIN_NAME.fullmatch(name)), None)

@@ -1,4 +1,4 @@
-"""One phone's part of a run: pushes, starts, watches, collects, and comes back after a lost connection."""
+"""Does one phone's part of a run: pushes, starts, watches, collects, and recovers from a lost connection."""
 
 import tempfile
 import time
@@ -23,12 +23,12 @@ from bundler.scheduler.member import ATTEMPTS, AWAY, TRANSIENT, Member, Shared, 
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 SAME_AGAIN = "It would be so again: try --runtime cpu, or build at another precision, and look at it with --check."
-KILLED = 137  # the exit code of what SIGKILL ended
+KILLED = 137  # the exit code after SIGKILL
 OWN_FAILURES = {"unpack": "unpacking the inputs", "pack": "packing the outputs"}  # of job.sh, not of the engine
 
 
 class Worker(Steady):
-    """With a phone that this computer's adb reaches."""
+    """Does chunks with a phone that this computer's adb reaches."""
 
     member: Member[Target]
 
@@ -39,13 +39,13 @@ class Worker(Steady):
         self._unsound: set[Chunk] = set()
 
     def claim(self) -> None:
-        with suppress(*TRANSIENT, *AWAY):  # `work` meets it again, and tells it or waits
+        with suppress(*TRANSIENT, *AWAY):  # `work` meets the error again, and reports it or waits
             status = self._job(self._arrive()).status()
             if status.settings == self._settings:
                 self._board.claim(self.name, [*status.done, *([status.current] if status.current else [])])
 
     def launch(self, chunks: Sequence[Chunk]) -> None:
-        """Starts the phone's job on these chunks, and leaves it alone. Raises: PhoneError"""
+        """Starts the phone's job on these chunks, and returns at once. Raises: PhoneError"""
         phone = self._arrive()
         self._push(phone, chunks, base=True)
         self._job(phone).start(self._settings, chunks)
@@ -65,7 +65,7 @@ class Worker(Steady):
         self.member.facts = probe(target.find(self._shared.limit))
 
     def _attend(self) -> None:
-        """Hands the phone chunks, sees to it that its job runs, and collects what is done, until all is."""
+        """Gives the phone chunks, keeps its job running, and collects finished chunks, until all are done."""
         phone = self._arrive()
         job, board = self._job(phone), self._board
         poll_s, pushed, seen, before = SHORTEST_POLL_S, False, "", None
@@ -81,7 +81,7 @@ class Worker(Steady):
             if board.complete:
                 at = {chunk for chunk in (*status.queued, status.current) if chunk in board}
                 if ours and status.alive and at - {*status.done}:
-                    job.stop()  # what it is at, another phone has done
+                    job.stop()  # another phone has done its chunks
                 return
             fresh = board.take(self.name, self._shared.depth)
             todo = board.held(self.name)
@@ -95,7 +95,7 @@ class Worker(Steady):
             self._report(status if ours else None)
             changed = (now := (status.seen, status.begun)) != before
             poll_s, before = SHORTEST_POLL_S if changed else min(2 * poll_s, LONGEST_POLL_S), now
-            left_s = asked + poll_s - time.monotonic()  # mostly none: the phone has waited
+            left_s = asked + poll_s - time.monotonic()  # usually negative: the phone has waited
             self._shared.limit.pause(max(0.0, left_s), self._doing)
 
     @property
@@ -108,7 +108,7 @@ class Worker(Steady):
         self._shared.progress(self._doing, done, self._board.questions)
 
     def _push(self, phone: Phone, chunks: Sequence[Chunk], *, base: bool) -> None:
-        """Brings what the phone lacks: the bundle's own files and scripts where `base`, and the chunks' inputs."""
+        """Pushes what the phone lacks: the base files and scripts if `base`, and the chunks' inputs."""
         facts = self.member.facts
         names = self._supply.base(facts, self._settings) if base else {}
 
@@ -126,11 +126,11 @@ class Worker(Steady):
             self._found_bytes = max(self._found_bytes, store.found_bytes)
 
     def _look_at_the_end(self, job: PhoneJob, status: Status) -> None:
-        """Lets a job that ended be started again: one that was killed, whose phone was restarted, or that failed before
-        we came.
+        """Allows a job that ended to be started again if it was killed, if its phone was restarted, or if it failed
+        before this command.
 
         Raises:
-            RunFailed, PhoneFull, PhoneRefused: it failed, or ends again and again without having done anything
+            RunFailed, PhoneFull, PhoneRefused: it failed, or ended several times without having done anything
         """
         self._vain += 1
         if self._vain > ATTEMPTS or (status.state == "failed" and not self._restart):
@@ -152,10 +152,10 @@ class Worker(Steady):
         return RunFailed(self.name, exit_status, lines, log, program=program, **known)
 
     def _collect(self, job: PhoneJob, chunk: Chunk) -> None:
-        """Brings a finished chunk's outputs into the run's folder, unless they are there already.
+        """Collects a finished chunk's outputs in the run's folder, unless they are already there.
 
         Raises:
-            OutputsInvalid: they are damaged, also when they are pulled again, or no use, also when they are made again
+            OutputsInvalid: they are damaged after repeated pulls, or unusable after a second run of the chunk
         """
         specs, where = self._supply.outputs, f"phone {self.name}"
         for attempt in range(1, ATTEMPTS):

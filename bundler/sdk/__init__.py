@@ -1,4 +1,4 @@
-"""Qualcomm's SDK, fetched: the parts of its public archive that are needed, kept in a cache folder and checked there.
+"""Fetches the needed parts of Qualcomm's public SDK archive into a cache folder and checks them.
 
-Nothing of it has met the real server, or an archive of Qualcomm's: docs/sdk.md says what is known and from where.
+It was never tested with the real server or a real archive of Qualcomm: docs/sdk.md lists what is known, with sources.
 """

@@ -1,4 +1,4 @@
-"""The SDK's archive: what is in it, checked before anything is written, and its files unpacked and checked."""
+"""Reads the SDK's archive: checks its directory before anything is written, then unpacks files and checks them."""
 
 import hashlib
 import re
@@ -23,15 +23,15 @@ NUMBER = re.compile(r"(?:^|[/v-])(\d+\.\d+\.\d+(?:\.\d+)?)/$")
 BAD_NAME = re.compile(r"^/|\\|(?:^|/)\.\.(?:/|$)|[:\x00-\x1f]|//")
 KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HEADER = 30
-SLACK = 1 << 12  # what an entry may have besides its name and its bytes
-MOST_TIMES, MOST_BYTES = 1032, 1 << 36  # deflate cannot do more; no SDK has as much
+SLACK = 1 << 12  # bytes that an entry may have besides its name and its content
+MOST_TIMES, MOST_BYTES = 1032, 1 << 36  # deflate's maximum; no SDK is this large
 CHUNK = 1 << 18
 BROKEN = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OverflowError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the archive; it lies in the piece [start, end)."""
+    """A file of the archive, stored in its bytes [start, end)."""
 
     info: zipfile.ZipInfo
     start: int
@@ -39,11 +39,11 @@ class Entry:
 
 
 class Archive:
-    """An SDK's archive. `version` is what its inner folder says, or empty; `entries` has each file, by its path below
-    that folder.
+    """An SDK's archive. `version` is the number in the name of its inner folder, or empty; `entries` has each file, by
+    its path below that folder.
 
     Raises:
-        ArchiveInvalid: it is none, cut off, or has names or sizes that no SDK has; NotAnSdk: it has nothing for phones.
+        ArchiveInvalid: it is no archive, is cut off, or has impossible names or sizes; NotAnSdk: nothing for phones.
     """
 
     def __init__(self, source: Source, name: str, size: int) -> None:
@@ -95,11 +95,11 @@ class Archive:
             ) from error
 
     def unpack(self, paths: Collection[str], draft: Path, kept: Path, progress: Progress) -> dict[str, tuple[int, str]]:
-        """Writes files into the folder `draft`; those that lie there already, or in `kept`, are taken if they are the
-        same. Returns path -> size and SHA-256.
+        """Writes files into the folder `draft`; reuses files that are already there, or in `kept`, if they are
+        identical. Returns path -> size and SHA-256.
 
         Raises:
-            ArchiveInvalid: a file is damaged, or none that may be written; HostStorageFailed: no room
+            ArchiveInvalid: a file is damaged, or must not be written; HostStorageFailed: no room
         """
         wanted = {path: self.entries[path] for path in paths}
         for path, entry in wanted.items():
@@ -141,9 +141,9 @@ class Archive:
             raise ArchiveInvalid(self.name, f"{path}: grows to {info.file_size / 1e6:.0f} MB, so it says")
 
     def _write(self, path: str, info: zipfile.ZipInfo, target: Path, tell: Callable[[int], None]) -> str:
-        """Unpacks a file, never more of it than the directory says; returns its SHA-256.
+        """Unpacks a file, up to the size in the directory; returns its SHA-256.
 
-        tell: takes how many of its packed bytes are through.
+        tell: takes the number of compressed bytes that have been processed.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, written = hashlib.sha256(), 0
@@ -164,7 +164,7 @@ class Archive:
 
 
 def check_pins(pins: Mapping[str, str], files: Mapping[str, tuple[int, str]], name: str) -> None:
-    """Raises: ArchiveInvalid: a file is not the one that was known by this name."""
+    """Raises: ArchiveInvalid: a file differs from the known one."""
     for path, digest in pins.items():
         if path in files and files[path][1] != digest:
             what = f"{path}: is another file than the one known, whose SHA-256 begins {digest[:16]}"
@@ -172,7 +172,7 @@ def check_pins(pins: Mapping[str, str], files: Mapping[str, tuple[int, str]], na
 
 
 def _same(path: Path, info: zipfile.ZipInfo) -> str:
-    """The SHA-256 of a file that is as the archive has it, by size and CRC; else empty."""
+    """Returns a file's SHA-256 if its size and CRC match the archive's; else an empty text."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size != info.file_size:
         return ""
     crc = 0

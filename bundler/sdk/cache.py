@@ -1,4 +1,4 @@
-"""The folder of fetched SDKs: one folder a version, whole, with a record of what is in it; checked when it is used."""
+"""Manages the folder of fetched SDKs: one folder for each version, with a record of its files; checked at each use."""
 
 import json
 import os
@@ -23,8 +23,8 @@ VARIABLE = "MBQA_SDK_CACHE"
 
 @dataclass(frozen=True)
 class Fetched:
-    """An SDK here, or parts of it: what they are for, for which chips (None: all), from where, and each file's size
-    and SHA-256 by its path."""
+    """A fetched SDK, or parts of it: the purpose, the chips (None: all), the source, and each file's size and SHA-256
+    by its path."""
 
     root: Path
     version: str
@@ -40,7 +40,7 @@ class Fetched:
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where fetched SDKs lie: MBQA_SDK_CACHE, or this user's folder for what can be had again."""
+    """Returns the folder of fetched SDKs: MBQA_SDK_CACHE, or a folder in this user's cache."""
     if named := environment.get(VARIABLE):
         return Path(named).expanduser().absolute()
     import platformdirs
@@ -49,7 +49,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def versions_in(cache: Path) -> list[str]:
-    """The versions that are here, newest first.
+    """Returns the fetched versions, newest first.
 
     Raises:
         FolderOfOthers
@@ -63,10 +63,10 @@ def versions_in(cache: Path) -> list[str]:
 
 
 def read_fetched(cache: Path, version: str) -> Fetched:
-    """What the record says.
+    """Reads a version's record.
 
     Raises:
-        SdkNotFetched; SdkDamaged: nothing believable
+        SdkNotFetched; SdkDamaged: the record is invalid
     """
     root = cache / version
     if version not in versions_in(cache):
@@ -85,7 +85,7 @@ def read_fetched(cache: Path, version: str) -> Fetched:
 
 
 def check(fetched: Fetched) -> None:
-    """Compares every file's size, and the SHA-256 of those that a phone gets.
+    """Compares every file's size, and the SHA-256 of files for phones.
 
     Raises:
         SdkDamaged
@@ -102,7 +102,7 @@ def check(fetched: Fetched) -> None:
 
 
 def find(cache: Path, version: str | None = None) -> Fetched | None:
-    """A fetched SDK, checked; the newest where no version is named; None where none is here.
+    """Returns a fetched SDK after a check; the newest if no version is named; None if none was fetched.
 
     Raises:
         SdkNotFetched, SdkDamaged, FolderOfOthers
@@ -115,7 +115,7 @@ def find(cache: Path, version: str | None = None) -> Fetched | None:
 
 
 def default_sdk(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The SDK where nobody names one: by the vendor's variables, else the newest that was fetched.
+    """Returns the default SDK: from the vendor's variables, else the newest that was fetched.
 
     Raises:
         SdkDamaged, FolderOfOthers
@@ -128,7 +128,7 @@ def default_sdk(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 @contextmanager
 def locked(cache: Path, version: str) -> Iterator[Path]:
-    """A folder for the draft of a version, which nobody else works on until the block ends.
+    """Locks a version and provides the folder for its draft; no other process works on it until the block ends.
 
     Raises:
         SdkInUse; FolderOfOthers
@@ -144,7 +144,7 @@ def locked(cache: Path, version: str) -> Iterator[Path]:
 
 
 def keep(fetched: Fetched, draft: Path) -> None:
-    """Makes the draft the folder of its version, with a record; what else lies in the draft goes."""
+    """Makes the draft the folder of its version, with a record; removes other files from the draft."""
     named = {draft / path for path in fetched.files}
     for path in sorted(draft.rglob("*"), reverse=True):
         if path.is_symlink() or (path.is_file() and path not in named):
@@ -162,7 +162,7 @@ def keep(fetched: Fetched, draft: Path) -> None:
 
 
 def remove(cache: Path, version: str) -> bool:
-    """Removes a version and its drafts; whether there was anything.
+    """Removes a version and its drafts; returns whether there was anything.
 
     Raises:
         SdkInUse; FolderOfOthers
@@ -170,6 +170,6 @@ def remove(cache: Path, version: str) -> bool:
     with locked(cache, version) as draft:
         there = [path for path in (cache / version, draft, draft.with_name(f".{version}.old")) if path.exists()]
         for path in there:
-            (path / RECORD).unlink(missing_ok=True)  # first: what is half removed is not believed
+            (path / RECORD).unlink(missing_ok=True)  # first, so that a half-removed SDK is not used
             shutil.rmtree(path)
     return bool(there)

@@ -1,4 +1,4 @@
-"""`sdk get`, from the wish to the folder."""
+"""Implements `sdk get`."""
 
 import shutil
 from collections.abc import Callable
@@ -30,10 +30,10 @@ WHOLE = "archive.zip"
 
 @dataclass(frozen=True, kw_only=True)
 class GetRequest:
-    """What is wanted, and from where: Qualcomm's public place, a `mirror` of it, or an `archive` that is here.
+    """What to fetch, and from where: Qualcomm's public place, a `mirror` of it, or a local `archive`.
 
-    `agree` is called before anything is fetched, with the folder that the licence will lie in; it raises where the
-    user does not agree. `warn` takes what the user should know.
+    `agree` is called before anything is fetched, with the future folder of the licence; it raises if the user does not
+    agree. `warn` takes warnings for the user.
     """
 
     cache: Path
@@ -51,7 +51,7 @@ class GetRequest:
 
 @dataclass(frozen=True)
 class Got:
-    """The SDK, and what it cost: bytes that came, in so many requests; 0 where it was here."""
+    """The SDK, and the number of bytes and requests that it cost; 0 if it was already here."""
 
     sdk: Fetched
     received: int = 0
@@ -59,12 +59,12 @@ class Got:
 
 
 def get_sdk(request: GetRequest, progress: Progress = silent) -> Got:
-    """Brings what is wanted into the cache folder, beside what is there of the same version.
+    """Fetches the request's files into the cache folder, in addition to existing files of the same version.
 
     Raises:
         SdkUnreachable, SdkInUse, FolderOfOthers, HostStorageFailed: it cannot be fetched, or kept.
-        ArchiveInvalid, NotAnSdk, FileUnreadable: the archive is refused; UsageError: what is asked for is none.
-        FetchInterrupted: by Ctrl-C; what has come stays for the next time.
+        ArchiveInvalid, NotAnSdk, FileUnreadable: the archive is refused; UsageError: the version or address is invalid.
+        FetchInterrupted: by Ctrl-C; fetched bytes are kept for the next time.
     """
     version = checked_version(request.version or _version_of(request.archive) or default_version())
     try:
@@ -98,7 +98,7 @@ def _version_of(archive: Path | None) -> str | None:
 
 
 def _together(request: GetRequest, version: str) -> tuple[Fetched | None, Purpose, tuple[str, ...] | None]:
-    """What is here of the version, and what it is to be with what is asked for: for which purpose, which chips."""
+    """Returns the existing SDK of the version, and the purpose and chips that cover it and the request."""
     chips = (request.soc.name,) if request.soc else None
     try:
         here = read_fetched(request.cache, version)

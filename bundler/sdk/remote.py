@@ -1,7 +1,7 @@
-"""An archive on the web as a file: what is read of it is asked for by ranges. GET only, with limits on everything.
+"""Reads a remote archive like a file, by range requests. Uses GET only and limits everything.
 
-requests is the library (it reads the variables of proxies and certificates). PyPI's remotezip, which stands on it too,
-asks for every entry by itself, does not go on in the middle of one, and knows no limits.
+Uses the library requests, which reads the variables of proxies and certificates. PyPI's remotezip uses it too, but
+requests every entry separately, cannot resume in the middle of one, and has no limits.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from bundler.sdk.selection import joined
 from bundler.sdk.versions import checked_address, shown
 
 CONNECT_S, STALL_S = 20.0, 30.0
-TRIES, ALL_TRIES = 5, 50  # without a byte in between; and in all
-PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # doubled from try to try
+TRIES, ALL_TRIES = 5, 50  # attempts without a byte in between; and in total
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # doubled with each attempt
 CHUNK = 1 << 18
 TAIL_BYTES = 1 << 20  # the archive's directory lies at its end
 FEW_BYTES = 1 << 14
-DIRECTORY_BYTES = 1 << 26  # no honest one is longer
+DIRECTORY_BYTES = 1 << 26  # larger than any genuine directory
 START = b"PK\x03\x04"
 REDIRECTS, PASSING = (301, 302, 303, 307, 308), (408, 425, 429, 500, 502, 503, 504)
 LENGTH = re.compile(r"[1-9]\d{0,14}", re.ASCII)
@@ -40,7 +40,7 @@ GO_ON = "The same command goes on from there."
 
 
 class PassingError(Exception):
-    """What may be gone at the next try; `wait_s` is what the server asks for."""
+    """An error that may be gone at the next attempt; `wait_s` is the wait that the server asks for."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -48,19 +48,18 @@ class PassingError(Exception):
 
 
 class _Session(requests.Session):
-    """Leaves redirects alone; requests would look at them, and read their pages to the end, even where it is not to
-    follow."""
+    """A session that ignores redirects; requests would read their pages to the end, even if they are not followed."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
 
 
 class Remote:
-    """The archive: `size` bytes long; `received` bytes have come, in `requests` requests; `gives_parts` is whether the
-    server sends less than all of it, known once something was read.
+    """The archive: `size` is its length in bytes; `received` counts bytes, in `requests` requests; `gives_parts` tells
+    whether the server sends parts of it, known after the first read.
 
     Raises (from everything):
-        SdkUnreachable: the server gives no answer, refuses, or the time is over; ArchiveInvalid: it has no archive.
+        SdkUnreachable: the server does not answer, refuses, or the time is over; ArchiveInvalid: it has no archive.
     """
 
     def __init__(self, url: str, *, user_agent: str, timeout_s: float, insecure: bool = False) -> None:
@@ -73,7 +72,7 @@ class Remote:
         self._session = _Session()
         self._session.headers.update({"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"})
         self._answer: requests.Response | None = None
-        self._from = self._to = self._at = 0  # the answer's place and end, the reader's place
+        self._from = self._to = self._at = 0  # the current position and end of the answer, and the reader's position
         self._planned: Sequence[tuple[int, int]] = ()
         self._tail_at, self._tail = 0, b""
         self._failures = self._all_failures = 0
@@ -83,8 +82,8 @@ class Remote:
         self._session.close()
 
     def find(self) -> None:
-        """Learns the size with the first bytes, and brings the end, where the server gives parts; else what follows the
-        first bytes is to be read in order, to the end."""
+        """Reads the first bytes to learn the size; if the server gives parts, also reads the end. Otherwise the rest
+        must be read in order, to the end."""
         self._planned = [(0, len(START))]
         if self.read(len(START)) != START:
             raise ArchiveInvalid(self.name, "is no zip archive", BY_HAND)
@@ -96,7 +95,7 @@ class Remote:
         self._tail_at, self._tail = start, self.read(self.size - start)
 
     def plan(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """From here on these pieces are read, in their order: they are asked for in few requests."""
+        """Announces the pieces that are read next, in this order, so that they need few requests."""
         self._planned = joined((start, min(end, self._tail_at)) for start, end in pieces if start < self._tail_at)
 
     def seekable(self) -> bool:
@@ -127,12 +126,12 @@ class Remote:
         return bytes(pieces)
 
     def _piece(self, end: int) -> bytes:
-        """Some of the bytes from the reader's place on; a connection that is cut is made again from there."""
+        """Returns some bytes from the reader's position on; reconnects there after a cut connection."""
         while True:
             try:
                 if self._answer is None or not self._from <= self._at < self._to:
                     self._open(end)
-                while self._from < self._at:  # files between those that are wanted
+                while self._from < self._at:  # files between the wanted ones
                     self._next(self._at - self._from)
                 return self._next(end - self._at)
             except PassingError as error:
@@ -141,7 +140,7 @@ class Remote:
 
     def _open(self, end: int) -> None:
         while 0 < self._to - self._from <= FEW_BYTES and self._answer is not None:
-            self._next(FEW_BYTES)  # so that the connection serves again
+            self._next(FEW_BYTES)  # so that the connection can be reused
         self._leave()
         end = next((last for first, last in self._planned if first <= self._at < last), end)
         answer = self._answer = self._ask(f"bytes={self._at}-{end - 1}")
@@ -155,7 +154,7 @@ class Remote:
         self._set_size(int(found[3]))
 
     def _take_whole(self, answer: requests.Response) -> None:
-        """An answer that begins with the first byte, whatever was asked for; `_piece` passes over what came before."""
+        """Uses an answer that begins with the first byte, whatever was requested; `_piece` skips the bytes before."""
         if self.size and self.gives_parts:
             raise PassingError("it gives no parts any more")
         length = answer.headers.get("Content-Length", "")
@@ -170,7 +169,7 @@ class Remote:
         self.size = size
 
     def _next(self, most: int) -> bytes:
-        """What has come of the answer."""
+        """Returns the next received bytes of the answer."""
         assert self._answer is not None
         self._left_s()
         try:
@@ -185,7 +184,7 @@ class Remote:
         return piece
 
     def _ask(self, span: str) -> requests.Response:
-        """The answer, after one redirect at most; its address is asked the next time."""
+        """Returns the answer, after one redirect at most; remembers its address for the next request."""
         url = self._url
         for _ in range(2):
             limits = (min(CONNECT_S, self._left_s()), min(STALL_S, self._left_s()))
@@ -222,13 +221,13 @@ class Remote:
                 raise SdkUnreachable(self.name, "it answers with a web page instead of the archive", hint)
             return
         reason = f"it answers {status} {answer.reason or ''}".strip()
-        if status in PASSING or (status in (401, 403) and self.size):  # an address that a redirect gave has a time
+        if status in PASSING or (status in (401, 403) and self.size):  # an address from a redirect expires
             wait = answer.headers.get("Retry-After", "")
             raise PassingError(reason, float(wait) if wait.isdecimal() else 0.0)
         raise SdkUnreachable(self.name, reason, HINTS.get(status, BY_HAND))
 
     def _again(self, error: PassingError) -> None:
-        """Waits before the next try, if there is to be one."""
+        """Waits before the next attempt; raises SdkUnreachable after too many."""
         self._failures += 1
         self._all_failures += 1
         self._url = self._given
@@ -244,7 +243,7 @@ class Remote:
         return left
 
     def _leave(self) -> None:
-        """Ends the answer; a connection that has nothing more to say stays for the next request."""
+        """Ends the answer; keeps the connection for the next request if the answer was read to its end."""
         if self._answer is not None:
             if self._from == self._to:
                 self._answer.raw.release_conn()
@@ -254,7 +253,7 @@ class Remote:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system or the proxy said, below what the libraries made of it."""
+    """Returns the message of the innermost error: the operating system's or the proxy's."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return short_reason(error)

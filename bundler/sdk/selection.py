@@ -1,4 +1,4 @@
-"""Which files of the SDK are wanted, and which pieces of the archive bring them. Pure: names and numbers."""
+"""Selects the needed files of the SDK, and the ranges of the archive to request. Works on names and numbers only."""
 
 import itertools
 import re
@@ -21,16 +21,16 @@ RUN = re.compile(
 )
 """What a phone needs, for either engine, with licence and notices."""
 CONVERT = re.compile(rf"bin/[^/]+|(?:bin|lib)/{HOST}/.+|lib/python/.+")
-"""What the converters are besides: programs, their libraries and their Python packages."""
+"""What the converters need in addition: programs, their libraries and their Python packages."""
 HEXAGON = re.compile(r"(?:^lib/hexagon-v|/lib(?:Snpe|Qnn)(?:Htp|Dsp)V)(\d+)")
 
-REQUESTS = 18  # ranges at most, where they can be had without much waste; some requests more find the directory
-ALWAYS_BYTES = 1 << 17  # a gap that costs less than a request
-NEVER_BYTES = 1 << 22  # a gap that is no neighbourhood any more
+REQUESTS = 18  # ranges at most, unless that wastes too much; a few more requests find the directory
+ALWAYS_BYTES = 1 << 17  # a gap of this size costs less than a request
+NEVER_BYTES = 1 << 22  # wider gaps are never included
 
 
 def is_wanted(path: str, purpose: Purpose, hexagons: Collection[int] | None) -> bool:
-    """Whether a file, by its path below the SDK's root, is wanted; hexagons: for these chips' DSPs only."""
+    """Returns whether a file, by its path below the SDK's root, is needed; hexagons: for these chips' DSPs only."""
     found = HEXAGON.search(path)
     if found and hexagons is not None and int(found[1]) not in hexagons:
         return False
@@ -38,7 +38,7 @@ def is_wanted(path: str, purpose: Purpose, hexagons: Collection[int] | None) -> 
 
 
 def joined(pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Pieces [start, end) of the archive as few ranges: neighbours are one, and so are the nearest, up to a limit."""
+    """Joins pieces [start, end) of the archive into few ranges: neighbours, and the nearest ones up to a limit."""
     ranges = sorted(pieces)
     gaps = sorted(after[0] - before[1] for before, after in itertools.pairwise(ranges))
     spare = len(gaps) - (REQUESTS - 1)

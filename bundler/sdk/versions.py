@@ -1,4 +1,4 @@
-"""Which SDKs are known, and where an archive lies; the table is versions.toml."""
+"""Lists the known SDKs and the addresses of their archives, from versions.toml."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ VERSION = re.compile(r"\d{1,4}(\.\d{1,8}){2,3}")
 
 @dataclass(frozen=True)
 class Known:
-    """What public documents tell of an archive; `sha256` is of files in it, by their path below the SDK's root."""
+    """Facts about an archive from public documents; `sha256` is of files in it, by their path below the SDK's root."""
 
     version: str
     source: str = ""
@@ -33,7 +33,7 @@ def _table() -> dict[str, Any]:
 
 
 def known_versions() -> tuple[Known, ...]:
-    """Newest first."""
+    """Returns the table, newest first."""
     made = [Known(version, **row) for version, row in _table()["versions"].items()]
     return tuple(sorted(made, key=lambda known: order(known.version), reverse=True))
 
@@ -43,7 +43,7 @@ def default_version() -> str:
 
 
 def known(version: str) -> Known:
-    """What is known of a version, which may be nothing but its number."""
+    """Returns the known facts of a version, at least its number."""
     return next((each for each in known_versions() if each.version == version), Known(version))
 
 
@@ -52,7 +52,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def checked_version(text: str) -> str:
-    """Raises: UsageError: this is no version's number."""
+    """Returns the version without a leading "v". Raises: UsageError: this is no version number"""
     version = text.removeprefix("v")
     if not VERSION.fullmatch(version):
         raise UsageError(f"{text}: not a version of the SDK", f"One such is {default_version()}; see `sdk list`.")
@@ -60,13 +60,13 @@ def checked_version(text: str) -> str:
 
 
 def address(version: str, mirror: str | None) -> str:
-    """Where the archive of a version lies: at Qualcomm's public place, or at a company's copy of it."""
+    """Returns the address of a version's archive: at Qualcomm's public place, or at a mirror of it."""
     usual = "" if mirror else known(version).url
     return usual or f"{(mirror or str(_table()['usual'])).rstrip('/')}/{version}/v{version}.zip"
 
 
 def checked_address(url: str, *, insecure: bool) -> str:
-    """The address, if what it answers may be believed: by https, or on this computer.
+    """Returns the address if its answers can be trusted: https, or this computer; or any with `insecure`.
 
     Raises:
         UsageError
@@ -85,6 +85,6 @@ def checked_address(url: str, *, insecure: bool) -> str:
 
 
 def shown(url: str) -> str:
-    """An address without what may be secret in it: the name and password, the signature of a redirect."""
+    """Returns an address without its secrets: the name and password, and the signature of a redirect."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

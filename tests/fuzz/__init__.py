@@ -1,1 +1,1 @@
-"""Fuzzing of everything that reads what others made. How to run it: __main__.py."""
+"""Fuzzes everything that reads foreign data. __main__.py describes its use."""

@@ -1,24 +1,23 @@
-"""Fuzzes what reads what others made.
+"""Fuzzes the readers of foreign data.
 
     python -m tests.fuzz --list
     python -m tests.fuzz [TARGET...] [--seconds 60] [--jobs 2] [--out fuzz-findings] [--seed 1]
 
-Each target (targets.py) is a function of bytes that must return, or raise an error that a user is told
-(bundler/errors.py but its root, which stands for a defect). Any other exception, a crash, more than 15 s for one input
-and more than 2 GiB of memory are findings. Each runs in a process of its own for so many seconds, guided by coverage
-of `bundler` where atheris is installed (`pip install -e '.[fuzz]'`), else, and where the code under test is not Python,
-by changes to the corpus alone. With a seed the same inputs come in the same order, as far as the time goes: so
-does .ci/run, where a finding is to be of the change and not of luck. Prints the number of executions of each target;
-exit code 1 where there was a finding.
+Each target (targets.py) is a function of bytes that must return, or raise an error for users (of bundler/errors.py,
+except its root, which means a bug). Any other exception, a crash, more than 15 s for one input and more than 2 GiB of
+memory are findings. Each target runs in a separate process for SECONDS, guided by coverage of `bundler` if atheris is
+installed (`pip install -e '.[fuzz]'`); otherwise, and if the code under test is not Python, by mutations of the corpus
+only. A seed gives the same inputs in the same order, as far as the time allows: .ci/run uses one, so that findings
+depend on the change and not on luck. Prints the number of executions of each target; the exit code is 1 if there was a
+finding.
 
-An input that fails is left in OUT/TARGET/findings, what was said of it in OUT/TARGET/log. To look at it again:
+Failing inputs are in OUT/TARGET/findings, their messages in OUT/TARGET/log. To reproduce one:
 
     python -c "from tests.fuzz.targets import check; check('TARGET', open('FILE', 'rb').read())"
 
-Then mend `bundler`, and keep the input, made small, as tests/fuzz/corpus/TARGET/WHAT_IT_WAS: tests/test_fuzz.py gives
-every file there to its target. What is new in OUT/TARGET/corpus is not kept: it is a start for a longer run with the
-same --out. A new reader of foreign data gets a function in one of the files here, a line in targets.py, and a valid
-input or two in its corpus.
+Then fix `bundler`, and keep the input, minimized, as tests/fuzz/corpus/TARGET/WHAT_IT_WAS: tests/test_fuzz.py runs
+every file there. New inputs in OUT/TARGET/corpus are not kept, but start a longer run with the same --out. A new reader
+of foreign data needs a function in one of the files here, a line in targets.py, and a valid input or two in its corpus.
 """
 
 import argparse
@@ -42,7 +41,7 @@ STATISTIC = re.compile(r"^stat::number_of_executed_units: (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a target: `found` is an input that failed, or what the process died of."""
+    """The result of a target: `found` is a failing input, or the cause of the process's death."""
 
     target: str
     executions: int
@@ -52,7 +51,7 @@ class Outcome:
 
 
 def fuzz(target: str, seconds: int, out: Path, *, plain: bool, seed: int | None = None) -> Outcome:
-    """Fuzzes a target in a process of its own."""
+    """Fuzzes a target in a separate process."""
     folder = out / target
     folder.mkdir(parents=True, exist_ok=True)
     findings = folder / "findings"
@@ -84,7 +83,7 @@ def fuzz(target: str, seconds: int, out: Path, *, plain: bool, seed: int | None 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1 where a target failed."""
+    """Returns exit code 1 if a target failed."""
     from tests.fuzz.targets import TARGETS
 
     parser = argparse.ArgumentParser(

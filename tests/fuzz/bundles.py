@@ -1,4 +1,4 @@
-"""A bundle from somebody else: its manifest, the files that stay here, and the records of its runs."""
+"""Fuzzes foreign bundles: the manifest, the files that stay here, and the records of runs."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def _feature(number: int) -> Feature:
 
 
 def write_bundle(path: Path) -> None:
-    """A bundle of three questions in as many windows, with one finished run; its model is none."""
+    """Writes a bundle of three questions in three windows; its model is invalid."""
     for name in (layout.HOST, layout.DEVICE):
         (path / name).mkdir(parents=True)
     tuple(kept_questions(map(_question, range(3)), path / layout.HOST))
@@ -83,7 +83,7 @@ def _manifest(path: Path, inputs: set[str]) -> Manifest:
 
 
 def write_run(path: Path, bundle_id: str) -> Path:
-    """The record of a finished run with its outputs and times; gives its folder."""
+    """Writes the record of a finished run with its outputs and times; returns its folder."""
     run = Run(**{**vars(RUN), "bundle_id": bundle_id})
     run.save(path)
     folder = run.folder(path)
@@ -101,7 +101,7 @@ def _fresh(name: str) -> Path:
 
 
 def manifest(data: bytes) -> None:
-    """A bundle's manifest.json."""
+    """Reads a bundle's manifest.json."""
     path = _fresh("manifest")
     (path / layout.MANIFEST).write_bytes(data)
     seal(path)
@@ -109,7 +109,7 @@ def manifest(data: bytes) -> None:
 
 
 def host_file(data: bytes) -> None:
-    """A file of a bundle that its manifest agrees with: its name in the first line."""
+    """Reads a file of a bundle that matches its manifest; the first line is its name."""
     path, good = _fresh("host"), _fresh("good")
     head, _, content = data.partition(b"\n")
     name = head.decode(errors="replace")
@@ -133,7 +133,7 @@ def _finished() -> tuple[Bundle, Path]:
 
 
 def run_file(data: bytes) -> None:
-    """A file of a run's folder: its name in the first line; BUNDLE in it stands for the bundle's id."""
+    """Reads a file of a run's folder; the first line is its name; BUNDLE in it stands for the bundle's id."""
     bundle, folder = _finished()
     head, _, content = data.partition(b"\n")
     name = head.decode(errors="replace")
@@ -163,7 +163,7 @@ def _use_run(bundle: Bundle) -> None:
 
 
 def _use(bundle: Bundle) -> None:
-    """What deploy, fetch-answers and evaluate do with a bundle, but for the phone and the model."""
+    """Uses a bundle like deploy, fetch-answers and evaluate, without the phone and the model."""
     assert tuple(bundle.questions) is not None
     assert bundle.size_bytes >= 0
     base_files(bundle, read_facts("", 0), Settings("0123", "dsp", engine="qnn"), work.folder("files"))

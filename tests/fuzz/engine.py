@@ -1,8 +1,8 @@
-"""Fuzzes one target in this process, as __main__.py calls it:
+"""Fuzzes one target in this process; called by __main__.py:
 
     python -m tests.fuzz.engine TARGET SECONDS FOLDER [--plain] [--seed N]
 
-FOLDER/corpus takes inputs that reach something new, FOLDER/findings those that fail, FOLDER/executions their number.
+FOLDER/corpus gets inputs that reach new code, FOLDER/findings failing ones, FOLDER/executions their number.
 """
 
 import argparse
@@ -23,12 +23,12 @@ MEMORY_BYTES = 2 << 30
 
 
 class Hang(BaseException):
-    """The target does not come to an end."""
+    """The target does not end."""
 
 
 @contextmanager
 def watched(seconds: float) -> Iterator[None]:
-    """Ends the block, which is the main thread's, with Hang after so long."""
+    """Raises Hang in the block, which runs in the main thread, after this time."""
 
     def end(_: int, __: FrameType | None) -> None:
         raise Hang(f"no end after {seconds:g} s")
@@ -43,7 +43,7 @@ def watched(seconds: float) -> Iterator[None]:
 
 
 def fuzz_guided(name: str, seconds: int, folder: Path, seed: int) -> None:
-    """Coverage-guided, by atheris; ends the process."""
+    """Fuzzes guided by coverage, with atheris; ends the process."""
     import atheris
 
     _make(folder)
@@ -81,7 +81,7 @@ def fuzz_guided(name: str, seconds: int, folder: Path, seed: int) -> None:
 
 
 def fuzz_plain(name: str, seconds: int, folder: Path, seed: int) -> None:
-    """By changes to the inputs at hand, with no look at what they reach; ends at the first finding.
+    """Fuzzes by mutations of the existing inputs, without coverage; ends at the first finding.
 
     Raises:
         Exception: the finding
@@ -123,7 +123,7 @@ def _note(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    """What the process does."""
+    """Runs the process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("target")
     parser.add_argument("seconds", type=int)

@@ -1,4 +1,4 @@
-"""What a user gives to be built: a tokenizer, an ONNX file, a DLC; and the list of inputs on the phone."""
+"""Fuzzes the files for a build: a tokenizer, an ONNX file, a DLC; and the list of inputs on the phone."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ QUESTION = Question("q", "Who is it?", "It is Ann, the tower \U0001f469\u200d\U0
 
 
 def tokenizer(data: bytes) -> None:
-    """A file of a model's folder that tells of its tokenizer: its name in the first line."""
+    """Reads a file about the tokenizer in a model's folder; the first line is its name."""
     from bundler.qa.features import load_tokenizer
 
     name, _, content = data.partition(b"\n")
@@ -44,7 +44,7 @@ def tokenizer(data: bytes) -> None:
 
 
 def onnx(data: bytes) -> None:
-    """An ONNX file: what is found out of it before anything is done with it."""
+    """Reads an ONNX file, as far as before any processing."""
     path = work.folder("onnx") / "model.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
@@ -52,7 +52,7 @@ def onnx(data: bytes) -> None:
 
 
 def onnx_graph(data: bytes) -> None:
-    """An ONNX file, rewritten for the HTP."""
+    """Rewrites an ONNX file for the HTP."""
     path = work.folder("onnx") / "graph.onnx"
     path.write_bytes(data)
     adapted, _ = load_adapted(path, None, {})
@@ -61,15 +61,14 @@ def onnx_graph(data: bytes) -> None:
 
 
 def dlc_archive(data: bytes) -> None:
-    """The ZIP that a DLC is."""
+    """Reads the ZIP archive of a DLC."""
     path = work.folder("dlc") / "archive.dlc"
     path.write_bytes(data)
     json.dumps([step.arguments for step in read_archive(path).history])
 
 
 def dlc(data: bytes) -> None:
-    """A DLC, read in a child of this process as `inspect_dlc` has it read in a child of its own; that the libraries
-    crash in there is no finding."""
+    """Reads a DLC in a child process, as `inspect_dlc` does; crashes of the libraries there are no findings."""
     folder = work.folder("dlc")
     path, report = folder / "model.dlc", folder / "report.json"
     path.write_bytes(data)
@@ -106,7 +105,7 @@ class _NoFaults:
 
 
 def input_list(data: bytes) -> None:
-    """input_list.txt, as the stand-in for snpe-net-run reads it."""
+    """Reads input_list.txt with the stand-in for snpe-net-run."""
     if b"/" in data:  # outputs would be written where the list says
         return
     here, world = phone_storage().root / "data/local/tmp", World(lambda: "SM8650", _NoFaults())  # type: ignore[arg-type]

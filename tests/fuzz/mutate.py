@@ -1,4 +1,4 @@
-"""Changes to a valid input: of its bytes, of the JSON document that it is, of its lines."""
+"""Mutates valid inputs: their bytes, their JSON document, or their lines."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ LONGEST = 1 << 16
 
 
 def mutate_bytes(data: bytes, random: Random) -> bytes:
-    """A few flips, cuts, repetitions, numbers and insertions."""
+    """Applies a few flips, cuts, repetitions, numbers and insertions."""
     changed = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 3, 8))):
         at = random.randrange(len(changed) + 1)
@@ -45,7 +45,7 @@ def mutate_bytes(data: bytes, random: Random) -> bytes:
 
 
 def mutate_json(data: bytes, random: Random) -> bytes:
-    """The document with a few of its values replaced, removed, moved or repeated; now and then other bytes."""
+    """Replaces, removes, moves or repeats some values of the document; sometimes mutates its bytes."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ def mutate_json(data: bytes, random: Random) -> bytes:
 
 
 def _changed(value: Any, random: Random) -> Any:
-    """The value with one change somewhere in it."""
+    """Changes one place in the value."""
     if not isinstance(value, dict | list) or not value or random.randrange(6) == 0:
         return deepcopy(random.choice([*ODD_VALUES, [value], {"text": value}, str(value), [value] * 3]))
     keys: Sequence[Any] = list(value) if isinstance(value, dict) else range(len(value))
@@ -78,7 +78,7 @@ def _changed(value: Any, random: Random) -> Any:
 
 
 def first_line_kept(mutator: Mutator) -> Mutator:
-    """The first line, which says what the rest is, stays."""
+    """Returns a mutator that keeps the first line, which describes the rest."""
 
     def mutate(data: bytes, random: Random) -> bytes:
         head, end, rest = data.partition(b"\n")
@@ -88,7 +88,7 @@ def first_line_kept(mutator: Mutator) -> Mutator:
 
 
 def mutate_json_lines(data: bytes, random: Random) -> bytes:
-    """One of the lines changed as JSON, or the lines as bytes."""
+    """Mutates one of the lines as JSON, or the lines as bytes."""
     lines = data.split(b"\n")
     at = random.randrange(len(lines))
     if random.randrange(4) == 0:

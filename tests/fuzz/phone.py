@@ -1,4 +1,4 @@
-"""What a phone says: of itself, of the job, of its store, and the outputs that it sends."""
+"""Fuzzes the answers of a phone: about itself, the job and its store, and the outputs that it sends."""
 
 import hashlib
 import io
@@ -56,14 +56,14 @@ class Scripted(Phone):
 
 
 def probe(data: bytes) -> None:
-    """What probe.sh says."""
+    """Reads the output of probe.sh."""
     facts = ask_phone(Scripted(data))
     assert facts.soc is None or facts.soc.name
     assert facts.is_qualcomm in (True, False)
 
 
 def job(data: bytes) -> None:
-    """What job.sh says of the job, and the board that it is told to."""
+    """Reads job.sh's status of the job, and reports it to a board."""
     phone = PhoneJob(Scripted(data), "bundle", "dsp")
     status = phone.status()
     windows = [Window(f"q{number}#0", f"q{number}", number, {}, {}) for number in range(5)]
@@ -78,7 +78,7 @@ def job(data: bytes) -> None:
 
 
 def announced(data: bytes) -> None:
-    """What comes of a finished chunk: the announcement and the archive."""
+    """Reads a finished chunk: the announcement and the archive."""
     archive = io.BytesIO()
     most = most_bytes(CHUNK, SPECS)
     for piece in (1 << 20, 7):
@@ -91,7 +91,7 @@ def announced(data: bytes) -> None:
 
 
 def outputs(data: bytes) -> None:
-    """An archive of outputs whose checksums are right: those of its headers, and those that the phone announced."""
+    """Reads an archive of outputs with correct checksums: in its headers, and in the phone's announcement."""
     archive = io.BytesIO(sealed(data))
     told = Announced(len(data), {**_sums(archive), "SNPEDiag_0.log": ""}, "dsp", "", "")
     archive.seek(0)
@@ -104,7 +104,7 @@ def outputs(data: bytes) -> None:
 
 
 def sealed(data: bytes) -> bytes:
-    """The archive with the sum of each block that looks like a header put right."""
+    """Corrects the checksum of each block that looks like a header."""
     blocks = [data[start : start + tarball.BLOCK] for start in range(0, len(data), tarball.BLOCK)]
     for number, block in enumerate(blocks):
         if len(block) == tarball.BLOCK and block[257:262] == b"ustar":
@@ -126,7 +126,7 @@ def _sums(archive: io.BytesIO) -> dict[str, str]:
 
 
 def store(data: bytes) -> None:
-    """What store.sh says: first its exit code."""
+    """Reads the output of store.sh, after its exit code."""
     blob = Blob(work.folder("blobs") / "blob", BLOB, 4)
     blob.path.write_bytes(b"blob")
     for large in (blob, replace(blob, size=9 << 20)):
@@ -138,11 +138,11 @@ def store(data: bytes) -> None:
 
 
 def error_lines(data: bytes) -> None:
-    """The log of a failed run."""
+    """Reads the log of a failed run."""
     found = explain(data.decode(errors="replace").strip().splitlines(), 1)
     assert found is None or (found.cause and found.remedy)
 
 
 def diagview(data: bytes) -> None:
-    """What snpe-diagview writes."""
+    """Reads the output of snpe-diagview."""
     assert all(value >= 0 for value in read_diagview(data.decode(errors="replace")).values())

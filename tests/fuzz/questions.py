@@ -1,4 +1,4 @@
-"""Files of questions, read and written down as `build` does it."""
+"""Fuzzes files of questions, which are read and written as in `build`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.fuzz import work
 
 
 def _take(path: Path, *, context: Path | None = None, columns: str = "") -> None:
-    """Reads the questions, keeps them as a bundle does, and reads those again."""
+    """Reads the questions, writes them to a bundle, and reads them again."""
     host, notes = work.folder("host"), Notes()
     named = columns_of(columns) if columns else None
     source = open_questions(path, notes=notes, context=context, columns=named)
@@ -30,17 +30,17 @@ def _written(name: str, data: bytes) -> Path:
 
 
 def squad_json(data: bytes) -> None:
-    """SQuAD JSON."""
+    """Reads SQuAD JSON."""
     _take(_written("q.json", data))
 
 
 def json_lines(data: bytes) -> None:
-    """JSON lines."""
+    """Reads JSON lines."""
     _take(_written("q.jsonl", data))
 
 
 def table(data: bytes) -> None:
-    """A table; its first line is what `--columns` gets."""
+    """Reads a table; its first line is the value of `--columns`."""
     columns, _, content = data.partition(b"\n")
     try:
         named = columns.decode(errors="surrogateescape")
@@ -50,6 +50,6 @@ def table(data: bytes) -> None:
 
 
 def plain(data: bytes) -> None:
-    """A text, a null byte, and its questions."""
+    """Reads a text, a null byte, and its questions."""
     context, _, questions = data.partition(b"\0")
     _take(_written("q.txt", questions), context=_written("context.txt", context))

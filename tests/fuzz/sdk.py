@@ -1,4 +1,4 @@
-"""What `sdk get` is given: an archive, and a server's answers."""
+"""Fuzzes the inputs of `sdk get`: an archive, and a server's answers."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ ADDRESS = "http://127.0.0.1/sdk.zip"
 
 
 def sdk_archive(data: bytes) -> None:
-    """The archive of an SDK: its directory and its files."""
+    """Reads the archive of an SDK: its directory and its files."""
     path, out = work.folder("sdk") / "sdk.zip", work.folder("sdk-files")
     path.write_bytes(data)
     with path.open("rb") as file, contextlib.closing(Archive(file, "sdk.zip", len(data))) as archive:
@@ -53,7 +53,7 @@ class _Answering(requests.adapters.HTTPAdapter):
 
 
 def sdk_answer(data: bytes) -> None:
-    """What the server of the SDK answers to each request."""
+    """Reads the SDK server's answers to each request."""
     source = remote.Remote(ADDRESS, user_agent="fuzz", timeout_s=1)
     source._session.mount("http://", _Answering(data))
     limits, remote.LONGEST_PAUSE_S = remote.LONGEST_PAUSE_S, 0.0

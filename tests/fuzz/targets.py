@@ -1,4 +1,4 @@
-"""All targets: functions of bytes that return, or raise what a user is told; anything else is a finding."""
+"""Lists all targets: functions of bytes that return, or raise an error for users; anything else is a finding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ RUN_FILES = first_line_kept(mutate_json)
 
 @dataclass(frozen=True)
 class Target:
-    """What is called, and how a valid input is changed. Not `guided`: what it does is not in Python, so that coverage
-    would tell nothing."""
+    """A function, and the mutator of its inputs. Not `guided`: its work is not in Python, so that coverage is
+    useless."""
 
     run: Callable[[bytes], None]
     mutate: Mutator = mutate_bytes
@@ -57,10 +57,10 @@ TARGETS = {
 
 
 def check(name: str, data: bytes) -> None:
-    """Gives a target an input.
+    """Passes an input to a target.
 
     Raises:
-        Exception: whatever is a finding.
+        Exception: any finding.
     """
     try:
         TARGETS[name].run(data)
@@ -71,5 +71,5 @@ def check(name: str, data: bytes) -> None:
 
 @cache
 def corpus(name: str) -> tuple[Path, ...]:
-    """The target's inputs that are kept: valid ones, and each that was a finding once."""
+    """Returns the target's kept inputs: valid ones, and all earlier findings."""
     return tuple(sorted((CORPUS / name).iterdir()))

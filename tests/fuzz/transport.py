@@ -1,4 +1,4 @@
-"""adb's messages: the virtual daemon's reader and its services, and our own reader of what a daemon says."""
+"""Fuzzes adb's messages: the virtual daemon's reader and services, and our reader of a daemon's messages."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ STALL_S = 5.0
 
 
 class _EchoSession:
-    """Says what it hears."""
+    """Parses what it receives, and acknowledges it."""
 
     def __init__(self, stream: ClientStream) -> None:
         self._stream = stream
@@ -52,7 +52,7 @@ class _EchoSession:
 
 
 class _Daemon:
-    """Takes the daemon's place: no processes."""
+    """Replaces the daemon, without processes."""
 
     state = "device"
     open = False
@@ -77,8 +77,8 @@ class _Daemon:
 
 
 def packets(data: bytes) -> bytes:
-    """Messages of a byte for the command, two for the arguments and two for the payload's length, with the payload; as
-    packets. A command of 0xff stands for the rest as it is."""
+    """Converts messages (a byte for the command, two for the arguments, two for the payload's length, and the payload)
+    into packets. After a command of 0xff the rest is copied unchanged."""
     made, at = [], 0  # type: ignore[var-annotated]
     while at + 5 <= len(data):
         kind, first, second, size = struct.unpack_from("<BBBH", data, at)
@@ -93,7 +93,7 @@ def packets(data: bytes) -> bytes:
 
 
 def adbd(data: bytes) -> None:
-    """What a client sends to the daemon."""
+    """Reads a client's messages to the daemon."""
     asyncio.run(_serve(HELLO + packets(data)[:MOST_BYTES]))
 
 
@@ -122,7 +122,7 @@ async def _drain(sock: socket.socket) -> None:
 
 
 def frames(data: bytes) -> None:
-    """The shell protocol's packets, however they are cut: first a byte that says how."""
+    """Reads the shell protocol's packets, divided by the size in the first byte."""
     reader, cut = FrameReader(), 1 + (data[0] if data else 0)
     size = 0
     with contextlib.suppress(ValueError):
@@ -134,7 +134,7 @@ def frames(data: bytes) -> None:
 
 
 class _Sink(io.BytesIO):
-    """A client that takes so much and goes."""
+    """A client that disconnects after a number of bytes."""
 
     def write(self, data: Any, /) -> int:
         if self.tell() > MOST_BYTES:
@@ -150,7 +150,7 @@ def _storage(_: int) -> Storage:
 
 
 def phone_storage() -> Storage:
-    """A virtual phone's storage with a file, a folder and a link."""
+    """Returns a virtual phone's storage with a file, a folder and a link."""
     storage = _storage(os.getpid())
     here = storage.root / "data/local/tmp"
     (here / "folder").mkdir(exist_ok=True)
@@ -162,12 +162,12 @@ def phone_storage() -> Storage:
 
 
 def sync_service(data: bytes) -> None:
-    """The requests of adb's sync service."""
+    """Reads the requests of adb's sync service."""
     SyncService(phone_storage(), io.BytesIO(data), _Sink()).run()
 
 
 def adb_key(data: bytes) -> None:
-    """A public key's file, with a signature behind it after a null byte."""
+    """Reads a public key's file, and after a null byte a signature."""
     text, _, signature = data.partition(b"\0")
     with contextlib.suppress(ValueError):
         PublicKey.parse(text).signed(bytes(TOKEN_BYTES), signature)
@@ -177,14 +177,14 @@ def adb_key(data: bytes) -> None:
 
 
 class _Tcp(socket.socket):
-    """A pair's end that takes TCP's options."""
+    """A socket of a pair that ignores TCP's options."""
 
     def setsockopt(self, *_: Any) -> None:
         pass
 
 
 def daemon_says(data: bytes) -> socket.socket:
-    """Our end of a connection on which a daemon said this and left; it goes on to take what it is sent."""
+    """Returns our end of a connection whose daemon sent this and disconnected; it still accepts data."""
     ours, theirs = socket.socketpair()
     theirs.sendall(data[:LARGEST])
     theirs.shutdown(socket.SHUT_WR)
@@ -199,7 +199,7 @@ def _swallow(connection: socket.socket) -> None:
 
 
 def shell_stream(data: bytes) -> None:
-    """What a daemon sends of a command's output."""
+    """Reads a daemon's packets with a command's output."""
     came, halt = io.BytesIO(), threading.Event()
     with daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled):
         exit_code, said = ShellStream(connection, [b"some", b"input"], came.write).pump(STALL_S, STALL_S, halt)
@@ -208,13 +208,13 @@ def shell_stream(data: bytes) -> None:
 
 
 def sync_stream(data: bytes) -> None:
-    """What a daemon answers to a pushed file."""
+    """Reads a daemon's answer to a pushed file."""
     with daemon_says(data) as connection, contextlib.suppress(LinkBroken, Stalled, Refused):
         send_file(connection, "/data/local/tmp/x", [b"some", b"bytes"], STALL_S, lambda: None)
 
 
 class _Adb(adbutils.AdbConnection):  # type: ignore[misc]
-    """adbutils' connection to a server that is there already."""
+    """adbutils' connection to an already running server."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._AdbConnection__conn = connection
@@ -235,7 +235,7 @@ class _Server(AdbServer):
 
 
 def adb_server(data: bytes) -> None:
-    """What an adb server answers."""
+    """Reads an adb server's answers."""
     server = _Server(data)
     for phone in server.attached():
         server.open(phone.serial, "shell,v2,raw:true").close()

@@ -1,4 +1,4 @@
-"""The folder of this process that targets write their files to."""
+"""Provides this process's folder for the files of targets."""
 
 import atexit
 import os
@@ -16,7 +16,7 @@ def _folder(_: int) -> Path:
 
 
 def folder(name: str) -> Path:
-    """The folder of this name, there from the first call on and never emptied."""
+    """Returns the folder with this name, created at the first call and never emptied."""
     found = _folder(os.getpid()) / name
     found.mkdir(exist_ok=True)
     return found

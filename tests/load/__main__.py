@@ -1,4 +1,4 @@
-"""`python -m tests.load`: see the package's own words."""
+"""Runs `python -m tests.load`; the package's docstring describes it."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ NAMES = ("questions", "rounds", "clients")
 
 
 def main() -> int:
-    """Prints figures as they come; the exit code is 1 where something grew, was lost or was wrong."""
+    """Prints figures as they arrive; returns exit code 1 if something grew, was lost or was wrong."""
     parser = argparse.ArgumentParser(description=tests.load.__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME")
     parser.add_argument("--questions", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""What there is: processes, sockets, descriptors, threads, temporary files, what lies on a phone. Linux only."""
+"""Counts processes, sockets, descriptors, threads, temporary files, and files on a phone. Linux only."""
 
 import os
 import secrets
@@ -16,8 +16,8 @@ SETTLE_S, LOOK_S = 15.0, 0.1
 
 @dataclass(frozen=True)
 class Census:
-    """Counts. `processes` were started by this one or by what it started; `sockets` are all that they and this process
-    hold; `descriptors` and `threads` are this process's; `phone_descriptors` its virtual phone's daemon's."""
+    """Counts. `processes` are descendants of this one; `sockets` are all that they and this process have; `descriptors`
+    and `threads` are this process's; `phone_descriptors` its virtual phone's daemon's."""
 
     processes: int
     adb_servers: int
@@ -32,15 +32,15 @@ class Census:
     phone_log_lines: int
 
     def grown(self, since: "Census") -> dict[str, tuple[int, int]]:
-        """What is more than it was, with both counts."""
+        """Returns the counts that increased, before and after."""
         before, now = asdict(since), asdict(self)
         return {name: (before[name], now[name]) for name in now if now[name] > before[name]}
 
 
 @contextmanager
 def marked(folder: Path) -> Iterator[str]:
-    """A mark in the environment, which tells all processes that are started inside the block, and a folder for their
-    temporary files and for ours. Gives the mark."""
+    """Sets a mark in the environment, which identifies all processes started inside the block, and a folder for their
+    temporary files and ours. Provides the mark."""
     mark, before = secrets.token_hex(8), (os.environ.get(MARK), os.environ.get("TMPDIR"), tempfile.tempdir)
     folder.mkdir(parents=True)
     os.environ |= {MARK: mark, "TMPDIR": str(folder)}
@@ -57,7 +57,7 @@ def marked(folder: Path) -> Iterator[str]:
 
 
 def take(mark: str, temporary: Path, phone_pid: int, phone_state: Path) -> Census:
-    """The census of what was started under this mark."""
+    """Returns the census of the processes with this mark."""
     marked_ones = processes_of(mark)
     adb = [pid for pid in marked_ones if _command_line(pid)[:1] == ["adb"]]
     files = phone_files(phone_state)
@@ -77,14 +77,14 @@ def take(mark: str, temporary: Path, phone_pid: int, phone_state: Path) -> Censu
 
 
 def phone_files(state: Path) -> set[str]:
-    """What lies on the phone, folders too."""
+    """Lists the files and folders on the phone."""
     root = state / "storage"
     return {path.relative_to(root).as_posix() for path in root.rglob("*")}
 
 
 def settled(look: Callable[[], Census], since: Census | None = None) -> Census:
-    """The census when what ends has ended: as soon as it is no more than `since`, else when time is up; without `since`
-    when it no longer changes."""
+    """Returns the census after pending processes have ended: when it is at most `since`, or when time is up; without
+    `since` when it no longer changes."""
     deadline, last = time.monotonic() + SETTLE_S, look()
     while time.monotonic() < deadline:
         time.sleep(LOOK_S if since else 1.0)
@@ -95,7 +95,7 @@ def settled(look: Callable[[], Census], since: Census | None = None) -> Census:
 
 
 def processes_of(mark: str) -> list[int]:
-    """The processes that live and were started under the mark, by their environment; this one is not among them."""
+    """Returns the living processes with the mark in their environment, except this one."""
     told = f"{MARK}={mark}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -109,7 +109,7 @@ def processes_of(mark: str) -> list[int]:
 
 
 def _command_line(pid: int) -> list[str]:
-    """Its arguments; the first without its folder."""
+    """Returns its arguments; the first without its folder."""
     try:
         first, *others = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
@@ -118,7 +118,7 @@ def _command_line(pid: int) -> list[str]:
 
 
 def _descriptors(pid: int) -> list[str]:
-    """Where each file descriptor leads."""
+    """Returns the target of each file descriptor."""
     found = []
     try:
         for path in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,4 +1,4 @@
-"""Several clients at one phone at once, each with its own bundle: all answers right."""
+"""Runs several clients with separate bundles at one phone at once, and checks all answers."""
 
 import threading
 import time
@@ -21,8 +21,8 @@ EACH = 3  # questions of a client
 
 @dataclass(frozen=True)
 class Clients:
-    """So many clients at `servers` adb servers; `wrong`: answers that are not those of the float32 reference here;
-    `troubles`: what the commands that failed said."""
+    """The number of clients at `servers` adb servers; `wrong`: answers that differ from the float32 reference here;
+    `troubles`: the messages of failed commands."""
 
     clients: int
     servers: int
@@ -49,7 +49,7 @@ class Clients:
 
 
 def ask_at_once(folder: Path, clients: int, *, shared_server: bool) -> Clients:
-    """Each client deploys and fetches on its own; the phone computes what the model says."""
+    """Runs deploy and fetch in each client; the phone computes the model's results."""
     known = list(read_squad(DEMO_QUESTIONS))
     bundles = [
         demo_bundle(folder / str(number), [known[(number + n) % len(known)] for n in range(EACH)])
@@ -97,6 +97,6 @@ def _texts(document: dict[str, list[dict[str, str]]]) -> list[tuple[str, str]]:
 
 
 def _expected(bundle: Bundle) -> list[tuple[str, str]]:
-    """The answers of the float32 model on this machine."""
+    """Returns the answers of the float32 model on this machine."""
     folder = reference_logits(bundle, quiet)
     return [(answer.question_id, answer.text) for answer in decode_answers(bundle, folder, CHUNK)]

@@ -1,4 +1,4 @@
-"""`mbqa-bundle` as a process of its own: its document, how long it took, the most memory it had."""
+"""Runs `mbqa-bundle` in a separate process; returns its document, its duration and its peak memory."""
 
 import json
 import os
@@ -25,7 +25,7 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended well: `document` as it printed it, `peak_bytes` resident."""
+    """A successful command: `document` is its output, `peak_bytes` its resident memory."""
 
     document: Any
     seconds: float
@@ -36,7 +36,7 @@ def command(*arguments: str, adb_port: int | None = None) -> Ran:
     """Runs `mbqa-bundle ARGUMENTS --json`.
 
     Raises:
-        RuntimeError: it fails; with what it said
+        RuntimeError: it fails; with its output
     """
     environment = dict(os.environ)
     if adb_port is not None:

@@ -1,4 +1,4 @@
-"""Very many questions, end to end: build, deploy, fetch-answers as a person types them."""
+"""Tests very many questions, end to end: build, deploy, fetch-answers as a user types them."""
 
 import json
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from tests.load.material import FAST, phone_of, write_squad, wrong_windows
 
 @dataclass(frozen=True)
 class Many:
-    """`answers` came of `questions` in `windows`; `wrong` windows have others' logits, `strange` answers are no slices
-    of their texts or not where their questions were."""
+    """`answers` is the number for `questions` in `windows`; `wrong` windows have logits of other inputs, `strange`
+    answers are no slices of their texts, or in the wrong place."""
 
     questions: int
     windows: int
@@ -44,7 +44,7 @@ class Many:
 
 
 def ask_many(folder: Path, count: int) -> Many:
-    """All of it on a phone whose snpe-net-run takes no time."""
+    """Runs all steps on a phone whose snpe-net-run takes no time."""
     squad, out = folder / "questions.json", folder / "bundle"
     write_squad(squad, count)
     with phone_of(folder / "phone", FAST) as phone, private_adb_server() as server:

@@ -1,4 +1,4 @@
-"""What the load is made of: questions, bundles, phones, and what the fast snpe-net-run must have answered."""
+"""Makes questions, bundles and phones for the load, and the expected results of the fast snpe-net-run."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ SEED = 6
 
 
 def write_squad(path: Path, count: int) -> None:
-    """So many made-up questions, each of another text than all others, as SQuAD v1.1 JSON."""
+    """Writes synthetic questions, each with a different text, as SQuAD v1.1 JSON."""
     drawn = random.Random(SEED)
     paragraphs = []
     for first in range(0, count, ASKED_A_PASSAGE):
@@ -46,7 +46,7 @@ def write_squad(path: Path, count: int) -> None:
 
 
 def demo_bundle(out: Path, questions: Sequence[Question]) -> Bundle:
-    """The demo model with these questions."""
+    """Builds a bundle of the demo model with these questions."""
 
     request = BuildRequest(
         questions=QuestionSet(tuple(questions), may_be_unanswerable=False),
@@ -58,7 +58,7 @@ def demo_bundle(out: Path, questions: Sequence[Question]) -> Bundle:
 
 @contextmanager
 def phone_of(state: Path, *faults: str) -> Iterator[VirtualPhone]:
-    """A virtual phone, for as long as the block takes."""
+    """Provides a virtual phone."""
     phone = start_phone(known_socs()[DEFAULT], 0, state, faults=faults)
     try:
         yield phone
@@ -67,7 +67,7 @@ def phone_of(state: Path, *faults: str) -> Iterator[VirtualPhone]:
 
 
 def wrong_windows(bundle: Bundle, run: Run) -> list[int]:
-    """The windows whose logits in the run's folder are not those that `run-time` makes of their very inputs."""
+    """Returns the windows whose logits in the run's folder differ from those that `run-time` makes of their inputs."""
     manifest, wrong = bundle.manifest, []
     for chunk in chunks_of(len(manifest.windows), run.settings.chunk):
         logits = load(run.folder(bundle.path), chunk, manifest.outputs)
@@ -79,7 +79,7 @@ def wrong_windows(bundle: Bundle, run: Run) -> list[int]:
 
 
 def _made_of(name: str, raws: Sequence[bytes]) -> npt.NDArray[np.float32]:
-    """An output as bundler/virtual/net_timed.py describes it: (values,) of a sixteenth each, around zero."""
+    """Returns an output as described in bundler/virtual/net_timed.py: (values,) of a sixteenth each, around zero."""
     count = max(len(raw) for raw in raws) // 4
     noise = hashlib.shake_128(name.encode() + hashlib.sha256(b"".join(raws)).digest()).digest(count)
     return np.array([byte / 16 - 8 for byte in noise], np.float32)

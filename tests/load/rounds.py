@@ -1,4 +1,4 @@
-"""Deploy and fetch, again and again, on one phone: nothing may grow."""
+"""Repeats deploy and fetch on one phone, and checks that nothing grows."""
 
 import time
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class Rounds:
-    """So many rounds, of which some were `typed`; the census before and after; resident bytes of this process and of
-    the phone's daemon, before and after; `left` processes lived when all had been ended; `passing` lay on the phone
-    after the last round and no more after another, `new_on_phone` still did."""
+    """The number of rounds, of which some were `typed`; the census before and after; resident bytes of this process and
+    of the phone's daemon, before and after; `left` processes lived after the end; `passing` files were on the phone
+    after the last round but not after another, `new_on_phone` files still were."""
 
     rounds: int
     typed: int
@@ -65,7 +65,7 @@ class Rounds:
 
 
 def go_round(folder: Path, rounds: int) -> Rounds:
-    """One process lives through all rounds, as a program that uses the package does; the rest are commands."""
+    """Runs all rounds in one process, as a program that uses the package does, and the rest as commands."""
     questions = [Question(f"q{n}", f"When was it built, {n}?", f"Bridge {n} was built in {n}.") for n in range(6)]
     bundle = demo_bundle(folder / "bundle", questions)
     temporary = folder / "tmp"
@@ -111,7 +111,7 @@ def go_round(folder: Path, rounds: int) -> Rounds:
 
 
 def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> None:
-    """Deploys anew and fetches.
+    """Deploys again and fetches.
 
     Raises:
         RuntimeError: an answer is missing
@@ -130,7 +130,7 @@ def _round(bundle: Bundle, server: AdbServer, serial: str, *, typed: bool) -> No
 
 
 def _left(mark: str) -> int:
-    """How many of the processes still live, a while after the end."""
+    """Returns how many of the processes still live, a while after the end."""
     deadline = time.monotonic() + SETTLE_S
     while (left := processes_of(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)

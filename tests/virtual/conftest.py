@@ -1,4 +1,4 @@
-"""A virtual phone, and the genuine adb with a server of its own to talk to it."""
+"""Provides a virtual phone, and the genuine adb with a private server."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def wait_for(what: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
-    """The first true value of `what`."""
+    """Returns the first true value of `what`."""
     end = time.monotonic() + deadline_s
     while True:
         if value := what():
@@ -73,7 +73,7 @@ StartDaemon = Callable[..., Daemon]
 
 @contextlib.contextmanager
 def daemons(folder: Path) -> Iterator[StartDaemon]:
-    """Starts daemons on request, which ask for no key; all of them have ended at the end."""
+    """Provides a function that starts daemons, which require no key; ends all of them."""
     running: list[VirtualPhone] = []
 
     def start(state: State = "device") -> Daemon:
@@ -90,7 +90,7 @@ def daemons(folder: Path) -> Iterator[StartDaemon]:
 
 @dataclass(frozen=True)
 class Adb:
-    """The genuine adb client with a private server, talking to one phone."""
+    """The genuine adb client with a private server, connected to one phone."""
 
     port: int
     home: Path
@@ -138,7 +138,7 @@ class Adb:
 
 @contextlib.contextmanager
 def adb_servers(home: Path) -> Iterator[Adb]:
-    """A private adb server, which has ended at the end."""
+    """Provides a private adb server, and ends it."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     adb = Adb(port, home)
@@ -166,26 +166,26 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def any_adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
-    """adb that is connected to no phone yet."""
+    """Returns adb without a connected phone."""
     with adb_servers(tmp_path_factory.mktemp("adb")) as adb:
         yield adb
 
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Starts a daemon of this test's own."""
+    """Provides a function that starts daemons for this test."""
     with daemons(tmp_path) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that a module's tests share."""
+    """Returns a daemon that a module's tests share."""
     with daemons(tmp_path_factory.mktemp("phone")) as start:
         yield start()
 
 
 @pytest.fixture(scope="module")
 def adb(any_adb: Adb, phone: Daemon) -> Adb:
-    """adb connected to `phone`."""
+    """Returns adb connected to `phone`."""
     return any_adb.connect(phone)

@@ -1,4 +1,4 @@
-"""The daemon as the genuine adb, adbutils and bare sockets see it."""
+"""Tests the daemon with the genuine adb, adbutils and bare sockets."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ VERSION, OLD_VERSION = 0x01000001, 0x01000000
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs (one that has ended and waits for its parent does not)."""
+    """Returns whether the process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -107,7 +107,7 @@ class TestShell:
 
 
 class TestOwnShell:
-    """The phone's own shell in the daemon's sessions: the host's, confined."""
+    """The phone's shell in the daemon's sessions: the host's, confined."""
 
     def test_where_it_is(self, adb: Adb, phone: Daemon) -> None:
         done = adb.run("shell", "pwd; echo $HOME $TMPDIR $PATH; cd /data/local/tmp && pwd; echo x/data/local/tmp")
@@ -270,7 +270,7 @@ class TestConnection:
 
 
 class Packets:
-    """A client that speaks (or stammers) adb's packets."""
+    """A client that sends adb's packets, correct or malformed."""
 
     def __init__(self, daemon: Daemon, version: int = VERSION) -> None:
         self.socket = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S)
@@ -312,7 +312,7 @@ class Packets:
 
 @pytest.fixture(params=[VERSION], ids=[""])
 def packets(phone: Daemon, request: pytest.FixtureRequest) -> Iterator[Packets]:
-    """A client of its own for a test, of the newest protocol version unless the test asks for another."""
+    """Provides a separate client for a test, with the newest protocol version by default."""
     client = Packets(phone, request.param)
     yield client
     client.socket.close()

@@ -1,4 +1,4 @@
-"""Adb clients that nobody here wrote: the pure Python adb-shell with the user's key, and Debian's adb with a server."""
+"""Tests foreign adb clients: the pure Python adb-shell with the user's key, and Debian's adb with a server."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Each fault of the virtual phone, as the genuine adb sees it."""
+"""Tests each fault of the virtual phone with the genuine adb."""
 
 import contextlib
 import math
@@ -39,14 +39,14 @@ class Faulty:
 
     @property
     def tmp(self) -> Path:
-        """The host's folder that is the phone's /data/local/tmp, as its daemon sees it."""
+        """Returns the host's folder that is the phone's /data/local/tmp, in its daemon's view."""
         return Path(f"/proc/{self.phone.pid}/root{self.phone.state.resolve()}/storage/data/local/tmp")
 
     def sh(self, script: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         return self.adb.run("shell", "-T", script, stdin=stdin)
 
     def connect(self) -> "Faulty":
-        """Connects anew, until that works."""
+        """Connects again, until that works."""
 
         def works() -> bool:
             self.adb.run("disconnect", self.phone.serial)
@@ -57,12 +57,12 @@ class Faulty:
         return self
 
     def state(self) -> str:
-        """What `adb devices` says of it."""
+        """Returns its state in `adb devices`."""
         found = re.search(rf"^{self.phone.serial}\t(\w+)$", self.adb.text("devices"), re.MULTILINE)
         return found[1] if found else ""
 
     def with_inputs(self) -> "Faulty":
-        """Puts something there that snpe-net-run reads."""
+        """Writes files that snpe-net-run reads."""
         (self.tmp / "m.dlc").write_bytes(b"PK")
         for number in range(INPUTS):
             (self.tmp / f"in{number}").write_bytes(bytes([number]) * 16)
@@ -70,7 +70,7 @@ class Faulty:
         return self
 
     def outputs(self) -> dict[str, bytes]:
-        """The output files that there are."""
+        """Returns the existing output files."""
         folder = self.tmp / "output"
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.raw"))}
 
@@ -80,7 +80,7 @@ Start = Callable[..., Faulty]
 
 @pytest.fixture
 def start(any_adb: Adb, tmp_path: Path) -> Iterator[Start]:
-    """Starts phones with the faults given, connected unless `connect` is False; all end with the test."""
+    """Starts phones with these faults, connected unless `connect` is False; all end with the test."""
     phones: list[VirtualPhone] = []
 
     def begin(*faults: str, connect: bool = True) -> Faulty:
@@ -146,7 +146,7 @@ class TestSpecs:
 
 
 class TestLife:
-    """What all processes of a phone remember together."""
+    """Tests the state shared by all processes of a phone."""
 
     def test_each_of_many_counts_once_and_one_is_the_first(self, tmp_path: Path) -> None:
         script = (
@@ -335,7 +335,7 @@ class TestStates:
 
     @pytest.mark.slow
     def test_a_client_with_many_keys(self, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """adb draws the order of its keys: the trusted one is seldom the last of six."""
+        """adb sends its keys in random order: the trusted one is seldom the last of six."""
         trusted, others = user_key(), [tmp_path / f"key{number}" for number in range(5)]
         for other in others:
             subprocess.run([ADB, "keygen", other], check=True, capture_output=True, timeout=DEADLINE_S)
@@ -418,7 +418,7 @@ class TestTools:
 
 
 def small_disks() -> bool:
-    """Whether this computer lets its user have a small disk."""
+    """Returns whether this computer allows its user a small disk."""
     script = (
         "import sys; from pathlib import Path; from bundler.virtual.disk import make_small\n"
         "make_small(Path(sys.argv[1]), 1)"
@@ -435,7 +435,7 @@ def small_disks() -> bool:
 
 @pytest.mark.skipif(not small_disks(), reason="this computer allows nobody but root a mount namespace")
 class TestDisk:
-    """A tmpfs: the tools fail as on any full disk. It counts in pages of 4 KiB."""
+    """Tests a tmpfs: the tools fail as on any full disk. It counts in pages of 4 KiB."""
 
     @pytest.mark.parametrize(
         "command", ["cat >x", "cat >>x", "dd of=x status=none", "gzip -1 | gzip -dc >x", "tee x >y"]

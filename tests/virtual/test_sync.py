@@ -1,4 +1,4 @@
-"""Push, pull, list and stat: by the genuine adb and adbutils on a running daemon, and by hand on the service alone."""
+"""Tests push, pull, list and stat: by the genuine adb and adbutils on a daemon, and by bytes on the service alone."""
 
 import hashlib
 import io
@@ -232,7 +232,7 @@ class TestAdbutils:
 
 
 def device_push(adb: Adb, name: str) -> socket.socket:
-    """A sync session in the midst of a push, by hand."""
+    """Opens a sync session and begins a push in it."""
     connection = adbutils.AdbClient("127.0.0.1", adb.port).device(adb.serial).open_transport()
     connection.send_command("sync:")
     connection.check_okay()
@@ -246,7 +246,7 @@ Session = Callable[[bytes], bytes]
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """What the service answers to these bytes."""
+    """Returns a function that gives the service's answer to these bytes."""
     storage = Storage(tmp_path / "root")
     storage.create()
 
