@@ -46,7 +46,7 @@ class Console:
         """Yields the lines that a person types, or the lines of standard input, without blank ones.
 
         Raises:
-            QuestionsInvalid: it is no UTF-8 text
+            QuestionsInvalid: it is not UTF-8 text
         """
         try:
             for line in iter(partial(input, prompt), None) if self.is_dialogue else sys.stdin:

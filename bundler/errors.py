@@ -156,7 +156,7 @@ class EncodingsInvalid(FileRefused):
 class VendorToolFailed(InputError):
     def __init__(self, tool: str, said: Sequence[str], repeat: str, log: Path) -> None:
         super().__init__(
-            f"{tool} of the vendor's SDK failed: {' | '.join(said or ['it says nothing'])}",
+            f"{tool} of the vendor's SDK failed: {' | '.join(said or ['no output'])}",
             f"The whole log is in {log}. To repeat it: {repeat}",
         )
 
@@ -416,7 +416,7 @@ class PhoneFull(PhoneError):
 class TransferDamaged(PhoneError):
     def __init__(self, serial: str, what: str) -> None:
         super().__init__(
-            f"phone {serial}: what was sent is not what came: {what}",
+            f"phone {serial}: what arrived is not what was sent: {what}",
             "Run the command again; if it repeats, change the cable.",
         )
 

@@ -36,7 +36,7 @@ what_is_there() {
   if [ -d "$folder" ]; then
     echo "there=it cannot be written"
   elif [ -L "$folder" ]; then
-    echo "there=a link lies in its place, to $(readlink "$folder"), which is no folder"
+    echo "there=a link lies in its place, to $(readlink "$folder"), which is not a folder"
   elif [ -e "$folder" ]; then
     echo "there=a file lies in its place"
   fi

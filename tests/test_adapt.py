@@ -111,7 +111,7 @@ def test_names_that_the_user_gives(refused: Refusal) -> None:
     wrong = build("model.onnx", "--outputs", "start_logits=third")
     refused(2, "--outputs start_logits=third: model.onnx has no such tensor", *wrong)
     for text in ("start_logits", "pixels=first", "start_logits=first,start_logits=second", ""):
-        refused(2, f"--outputs {text}: is no list of NAME=NAME", *build("model.onnx", "--outputs", text))
+        refused(2, f"--outputs {text}: is not a list of NAME=NAME", *build("model.onnx", "--outputs", text))
     assert main([*build("model.onnx", *outputs, *inputs)]) == 0
     assert read_bundle(Path("bundle")).manifest.inputs[0].name == "input_ids"
 

@@ -65,7 +65,7 @@ def test_others_are_kept_out(address: str, phones_root: Path, capfd: pytest.Capt
 @pytest.mark.parametrize("address", ["", "localhost", "::1", "127.0.0.1/8", "127.0.0.1 ", "$(id)", "0", "127.1"])
 def test_what_is_no_address(address: str, phones_root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["phone", "start", "--listen", address, "--allow-remote"]) == 2
-    assert f"error: {address!r} is no IPv4 address" in capfd.readouterr().err
+    assert f"error: {address!r} is not an IPv4 address" in capfd.readouterr().err
     assert not phones_root.exists()
 
 

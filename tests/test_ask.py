@@ -355,7 +355,7 @@ def test_a_simulated_phone_answers_too(
     assert simulated["phone"] == {"name": "simulator", "soc": "SM8650", "model": "ONNX Runtime, float32"}
     assert simulated["pushed_bytes"] == simulated["answers"][0]["pushed_bytes"] == 0
     assert simulated["answers"][0]["network_ms"] <= simulated["answers"][0]["total_ms"]
-    refused(capfd, 2, "--simulate is without a phone", "Who?", *where, "--simulate", "--device", "x")
+    refused(capfd, 2, "--simulate does not use a phone", "Who?", *where, "--simulate", "--device", "x")
 
 
 def test_windows_overlap_as_they_do_in_the_bundle(request_for: BuildRequest, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_what_does_not_go_together(asked: Asked, said: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "Frage", "question=", "frage=Frage", "question=a,question=b", "question=a,,"])
 def test_columns_that_are_no_list(text: str) -> None:
-    with pytest.raises(UsageError, match="is no list of FIELD=COLUMN"):
+    with pytest.raises(UsageError, match="is not a list of FIELD=COLUMN"):
         columns_of(text)
 
 

@@ -209,7 +209,7 @@ def test_a_bundle_that_is_there_stays_as_it_was(here: Path, refused: Refusal) ->
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
     Path("cut.onnx").write_bytes(before[here / "model.onnx"][:-999])
     refused(3, "cut.onnx: ", *build("cut.onnx"))
-    refused(4, "is no SNPE or QAIRT SDK", *build("model.onnx", "--sdk", "bundle"))
+    refused(4, "is not an SNPE or QAIRT SDK", *build("model.onnx", "--sdk", "bundle"))
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -326,7 +326,7 @@ def test_a_folder_that_holds_no_model(here: Path, refused: Refusal) -> None:
     write(folder / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     refused(3, "is a Git LFS pointer", *build("bert"))
     write(folder / "model.safetensors", "weights")
-    refused(3, "model.safetensors: is no safetensors file, or was cut short", *build("bert"))
+    refused(3, "model.safetensors: is not a safetensors file, or was cut short", *build("bert"))
     header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     whole = len(header).to_bytes(8, "little") + header + bytes(8)
     (folder / "model.safetensors").write_bytes(whole[:-3])
@@ -335,7 +335,7 @@ def test_a_folder_that_holds_no_model(here: Path, refused: Refusal) -> None:
     (folder / "tokenizer.json").unlink()
     assert "--tokenizer" in refused(3, "bert: has no tokenizer", *build("bert"))
     write(folder / "config.json", "{")
-    refused(3, "config.json: is no JSON", *build("bert"))
+    refused(3, "config.json: is not JSON", *build("bert"))
 
 
 @pytest.mark.parametrize(

@@ -51,17 +51,17 @@ def test_a_calibration_file_with_nothing_usable(content: Any, said: str, refused
 
 
 SDKS = {
-    "empty": ((), "is no SNPE or QAIRT SDK"),
+    "empty": ((), "is not an SNPE or QAIRT SDK"),
     "for Windows": (
         ("bin/x86_64-windows-msvc/snpe-net-run.exe", "lib/x86_64-windows-msvc/SNPE.dll"),
-        "is an SDK for another host: it has programs for x86_64-windows-msvc only",
+        "is an SDK for other hosts: it has programs for x86_64-windows-msvc",
     ),
     "for embedded Linux": (
         ("bin/aarch64-oe-linux-gcc11.2/snpe-net-run",),
-        "is an SDK for another host: it has programs for aarch64-oe-linux-gcc11.2 only",
+        "is an SDK for other hosts: it has programs for aarch64-oe-linux-gcc11.2",
     ),
     "QNN only": (("bin/aarch64-android/qnn-net-run",), "has QNN's programs only"),
-    "of SDKs": (("2.25.0/bin/aarch64-android/snpe-net-run",), "is no SDK, but has SDKs in it"),
+    "of SDKs": (("2.25.0/bin/aarch64-android/snpe-net-run",), "is not an SDK, but has SDKs in it"),
     "without libSNPE.so": (("bin/aarch64-android/snpe-net-run",), "no lib/aarch64-android/libSNPE.so in this folder"),
 }
 

@@ -31,10 +31,10 @@ QAS = r"data\[0\]\.paragraphs\[0\]\.qas"
         ({"data": [7]}, r"data\[0\] is not an object"),
         ({"data": [{"paragraphs": []}, {"paragraphs": []}, 7]}, r"data\[2\] is not an object"),
         ({"data": [{"title": "x"}]}, r"data\[0\]\.paragraphs is missing"),
-        ({"data": [{"paragraphs": {}}]}, r"data\[0\]\.paragraphs is of the wrong kind"),
+        ({"data": [{"paragraphs": {}}]}, r"data\[0\]\.paragraphs has the wrong type"),
         ({"data": [{"paragraphs": ["x"]}]}, r"data\[0\]\.paragraphs\[0\] is not an object"),
         ({"data": [{"paragraphs": [{"context": "x"}]}]}, r"data\[0\]\.paragraphs\[0\]\.qas is missing"),
-        (squad(QA, context=7), r"data\[0\]\.paragraphs\[0\]\.context is of the wrong kind"),
+        (squad(QA, context=7), r"data\[0\]\.paragraphs\[0\]\.context has the wrong type"),
         (squad(QA, without({**QA, "id": "q2"}, "question")), QAS + r"\[1\]\.question is missing"),
         (squad({**QA, "answers": True}), QAS + r"\[0\]\.answers is not a list"),
         (squad("q"), QAS + r"\[0\] is not an object"),
@@ -151,8 +151,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         (json.dumps(without(LINE, "context")), "line 1: context is missing", LINES_HINT),
         (json.dumps({**LINE, "context": " "}), "line 1: context is empty", TEXTS_HINT),
         (json.dumps({**LINE, "question": None}), "line 1: question is missing", LINES_HINT),
-        (json.dumps({**LINE, "question": 7}), "line 1: question is of the wrong kind", LINES_HINT),
-        (json.dumps({**LINE, "id": 7.5}), "line 1: id is of the wrong kind", LINES_HINT),
+        (json.dumps({**LINE, "question": 7}), "line 1: question has the wrong type", LINES_HINT),
+        (json.dumps({**LINE, "id": 7.5}), "line 1: id has the wrong type", LINES_HINT),
         (
             json.dumps({**LINE, "answers": ["a", True]}),
             r"line 1: answers\[1\] is neither a text nor an object with `text`",
@@ -169,7 +169,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         *(
             (
                 json.dumps({**LINE, "answers": [{"text": "1808", "answer_start": start}]}),
-                r"line 1: answers\[0\]\.answer_start is no whole number",
+                r"line 1: answers\[0\]\.answer_start is not a whole number",
                 LINES_HINT,
             )
             for start in ("nine", 9.5, True)
@@ -273,14 +273,14 @@ def test_an_id_that_occurs_twice_is_refused(name: str, content: str, tmp_path: P
         (
             'question,context\nWhen?,"Built\nin 1808.\n',
             {},
-            "line 3 is no line of a table: unexpected end of data",
+            "line 3 is not a table line: unexpected end of data",
             QUOTES_HINT,
         ),
-        ('question,context\nWhen?,"Built" in\n', {}, "line 2 is no line of a table: .*", QUOTES_HINT),
+        ('question,context\nWhen?,"Built" in\n', {}, "line 2 is not a table line: .*", QUOTES_HINT),
         (
             'question,context,answers\nWhen?,Built.,"[""a"""\n',
             {},
-            "line 2: answers is no JSON: Expecting ',' delimiter: .*",
+            "line 2: answers is not JSON: Expecting ',' delimiter: .*",
             TABLE_HINT,
         ),
         *(

@@ -111,7 +111,7 @@ def test_damage_is_named(bundle: Bundle, name: str, damage: str) -> None:
         "flip": "was changed after the bundle was built",
         "cut": f"has {size - 1} bytes, and {size} were written",
         "remove": "cannot be read: No such file or directory",
-        "folder": "is no file",
+        "folder": "is not a file",
     }
     with refused(path, said[damage]):
         read_bundle(bundle.path)
@@ -151,7 +151,7 @@ def test_a_list_of_inputs_names_inputs_only(bundle: Bundle, name: str) -> None:
     entry = FileEntry(sums.stat().st_size, sha256_of(sums))
     files = {**bundle.manifest.files, f"{layout.HOST}/{layout.SUMS}": entry}
     write_manifest(bundle.path, replace(bundle.manifest, files=files))
-    with refused(sums, re.escape(f"names {name!r}, which is no input")):
+    with refused(sums, re.escape(f"names {name!r}, which is not an input")):
         read_bundle(bundle.path)
 
 
@@ -269,7 +269,7 @@ def test_what_is_no_bundle_is_not_replaced(request_for: BuildRequest, tmp_path: 
     precious = tmp_path / "bundle" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("mine")
-    with pytest.raises(UsageError, match="is no bundle"):
+    with pytest.raises(UsageError, match="is not a bundle"):
         build_bundle(request_for, precious.parent, quiet)
     assert precious.read_text() == "mine"
 

@@ -66,7 +66,7 @@ def test_a_draft_takes_the_place_of_a_bundle_or_of_nothing_only(kind: str, tmp_p
         (out / "thesis").write_text("mine")
     with pytest.raises(UsageError) as caught, drafting(out):
         pass
-    assert str(caught.value) == f"{out}: is there already, and is no bundle"
+    assert str(caught.value) == f"{out}: already exists and is not a bundle"
     assert caught.value.hint == "Choose another folder with --out."
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 

@@ -154,7 +154,7 @@ def test_a_value_becomes_what_it_is_to_be() -> None:
         ({"share": "7"}, "it.share is not of the kind float"),
         ({"share": 1 << 53}, "it.share is not of the kind float"),
         ({"share": True}, "it.share is not of the kind float"),
-        ({"inner": 7}, "it.inner is no object"),
+        ({"inner": 7}, "it.inner is not an object"),
         ({"inner": {}}, "it.inner has no x"),
         ({"inner": {"x": 1, "y": 2}}, "it.inner has an unknown 'y'"),
         ({"inner": {"x": 1.0}}, "it.inner.x is not of the kind int"),
@@ -178,7 +178,7 @@ def test_a_value_of_another_kind_is_named(changed: dict[str, Any], said: str) ->
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match=r"^it has no kind$"):
         typed(Outer, {name: value for name, value in GOOD.items() if name not in ("name", "kind")})
-    with pytest.raises(ValueError, match=r"^this is no object$"):
+    with pytest.raises(ValueError, match=r"^this is not an object$"):
         typed(Outer, [], "this")
 
 
@@ -225,7 +225,7 @@ BOTH = [tensor("start_logits"), tensor("end_logits")]
     [
         ({"schema": 2}, "schema 2, and this release reads 3"),
         ({"schema": None}, "schema None, and this release reads 3"),
-        ({"windows": []}, "it is no object with what a manifest tells"),
+        ({"windows": []}, "it is not an object with a manifest's fields"),
         ({"odd": 1}, "it has an unknown 'odd'"),
         ({"max_answer_tokens": 0}, "max_answer_tokens is below 1"),
         ({"inputs": []}, "its tensors are start_logits, end_logits"),
@@ -233,8 +233,8 @@ BOTH = [tensor("start_logits"), tensor("end_logits")]
         ({"outputs": [tensor("start_logits")]}, "its tensors are input_ids, attention_mask, start_logits"),
         ({"outputs": [*BOTH, tensor("end_logits")]}, "its tensors are .*, start_logits, end_logits, end_logits"),
         ({"inputs": [tensor("end_logits")]}, "its tensors are end_logits, start_logits, end_logits"),
-        ({"inputs": [tensor("../x")]}, "'../x' is no tensor's name"),
-        ({"inputs": [tensor("1x")]}, "'1x' is no tensor's name"),
+        ({"inputs": [tensor("../x")]}, "'../x' is not a tensor's name"),
+        ({"inputs": [tensor("1x")]}, "'1x' is not a tensor's name"),
         ({"inputs": [tensor("x"), tensor("y", (1, 9))]}, r"y has shape \[1, 9\], not the \(1, length\) of all"),
         ({"inputs": [tensor("x", (1, 9))]}, r"start_logits has shape \[1, 8\], not the \(1, length\) of all"),
         *(
@@ -256,5 +256,5 @@ def test_the_least_and_the_most_that_a_manifest_may_tell() -> None:
         specs, logits = (tuple(replace(spec, shape=(1, length)) for spec in side) for side in (SPECS, LOGITS))
         told = replace(MANIFEST, inputs=specs, outputs=logits, max_answer_tokens=1)
         assert Manifest.from_json(told.to_json()) == told
-    with pytest.raises(ValueError, match=r"^it is no object with what a manifest tells$"):
+    with pytest.raises(ValueError, match=r"^it is not an object with a manifest's fields$"):
         Manifest.from_json("[]")

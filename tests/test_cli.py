@@ -139,7 +139,7 @@ def test_build_refuses_bad_models(capfd: pytest.CaptureFixture[str], model_folde
     refused(capfd, 3, "nowhere.onnx", "build", "--model", "nowhere.onnx", *vocabulary)
     whole = qa_model().SerializeToString()
     write("cut.onnx", whole[: len(whole) // 2])
-    refused(capfd, 3, "cut.onnx: is no ONNX file, or it was cut short", "build", "--model", "cut.onnx", *vocabulary)
+    refused(capfd, 3, "cut.onnx: is not an ONNX file, or it was cut short", "build", "--model", "cut.onnx", *vocabulary)
     other = qa_model()
     other.graph.input[0].name = "pixels"
     onnx.save(other, "other.onnx")
@@ -164,7 +164,7 @@ def test_deploy_refuses_what_is_no_bundle(capfd: pytest.CaptureFixture[str], adb
     refused(capfd, 3, "bundle: there is no bundle here", "deploy", *adb)
     Path("bundle").mkdir()
     write("bundle/manifest.json", "{}")
-    refused(capfd, 3, "no manifest", "deploy", *adb)
+    refused(capfd, 3, "not a manifest", "deploy", *adb)
 
 
 @pytest.fixture

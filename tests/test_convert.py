@@ -98,7 +98,7 @@ def test_a_model_of_another_kind_is_refused(made: onnx.ModelProto, said: str, tm
 def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelInvalid, match="is no ONNX file"):
+    with pytest.raises(ModelInvalid, match="is not an ONNX file"):
         specs(path)
 
 

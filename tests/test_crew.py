@@ -201,7 +201,7 @@ def test_which_phones_are_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert (far.server.host, far.server.port, far.serial) == ("lab.example", 5038, serial)
         with pytest.raises(UsageError, match="given twice"):
             choose_targets([serial, serial], server)
-        with pytest.raises(UsageError, match="99999 is no port"):
+        with pytest.raises(UsageError, match="99999 is not a port"):
             choose_targets(["lab:99999/x"], server)
     with phones(tmp_path / "none") as (_, server), pytest.raises(NoPhone):
         choose_targets([], server, everything=True)

@@ -265,7 +265,7 @@ def test_a_rebuilt_bundle_has_no_run(phone: Phone, bundle: Bundle, request_for: 
 def test_a_record_that_is_none_is_said(phone: Phone, bundle: Bundle) -> None:
     run = deploy(phone, bundle)
     (run.folder(bundle.path) / layout.RUN).write_text('{"bundle_id": 3}')
-    with pytest.raises(InputError, match="is no record of a run"):
+    with pytest.raises(InputError, match="is not a record of a run"):
         fetch(phone, bundle)
 
 

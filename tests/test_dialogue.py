@@ -205,8 +205,8 @@ def test_room_is_needed_for_what_is_lacking_and_some_more(small: Blob, large: Bl
     ("stderr", "error", "words"),
     [
         ("tar: No space left on device", PhoneFull, r"no room for the bundle in /data/local/tmp: 0\.[01] MB needed"),
-        ("x: it arrived damaged", TransferDamaged, "what was sent is not what came: x: it arrived damaged"),
-        ("x: not all of it came", TransferDamaged, "what was sent is not what came: x: not all of it came"),
+        ("x: it arrived damaged", TransferDamaged, "what arrived is not what was sent: x: it arrived damaged"),
+        ("x: not all of it came", TransferDamaged, "what arrived is not what was sent: x: not all of it came"),
         ("tar: not found", PhoneRefused, "pushing the bundle failed: tar: not found"),
     ],
 )
@@ -253,10 +253,10 @@ def test_cleaning_says_what_became_free(answer: str, freed: int) -> None:
 
 @pytest.mark.parametrize("answer", ["", "ten", "\u0663", "7.5", "9" * 16])
 def test_cleaning_that_does_not_say_what_became_free(answer: str) -> None:
-    words = f"cleaning up failed: it does not say what became free, but '{answer}'"
+    words = f"cleaning up failed: it did not say how much it freed, but '{answer}'"
     with pytest.raises(PhoneRefused, match=f"^phone p1: {words}$"):
         store_of(Answering(said(answer))).clean()
-    with pytest.raises(PhoneRefused, match="what became free"):
+    with pytest.raises(PhoneRefused, match="how much it freed"):
         store_of(Answering(Completed(0, b"\xff", b""))).clean()
 
 

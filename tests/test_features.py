@@ -256,9 +256,9 @@ def refused(path: Path | str, said: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("tokenizer.json", "{}", "is no tokenizer: .+"),
-        ("tokenizer.json", "no json", "is no tokenizer: .+"),
-        ("vocab.txt", "hello\nworld\n", "is no tokenizer: .+"),
+        ("tokenizer.json", "{}", "is not a tokenizer: .+"),
+        ("tokenizer.json", "no json", "is not a tokenizer: .+"),
+        ("vocab.txt", "hello\nworld\n", "is not a tokenizer: .+"),
     ],
 )
 def test_what_is_no_tokenizer_is_refused(name: str, content: str, said: str, tmp_path: Path) -> None:
@@ -275,18 +275,18 @@ def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
 def test_a_tokenizer_that_is_no_text_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\xff\xfe")
-    with refused(tmp_path / name, "is no tokenizer: not UTF-8 at byte 0"):
+    with refused(tmp_path / name, "is not a tokenizer: not UTF-8 at byte 0"):
         load_tokenizer(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (b"\xff\xfe", "is no JSON: .* can't decode byte 0xff in position 0: .*"),
-        (b"", "is no JSON: Expecting value: .*"),
-        (b"{", "is no JSON: Expecting property name .*"),
-        (b"[]", "is no JSON object"),
-        (b"null", "is no JSON object"),
+        (b"\xff\xfe", "is not JSON: .* can't decode byte 0xff in position 0: .*"),
+        (b"", "is not JSON: Expecting value: .*"),
+        (b"{", "is not JSON: Expecting property name .*"),
+        (b"[]", "is not a JSON object"),
+        (b"null", "is not a JSON object"),
     ],
 )
 def test_damaged_settings_of_a_tokenizer_are_refused(settings: bytes, said: str, tmp_path: Path) -> None:
@@ -468,7 +468,7 @@ def test_offsets_leave_the_space_behind_a_word_out() -> None:
 def test_a_damaged_sentencepiece_model_is_refused(size: int, albert: Path) -> None:
     content = (albert / "spiece.model").read_bytes()
     (albert / "spiece.model").write_bytes(content[:size])
-    with pytest.raises(ModelInvalid, match=r"spiece\.model: is no SentencePiece model"):
+    with pytest.raises(ModelInvalid, match=r"spiece\.model: is not a SentencePiece model"):
         tokenizer_of(albert, albert)
     assert not (albert / "tokenizer.json").exists()
 

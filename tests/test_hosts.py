@@ -491,7 +491,7 @@ def test_two_hosts_of_one_name_and_a_simulation(cluster: DaskCluster, built: Pat
     ("command", "code", "said"),
     [
         (["host", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "on another computer, and without TLS"),
-        (["host", "127.0.0.1"], ClusterUnusable.exit_code, "is no address of a scheduler"),
+        (["host", "127.0.0.1"], ClusterUnusable.exit_code, "is not a scheduler's address"),
         (["phones", "--cluster", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "without TLS"),
         (["deploy", "--cluster", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "without TLS"),
         (["deploy", "--cluster", "tcp://127.0.0.1:9", "--all"], UsageError.exit_code, "are for phones here"),
@@ -576,7 +576,7 @@ def test_a_host_s_jobs_are_checked() -> None:
         ("a", "0", "644"),
         ("a", "0" * 64, "x"),
     ):
-        with pytest.raises(ValueError, match="is no file for a phone"):
+        with pytest.raises(ValueError, match="is not a file for a phone"):
             Sent(name, sha256, 1, mode)
     reply = compute_on_phone(json.dumps({"version": "0.0.1", "name": "one/x"}).encode(), b"")
     assert b"and this is 0.0.1" in reply

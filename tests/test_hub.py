@@ -181,14 +181,14 @@ def test_a_copy_without_weights_is_no_copy(hub: str, tmp_path: Path) -> None:
 )
 def test_what_is_neither_folder_nor_name_is_refused_at_once(name: str) -> None:
     begun = time.monotonic()
-    with pytest.raises(ModelInvalid, match="is no folder, and not the name of a model"):
+    with pytest.raises(ModelInvalid, match="is not a folder, and not the name of a model"):
         local_folder(name, quiet)
     assert time.monotonic() - begun < 0.5
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "model").touch()
-    with pytest.raises(ModelInvalid, match="is no folder"):
+    with pytest.raises(ModelInvalid, match="is not a folder"):
         local_folder(tmp_path / "model", quiet)
 
 

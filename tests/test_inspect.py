@@ -243,7 +243,7 @@ def test_what_cannot_be_read_is_told_so(tmp_path: Path) -> None:
         inspect_dlc(tmp_path / "empty.dlc")
     for path, said in (
         (tmp_path, "is a folder"),
-        (tmp_path / "pipe.dlc", "is no regular file"),
+        (tmp_path / "pipe.dlc", "is not a regular file"),
         (tmp_path / "none.dlc", "No such file"),
         (tmp_path / ("x" * 5000), "name too long"),
         (tmp_path / "null\0.dlc", "null byte"),
@@ -256,7 +256,7 @@ def test_what_cannot_be_read_is_told_so(tmp_path: Path) -> None:
     ("child", "said"),
     [
         ("import os\nos.abort()", r"the libraries crashed on it \(exit code -6\)"),
-        ("import time\ntime.sleep(60)", "do not come to an end of it within 1 s"),
+        ("import time\ntime.sleep(60)", "did not finish within 1 s"),
         ("pass", r"the libraries crashed on it \(exit code 0\)"),
     ],
 )

@@ -100,7 +100,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
     ids=lambda info: info.name,
 )
 def test_an_archive_built_to_escape_is_refused(hostile: tarfile.TarInfo, tmp_path: Path) -> None:
-    with pytest.raises(OutputsInvalid, match="which is no plain file of the outputs"):
+    with pytest.raises(OutputsInvalid, match="which is not a plain file of the outputs"):
         read(good(), hostile)
     assert list(tmp_path.iterdir()) == []
 

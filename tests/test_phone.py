@@ -167,7 +167,7 @@ def test_the_adb_server_is_the_one_that_adb_takes(
 
 def test_a_port_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "many")
-    with pytest.raises(UsageError, match="'many' is no port"):
+    with pytest.raises(UsageError, match="'many' is not a port"):
         AdbServer.at()
 
 
@@ -204,5 +204,5 @@ def test_phones_that_cannot_be_meant() -> None:
             choose_targets([], server, everything=True)
         with pytest.raises(UsageError, match="--device: the same phone is given twice"):
             choose_targets(["a", "b", "a"], server)
-        with pytest.raises(UsageError, match="65536 is no port"):
+        with pytest.raises(UsageError, match="65536 is not a port"):
             choose_targets(["host:65536/a"], server)

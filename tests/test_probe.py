@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_made_is_refused(phone: Phone) -> None:
         with pytest.raises(PhoneRefused, match=r"making .* failed: a file lies in its place$"):
             probe(phone)
         sh(phone, f"rm -f {layout.REMOTE_ROOT} && ln -s /nowhere/at/all {layout.REMOTE_ROOT}")
-        with pytest.raises(PhoneRefused, match=r"a link lies in its place, to /nowhere/at/all, which is no folder$"):
+        with pytest.raises(PhoneRefused, match=r"a link lies in its place, to /nowhere/at/all, which is not a folder$"):
             probe(phone)
     finally:
         sh(phone, f"rm -f {layout.REMOTE_ROOT}")

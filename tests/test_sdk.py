@@ -153,14 +153,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ((), "is no SNPE or QAIRT SDK: neither bin/aarch64-android"),
-        (("README.md", "bin/tool"), "is no SNPE or QAIRT SDK"),
+        ((), "is not an SNPE or QAIRT SDK: it has no bin/aarch64-android"),
+        (("README.md", "bin/tool"), "is not an SNPE or QAIRT SDK"),
         (
             ("bin/x86_64-windows-msvc/snpe-net-run.exe", "bin/aarch64-windows-msvc/x"),
-            "another host.*aarch64-windows-msvc",
+            "other hosts.*aarch64-windows-msvc",
         ),
-        (("bin/x86_64-windows-msvc/snpe-onnx-to-dlc",), "another host: it has programs for x86_64-windows-msvc only"),
-        (("bin/aarch64-ubuntu-gcc9.4/snpe-net-run",), "another host: it has programs for aarch64-ubuntu-gcc9"),
+        (("bin/x86_64-windows-msvc/snpe-onnx-to-dlc",), "other hosts: it has programs for x86_64-windows-msvc"),
+        (("bin/aarch64-ubuntu-gcc9.4/snpe-net-run",), "other hosts: it has programs for aarch64-ubuntu-gcc9"),
         (("bin/aarch64-android/qnn-net-run",), "QNN's programs only"),
         (("2.25.0.240728/bin/aarch64-android/snpe-net-run",), "has SDKs in it"),
     ],

@@ -433,14 +433,14 @@ def test_a_captive_portal(server: SdkServer, capfd: Capture) -> None:
     server.kind, server.page = "text/html; charset=utf-8", b"<html>Sign in"
     assert "sign in" in get_refused(capfd, 4, "a web page instead", server)
     server.kind = "application/octet-stream"
-    get_refused(capfd, 3, "is no zip archive", server)
+    get_refused(capfd, 3, "is not a zip archive", server)
     server.front = (302, "http://portal.example/login")
     assert "sign in" in get_refused(capfd, 4, "it leads to http://portal.example/login", server)
 
 
 def test_it_follows_one_redirect_and_no_more(server: SdkServer, capfd: Capture) -> None:
     server.front = (302, f"/front/{VERSION}/again.zip")
-    get_refused(capfd, 4, "leads on and on", server)
+    get_refused(capfd, 4, "too many redirects", server)
     assert len(server.requests) == 2
 
 
@@ -687,11 +687,11 @@ def test_a_cut_off_archive(length: int, archive: Path, server: SdkServer, capfd:
 
 def test_what_is_no_archive(server: SdkServer, capfd: Capture) -> None:
     Path("page.zip").write_text("<html>Please sign in", encoding="utf-8")
-    refused(capfd, 3, "is no zip archive", "sdk", "get", "--zip", "page.zip", "--accept-licence")
+    refused(capfd, 3, "is not a zip archive", "sdk", "get", "--zip", "page.zip", "--accept-licence")
     refused(capfd, 3, "cannot be read", "sdk", "get", "--zip", "none.zip", "--accept-licence")
     with zipfile.ZipFile("other.zip", "w") as other:
         other.writestr("readme.txt", "hello")
-    refused(capfd, 4, "is no SDK's archive", "sdk", "get", "--zip", "other.zip", "--accept-licence")
+    refused(capfd, 4, "is not an SDK's archive", "sdk", "get", "--zip", "other.zip", "--accept-licence")
     with zipfile.ZipFile("bare.zip", "w") as bare:
         bare.writestr(NET_RUN, "hello")
     assert "sdk get VERSION" in refused(
@@ -700,7 +700,7 @@ def test_what_is_no_archive(server: SdkServer, capfd: Capture) -> None:
     with zipfile.ZipFile("windows.zip", "w") as windows:
         windows.writestr(f"qairt/{VERSION}/bin/x86_64-windows-msvc/snpe-net-run.exe", "hello")
     server.archive = Path("windows.zip")
-    assert "all hosts" in get_refused(capfd, 4, "another host: it has programs for x86_64-windows-msvc only", server)
+    assert "all hosts" in get_refused(capfd, 4, "other hosts: it has programs for x86_64-windows-msvc", server)
 
 
 def test_another_file_than_the_known_one(
@@ -760,8 +760,8 @@ def hostile(path: Path, **change: Any) -> None:
         ({"external_attr": 0o020777 << 16}, "is a link, or something else"),
         ({"kind": zipfile.ZIP_LZMA}, "not known here"),
         ({"flag_bits": 1}, "or encrypted"),
-        ({"file_size": 1 << 30}, "grows to 1074 MB"),
-        ({"file_size": 1 << 60, "compress_size": 4}, "grows to"),
+        ({"file_size": 1 << 30}, "declares 1074 MB"),
+        ({"file_size": 1 << 60, "compress_size": 4}, "declares 1152921504607 MB"),
         ({"compress_size": 1 << 40}, "beyond the end"),
         ({"header_offset": 0}, "lies over another file"),
         ({"name": f"qairt/{VERSION}/LICENSE.pdf/x"}, "is a file, and a folder too"),
@@ -785,7 +785,7 @@ def test_hostile_archives(change: dict[str, Any], said: str, server: SdkServer, 
 def test_a_directory_without_end(server: SdkServer, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bundler.sdk.remote.DIRECTORY_BYTES", 4000)
     monkeypatch.setattr("bundler.sdk.remote.TAIL_BYTES", 3000)
-    get_refused(capfd, 3, "has a directory of", server)
+    get_refused(capfd, 3, "declares a directory of", server)
 
 
 def test_a_long_directory_takes_one_request_more(server: SdkServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_what_is_no_plain_file_of_the_bundle_is_refused(kind: str, bundle: Bundl
             tokenizer.symlink_to("/dev/zero")
         else:
             tokenizer.mkdir()
-    with pytest.raises(BundleInvalid, match=r"is no file|lies outside the bundle"):
+    with pytest.raises(BundleInvalid, match=r"is not a file|lies outside the bundle"):
         read_bundle(bundle.path)
 
 
@@ -184,7 +184,7 @@ def test_settings_in_a_runs_record(bundle: Bundle, tmp_path: Path) -> None:
             if key not in ("runtime", "fallback") and all(char.isalnum() or char in "_:;.,=+-" for char in name):
                 continue
             path.write_text(json.dumps({**record, "settings": {**settings, key: name}}))
-            with pytest.raises(InputError, match="is no record of a run"):
+            with pytest.raises(InputError, match="is not a record of a run"):
                 Run.read(path)
 
 

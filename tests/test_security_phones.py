@@ -106,7 +106,7 @@ def test_settings_of_a_run(phone: Phone) -> None:
     texts = [each.name for each in fields(Settings) if each.name != "chunk"]
     for number, name in enumerate(odd):
         for field in texts:
-            with pytest.raises(ValueError, match="is no setting of a run"):
+            with pytest.raises(ValueError, match="is not a setting of a run"):
                 replace(good, **{field: name})  # type: ignore[arg-type]
         unchecked = replace(good)
         object.__setattr__(unchecked, [field for field in texts if field != "runtime"][number % 4], name)
@@ -218,7 +218,7 @@ ESCAPES: dict[str, Callable[[Path], tarfile.TarInfo]] = {
 @pytest.mark.parametrize("way", ESCAPES)
 def test_nothing_from_a_phone_is_written_by_its_own_name(way: str, tmp_path: Path) -> None:
     info = ESCAPES[way](tmp_path / "mbqa-canary")
-    with pytest.raises(OutputsInvalid, match="which is no plain file of the outputs"):
+    with pytest.raises(OutputsInvalid, match="which is not a plain file of the outputs"):
         read_outputs(archive(good(), info), announced(good()), CHUNK, SPECS, "phone x", ENGINES["snpe"].time_log)
 
 

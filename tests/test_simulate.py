@@ -162,7 +162,7 @@ def test_a_dlc_that_kills_the_simulator_is_told(
     [
         (["--limit", "2", "--sample", "2"], UsageError.exit_code, "--limit and --sample both say which questions"),
         (["--cluster", "tcp://127.0.0.1:9", "--workers", "2"], UsageError.exit_code, "--workers is for this computer"),
-        (["--cluster", "127.0.0.1"], ClusterUnusable.exit_code, "is no address of a scheduler"),
+        (["--cluster", "127.0.0.1"], ClusterUnusable.exit_code, "is not a scheduler's address"),
         (["--cluster", "tcp://192.0.2.7:8786"], ClusterUnusable.exit_code, "on another computer, and without TLS"),
         (["--soc", "SM8250"], UsageError.exit_code, "its HTP takes no fp32"),
     ],

@@ -188,7 +188,7 @@ def test_a_chunks_name_is_its_own() -> None:
     assert Chunk(7, 12).name == "0000007-0000012"
     assert Chunk.named("0000000-0000001") == Chunk(0, 1)
     for name in ("7-12", "0000012-0000007", "0000007-0000007", "-000001-0000002", "0000007-0000012-1", "", "a-b"):
-        with pytest.raises(ValueError, match=rf"^'{name}' is no chunk's name$"):
+        with pytest.raises(ValueError, match=rf"^'{name}' is not a chunk's name$"):
             Chunk.named(name)
 
 

@@ -163,7 +163,7 @@ def read_bundle(path: Path) -> Bundle:
     try:
         manifest = Manifest.from_json(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise BundleInvalid(manifest_path, f"is no manifest that this release reads: {error}") from error
+        raise BundleInvalid(manifest_path, f"is not a manifest that this release reads: {error}") from error
     _check_seal(path, raw)
     for name in NEEDED:
         if name not in manifest.files:
@@ -187,7 +187,7 @@ def _input_files(root: Path, manifest: Manifest) -> Iterator[tuple[str, FileEntr
             sha256, _, name = line.rstrip("\n").partition("  ")
             tensor = layout.tensor_of(name)
             if tensor not in sizes or not layout.is_input_file(name, tensor):
-                raise BundleInvalid(path, f"names {name!r}, which is no input")
+                raise BundleInvalid(path, f"names {name!r}, which is not an input")
             yield f"{layout.DEVICE}/{name}", FileEntry(sizes[tensor], sha256)
 
 
@@ -210,7 +210,7 @@ def _verify(root: Path, name: str, entry: FileEntry, folders: set[str]) -> None:
             folders.add(folder)
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise BundleInvalid(Path(path), "is no file")
+            raise BundleInvalid(Path(path), "is not a file")
         if status.st_size != entry.size:
             raise BundleInvalid(Path(path), f"has {status.st_size} bytes, and {entry.size} were written")
         if _digest(path, entry.size) != entry.sha256:

@@ -18,10 +18,10 @@ def drafting(out: Path) -> Iterator[Path]:
     If the old bundle cannot be removed, it stays beside the new one as `.NAME.old-PID`.
 
     Raises:
-        UsageError: `out` exists and is no bundle; HostStorageFailed
+        UsageError: `out` exists and is not a bundle; HostStorageFailed
     """
     if out.exists() and not (out / layout.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already, and is no bundle", "Choose another folder with --out.")
+        raise UsageError(f"{out}: already exists and is not a bundle", "Choose another folder with --out.")
     draft = out.parent / f".{out.name}.draft-{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

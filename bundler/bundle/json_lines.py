@@ -18,7 +18,7 @@ T = TypeVar("T")
 class JsonLines(Sequence[T], Generic[T]):
     """A sequence of the results of `parse`, called with each line's number and value.
 
-    Reading an item raises BundleInvalid if its line is no JSON, or if `parse` raises ValueError.
+    Reading an item raises BundleInvalid if its line is not JSON, or if `parse` raises ValueError.
     """
 
     def __init__(self, path: Path, parse: Callable[[int, Any], T]) -> None:

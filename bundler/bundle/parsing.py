@@ -62,7 +62,7 @@ def _one_of(kinds: tuple[Any, ...], told: Any, where: str) -> Any:
 
 def _record(kind: Any, told: Any, where: str) -> Any:
     if not isinstance(told, dict):
-        raise ValueError(f"{where} is no object")
+        raise ValueError(f"{where} is not an object")
     kinds, needed = _fields(kind)
     if not needed <= told.keys() <= kinds.keys():
         missing, odd = sorted(needed - told.keys()), sorted(told.keys() - kinds.keys())

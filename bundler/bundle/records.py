@@ -148,11 +148,11 @@ class Manifest:
         """Parses the manifest, without windows yet.
 
         Raises:
-            ValueError: the text is no manifest of this schema; RecursionError
+            ValueError: the text is not a manifest of this schema; RecursionError
         """
         told = json.loads(text)
         if not isinstance(told, dict) or "windows" in told:
-            raise ValueError("it is no object with what a manifest tells")
+            raise ValueError("it is not an object with a manifest's fields")
         if told.get("schema") != SCHEMA:
             raise ValueError(f"schema {told.get('schema')}, and this release reads {SCHEMA}")
         manifest = typed(cls, {**told, "windows": []})
@@ -171,6 +171,6 @@ def _check_tensors(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
         raise ValueError(f"its tensors are {', '.join(names) or 'none'}")
     for spec in (*inputs, *outputs):
         if not TENSOR_NAME.fullmatch(spec.name):
-            raise ValueError(f"{spec.name!r} is no tensor's name")
+            raise ValueError(f"{spec.name!r} is not a tensor's name")
         if len(spec.shape) != 2 or spec.shape != inputs[0].shape or not spec.shape[0] == 1 <= spec.shape[1] <= LONGEST:
             raise ValueError(f"{spec.name} has shape {list(spec.shape)}, not the (1, length) of all")

@@ -43,7 +43,7 @@ def ask(
         Path | None, typer.Option(help="A folder with texts: the best answers of all are shown.")
     ] = None,
     device: Devices = None,
-    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    runtime: Annotated[Runtime, typer.Option(help="The runtime that computes the model.")] = "cpu",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Ask Qualcomm's simulator on this computer, without a phone.")
     ] = False,
@@ -68,7 +68,7 @@ def ask(
     if question is not None:
         check_text("command line", "the question", question)
     if simulate and device:
-        raise UsageError("--simulate is without a phone", "Leave --device out.")
+        raise UsageError("--simulate does not use a phone", "Leave --device out.")
     texts = _texts(context, context_file, context_folder, console)
     check_texts(texts)
     request = AskRequest(

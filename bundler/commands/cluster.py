@@ -12,7 +12,7 @@ from bundler.console import Console
 def host(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The Dask scheduler, such as tls://HOST:8786.")],
     device: Devices = None,
-    name: Annotated[str | None, typer.Option(help="What the host is called. Default: as the computer is.")] = None,
+    name: Annotated[str | None, typer.Option(help="The host's name. Default: the computer's name.")] = None,
     insecure: Insecure = False,
     adb_host: AdbHost = None,
     adb_port: AdbPort = None,

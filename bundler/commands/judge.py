@@ -46,13 +46,13 @@ def evaluate(
         float | None, typer.Option(help="The least share of answers equal to float32's, 0 to 1.", min=0, max=1)
     ] = None,
     max_p90_ms: Annotated[
-        float | None, typer.Option(help="Nine of ten inferences take no more milliseconds than this.", min=0)
+        float | None, typer.Option(help="The highest 90th percentile of latency, in milliseconds.", min=0)
     ] = None,
     sdk: SdkOfTimes = None,
     out: Annotated[
         Path | None, typer.Option(help="The JSON document. Default: runs/evaluation.json in the first bundle.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="The page to read. Default: report.html beside it.")] = None,
+    report: Annotated[Path | None, typer.Option(help="The HTML report. Default: report.html beside it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare finished runs' answers with the known ones and with float32's; exit code 8 if a limit is not met."""
@@ -95,10 +95,10 @@ def evaluate(
 def bench(
     name: BundleName = None,
     device: Devices = None,
-    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    runtime: Annotated[Runtime, typer.Option(help="The runtime that computes the model.")] = "cpu",
     engine: EngineOption = "auto",
-    warm_up: Annotated[int, typer.Option(help="Runs before those that count.", min=0)] = 1,
-    repeats: Annotated[int, typer.Option(help="Runs that count.", min=1)] = 5,
+    warm_up: Annotated[int, typer.Option(help="Runs before the measured ones.", min=0)] = 1,
+    repeats: Annotated[int, typer.Option(help="Measured runs.", min=1)] = 5,
     cool_down: Annotated[float, typer.Option(help="Seconds of rest between two runs.", min=0)] = 10.0,
     windows: Annotated[int | None, typer.Option(help="Windows of each run. Default: up to 100.", min=1)] = None,
     perf_profile: Annotated[PerfProfile, typer.Option(help="The engine's performance profile.")] = "burst",

@@ -43,7 +43,7 @@ def build(
     ] = None,
     outputs: Annotated[
         str | None,
-        typer.Option(metavar="NAME=NAME,...", help="The same of outputs, as in start_logits=output_0."),
+        typer.Option(metavar="NAME=NAME,...", help="The ONNX file's names of outputs, as in start_logits=output_0."),
     ] = None,
     precision: Annotated[
         Precision | None,
@@ -57,8 +57,8 @@ def build(
         typer.Option(help="Questions to calibrate fixed point on. Default: a sample of the bundle's own."),
     ] = None,
     calibration_windows: Annotated[int, typer.Option(help="Windows to calibrate on.", min=1)] = 32,
-    calibration_method: Annotated[Method, typer.Option(help="How ranges follow from values.")] = "min-max",
-    seed: Annotated[int, typer.Option(help="Draws the sample of windows.")] = 0,
+    calibration_method: Annotated[Method, typer.Option(help="How calibration chooses ranges.")] = "min-max",
+    seed: Annotated[int, typer.Option(help="Seed of the sample of windows.")] = 0,
     per_channel: Annotated[
         bool | None,
         typer.Option(
@@ -67,17 +67,17 @@ def build(
         ),
     ] = None,
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding is measured to cost most.")
+        bool, typer.Option("--mixed", help="Keep the operators at 16 bits whose rounding costs most, by measurement.")
     ] = False,
     encodings: Annotated[
         Path | None,
-        typer.Option(help="What tensors are rounded to: a file of AIMET's, or of --save-encodings. Default: measured."),
+        typer.Option(help="A file of encodings, from AIMET or --save-encodings. Default: measured."),
     ] = None,
     save_encodings: Annotated[
-        Path | None, typer.Option(help="Write what tensors are rounded to, as AIMET's encodings of version 1.0.0.")
+        Path | None, typer.Option(help="Write the encodings to this file, in AIMET's format 1.0.0.")
     ] = None,
     no_equalize: Annotated[
-        bool, typer.Option("--no-equalize", help="Leave channels that are much larger than others as they are.")
+        bool, typer.Option("--no-equalize", help="Do not scale channels that are much larger than others.")
     ] = False,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Convert the model even if the cache has its DLC.")
@@ -120,7 +120,7 @@ def build(
         ),
     ] = None,
     converter: Annotated[
-        Converter | None, typer.Option(help="What writes the DLC. Default: the SDK's converter, if it has one.")
+        Converter | None, typer.Option(help="The converter that writes the DLC. Default: the SDK's, if it has one.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The bundle's folder; an older bundle there is replaced.")] = DEFAULT_BUNDLE,
     as_json: Json = False,

@@ -13,7 +13,7 @@ from bundler.virtual import faults
 if TYPE_CHECKING:
     from bundler.virtual.phones import VirtualPhone
 
-phone_app = typer.Typer(help="Virtual phones, for adb of any make.", no_args_is_help=True)
+phone_app = typer.Typer(help="Virtual phones, for any adb client.", no_args_is_help=True)
 app.add_typer(phone_app, name="phone")
 
 
@@ -32,7 +32,8 @@ def phone_start(
         bool, typer.Option("--open", help="Take every adb client, not only those with this user's key.")
     ] = False,
     fault: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="Let it misbehave; repeatable. The faults are below.")
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="A fault of the phone; repeatable. They are listed below."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -90,6 +90,6 @@ def _pairs(option: str, text: str, known: Sequence[str], value: str) -> Mapping[
     if len(found) < len(pairs) or any(name not in known or not given for name, given in found.items()):
         names = "Fields" if value == "COLUMN" else "Names"
         field = "FIELD" if value == "COLUMN" else "NAME"
-        what = f"{option} {text}: is no list of {field}={value}"
+        what = f"{option} {text}: is not a list of {field}={value}"
         raise UsageError(what, f"{names} are {', '.join(known)}, each once.")
     return found

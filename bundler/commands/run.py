@@ -37,7 +37,7 @@ def deploy(
     name: BundleName = None,
     device: Devices = None,
     everywhere: Annotated[bool, typer.Option("--all", help="Run on every phone that is attached.")] = False,
-    runtime: Annotated[Runtime, typer.Option(help="Where the model runs.")] = "cpu",
+    runtime: Annotated[Runtime, typer.Option(help="The runtime that computes the model.")] = "cpu",
     engine: EngineOption = "auto",
     fallback: Annotated[
         Literal["cpu"] | None, typer.Option(help="The runtime to take where the phone cannot do --runtime.")
@@ -64,7 +64,7 @@ def deploy(
     verify_threshold: Annotated[
         float | None,
         typer.Option(
-            help="The cosine that --verify asks for, and nothing else. Default: 0.999, or 0.99 for fixed point.",
+            help="The lowest cosine for --verify; answers do not count. Default: 0.999, or 0.99 for fixed point.",
             min=-1,
             max=1,
         ),
@@ -73,12 +73,12 @@ def deploy(
     cluster: Annotated[
         str | None, typer.Option(help="A Dask scheduler whose hosts' phones run it, such as tls://HOST:8786.")
     ] = None,
-    soc: Annotated[str | None, typer.Option(help="Of a cluster: the phones of this chip only.")] = None,
+    soc: Annotated[str | None, typer.Option(help="With --cluster: only phones with this chip.")] = None,
     hexagon: Annotated[
-        int | None, typer.Option(help="Of a cluster: the phones of this Hexagon version only, such as 75.", min=1)
+        int | None, typer.Option(help="With --cluster: only phones with this Hexagon version, such as 75.", min=1)
     ] = None,
     phones: Annotated[
-        int | None, typer.Option(help="Of a cluster: at most this many phones. Default: all that can.", min=1)
+        int | None, typer.Option(help="With --cluster: at most this many phones. Default: all that can.", min=1)
     ] = None,
     insecure: Insecure = False,
     bundle: BundlePath = None,
@@ -140,7 +140,7 @@ def fetch_answers_command(
     null_threshold: Annotated[
         float, typer.Option(help='How far above the best span\'s score "no answer" must be to win.')
     ] = 0.0,
-    n_best: Annotated[int, typer.Option(help="Spans that compete for each answer.", min=1)] = 20,
+    n_best: Annotated[int, typer.Option(help="Candidate spans for each answer.", min=1)] = 20,
     max_answer_tokens: Annotated[
         int | None, typer.Option(help="Tokens of an answer, at most. Default: as the bundle was built.", min=1)
     ] = None,

@@ -21,7 +21,9 @@ sdk_app = typer.Typer(help="The parts of Qualcomm's public SDK that a phone need
 app.add_typer(sdk_app, name="sdk")
 
 Purpose = Literal["run", "convert", "all"]  # repeated here as in options.py
-Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="Such as 2.50.0.260828. Default: the newest.")]
+Version = Annotated[
+    str | None, typer.Argument(metavar="VERSION", help="Such as 2.50.0.260828. Default: the newest version.")
+]
 
 
 @sdk_app.command("get")
@@ -47,10 +49,10 @@ def sdk_get(
         Path | None, typer.Option("--zip", metavar="FILE", help="Take it from an archive that you downloaded.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Take a mirror by http, though others could change what comes.")
+        bool, typer.Option("--insecure", help="Allow a mirror by http, although others could change the data.")
     ] = False,
     user_agent: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to call oneself. Default: mbqa-bundle and its version.")
+        str | None, typer.Option(metavar="TEXT", help="The User-Agent to send. Default: mbqa-bundle and its version.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for everything together.", min=1)] = 3600,
     as_json: Json = False,

@@ -15,9 +15,9 @@ def simulate(
     name: BundleName = None,
     runtime: Annotated[Runtime, typer.Option(help="The runtime to compute as.")] = "dsp",
     soc: Annotated[str | None, typer.Option(help="The chip whose DSP is simulated. Default: the bundle's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="The first questions only.", min=1)] = None,
-    sample: Annotated[int | None, typer.Option(help="So many questions, drawn by --seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="What draws the sample.", min=0)] = 0,
+    limit: Annotated[int | None, typer.Option(help="Take only the first N questions.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="Take this many questions at random (see --seed).", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.", min=0)] = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes on this computer. Default: one for each core.", min=1)
     ] = None,
@@ -42,7 +42,7 @@ def simulate(
     if limit is not None and sample is not None:
         raise UsageError("--limit and --sample both say which questions", "Give one of them.")
     if cluster is not None and workers is not None:
-        raise UsageError("--workers is for this computer", "A cluster has the workers that it has: leave it out.")
+        raise UsageError("--workers is for this computer", "A cluster has its own number of workers: leave it out.")
     count = sample or limit
     request = SimulateRequest(
         runtime=runtime,

@@ -38,7 +38,7 @@ class Chunk:
             chunk = cls(*map(int, name.split("-")))
             if chunk.name == name and chunk.start < chunk.stop:
                 return chunk
-        raise ValueError(f"{name!r} is no chunk's name")
+        raise ValueError(f"{name!r} is not a chunk's name")
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -45,7 +45,7 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in (self.id, self.runtime, self.perf_profile, self.platform_options, self.fallback, self.engine):
             if not SETTING.fullmatch(setting):
-                raise ValueError(f"{setting!r} is no setting of a run")
+                raise ValueError(f"{setting!r} is not a setting of a run")
 
     @property
     def by(self) -> Engine:

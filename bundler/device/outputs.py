@@ -94,7 +94,7 @@ def _places(chunk: Chunk, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, s
 def _checked_name(entry: Entry, where: str) -> str:
     path = entry.name.removeprefix("./")
     if path.startswith("/") or ".." in path.split("/") or not (entry.is_file or entry.is_folder):
-        raise OutputsInvalid(f"{where}: its archive holds {entry.name!r}, which is no plain file of the outputs")
+        raise OutputsInvalid(f"{where}: its archive holds {entry.name!r}, which is not a plain file of the outputs")
     return path
 
 

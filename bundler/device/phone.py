@@ -146,7 +146,7 @@ class AdbServer:
         host = host or given_host or next((os.environ[name] for name in HOST_VARIABLES if os.environ.get(name)), "")
         text = given_port or os.environ.get(PORT_VARIABLE) or str(DEFAULT_PORT)
         if port is None and not _is_port(text):
-            raise UsageError(f"{PORT_VARIABLE} or ADB_SERVER_SOCKET: {text!r} is no port", "Give a port number.")
+            raise UsageError(f"{PORT_VARIABLE} or ADB_SERVER_SOCKET: {text!r} is not a port", "Give a port number.")
         return cls(host or LOCAL_HOSTS[0], port or int(text))
 
     def attached(self) -> list[Attached]:
@@ -254,7 +254,7 @@ class AdbServer:
             try:
                 return probe.connect_ex((self.host, self.port)) == 0
             except (UnicodeError, TypeError) as error:  # Python's errors for impossible names of computers
-                raise ConnectionError(f"{self.host!r} is no computer's name") from error
+                raise ConnectionError(f"{self.host!r} is not a computer's name") from error
 
     def _check_that_it_is_adb(self, asked: socket.socket) -> None:
         """Asks a server that does not answer in HTTP. A busy adb server does not answer that either.
@@ -319,7 +319,7 @@ class Phone:
         def collect(data: bytes) -> None:
             collected.write(data)
             if collected.tell() > LARGEST_OUTPUT:
-                raise PhoneRefused(self.serial, doing, f"it says more than {LARGEST_OUTPUT >> 20} MB")
+                raise PhoneRefused(self.serial, doing, f"its output is larger than {LARGEST_OUTPUT >> 20} MB")
 
         connection = self.server.open(self.serial, f"shell,v2,raw:{command}")
         stream = ShellStream(connection, stdin, on_stdout or collect)

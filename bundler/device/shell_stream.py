@@ -110,7 +110,7 @@ class ShellStream:
             while len(view) - at >= 5:
                 end = at + 5 + int.from_bytes(view[at + 1 : at + 5], "little")
                 if end - at > LARGEST_INCOMING:
-                    raise LinkBroken("what comes is no output of a command")
+                    raise LinkBroken("what arrived is not the output of a command")
                 if end > len(view):
                     break
                 self._packet(view[at], bytes(view[at + 5 : end]))

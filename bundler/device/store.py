@@ -91,7 +91,7 @@ class Store:
         *_, last = ("", *done.stdout.decode(errors="replace").split())
         freed_kb = re.fullmatch(r"-?\d{1,15}", last, re.ASCII)  # others may have filled the disk meanwhile
         if freed_kb is None:
-            raise PhoneRefused(self._phone.serial, "cleaning up", f"it does not say what became free, but {last!r}")
+            raise PhoneRefused(self._phone.serial, "cleaning up", f"it did not say how much it freed, but {last!r}")
         return 1024 * max(0, int(last))
 
     def names(self) -> list[str]:

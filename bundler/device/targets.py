@@ -83,5 +83,5 @@ def target_of(name: str, server: AdbServer) -> Target:
         return Target(server, name, name)
     port = int(elsewhere["port"])
     if not 0 < port < 65536:
-        raise UsageError(f"--device {name}: {port} is no port", "Give HOST:PORT/SERIAL.")
+        raise UsageError(f"--device {name}: {port} is not a port", "Give HOST:PORT/SERIAL.")
     return Target(AdbServer(elsewhere["host"], port, server.patience), elsewhere["serial"], name)

@@ -70,7 +70,7 @@ def kept_times(run_folder: Path) -> list[ChunkTimes]:
         try:
             times = typed(ChunkTimes, json.loads(path.read_text(encoding="utf-8")), "the record")
             if times.windows != len(Chunk.named(path.stem)) or not all(map(isfinite, times.results_s)):
-                raise ValueError("it is of another chunk, or a time is no number")
+                raise ValueError("it is of another chunk, or a time is not a number")
             found.append(times)
         except (OSError, ValueError, RecursionError) as error:
             raise OutputsInvalid(f"{path}: cannot be read: {error}") from error

@@ -36,7 +36,7 @@ class Archive:
 
 
 def read_archive(path: Path) -> Archive:
-    """Reads a DLC's archive; returns an empty one for a file that is no ZIP."""
+    """Reads a DLC's archive; returns an empty one for a file that is not a ZIP."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted({entry.filename for entry in archive.infolist()})

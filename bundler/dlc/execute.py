@@ -41,7 +41,7 @@ class CpuNetwork:
     """The DLC's graph in float32, translated to ONNX and run by ONNX Runtime, with quantized weights dequantized.
 
     Raises:
-        DlcInvalid: the file is no DLC, or its graph has no translation.
+        DlcInvalid: the file is not a DLC, or its graph has no translation.
     """
 
     half = False

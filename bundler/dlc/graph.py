@@ -33,7 +33,7 @@ class Tensor:
     def reals(self) -> npt.NDArray[np.float32]:
         """Returns the weight's real values."""
         if self.data is None:
-            raise ValueError(f"tensor {self.name!r} is no weight")
+            raise ValueError(f"tensor {self.name!r} is not a weight")
         return self.data.astype(np.float32) if self.encoding is None else self.encoding.dequantize(self.data)
 
 
@@ -138,7 +138,7 @@ def read_graph(path: Path) -> Graph:
     """Reads the graph in a DLC, including weights. Needs no backend; use a child process for an untrusted file.
 
     Raises:
-        DlcInvalid: the file is no DLC, or holds what this reader does not know.
+        DlcInvalid: the file is not a DLC, or holds what this reader does not know.
         NoConverter: Qualcomm's libraries are not installed.
     """
     recorder = _Recorder()

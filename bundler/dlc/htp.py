@@ -33,7 +33,7 @@ class HtpNetwork:
     real values for floating or fixed point in the DLC, and integers unchanged.
 
     Raises:
-        DlcInvalid: the file is no DLC or no context, or the HTP refuses its graph.
+        DlcInvalid: the file is not a DLC or no context, or the HTP refuses its graph.
         FileUnreadable: `prepared` cannot be read.
     """
 
@@ -149,7 +149,7 @@ def save_context(dlc: Path, soc_model: int, out: Path) -> None:
     """Compiles the DLC for a chip and writes the context, for use by `HtpNetwork`.
 
     Raises:
-        DlcInvalid: the file is no DLC, or the HTP refuses its graph.
+        DlcInvalid: the file is not a DLC, or the HTP refuses its graph.
         OSError: `out` cannot be written.
     """
     draft = out.with_name(f".{out.name}.draft")

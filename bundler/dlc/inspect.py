@@ -103,7 +103,7 @@ def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
 
     Raises:
         FileUnreadable: there is no such file, or it cannot be opened.
-        DlcInvalid: it is no DLC, or the libraries crash on it.
+        DlcInvalid: it is not a DLC, or the libraries crash on it.
         NoConverter: Qualcomm's libraries are not installed.
     """
     _check_readable(path)
@@ -116,7 +116,7 @@ def inspect_dlc(path: Path, *, timeout_s: float = LIMIT_S) -> DlcReport:
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
-            raise DlcInvalid(path, f"the libraries do not come to an end of it within {timeout_s:g} s") from None
+            raise DlcInvalid(path, f"the libraries did not finish within {timeout_s:g} s") from None
         if done.returncode or not report.exists():
             raise DlcInvalid(path, f"the libraries crashed on it (exit code {done.returncode})")
         return _reported(path, json.loads(report.read_text(encoding="utf-8"), object_hook=_with_tuples))
@@ -127,7 +127,7 @@ def _check_readable(path: Path) -> None:
         if path.is_dir():
             raise FileUnreadable(path, "is a folder")
         if path.exists() and not path.is_file():
-            raise FileUnreadable(path, "is no regular file")
+            raise FileUnreadable(path, "is not a regular file")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:

@@ -270,7 +270,7 @@ class ContextBinary:
     """The description of a compiled context's first graph; `graph` lives in this object's memory.
 
     Raises:
-        DlcInvalid: it is no context that the libraries can read.
+        DlcInvalid: it is not a context that the libraries can read.
     """
 
     def __init__(self, path: Path, binary: bytes) -> None:
@@ -286,7 +286,7 @@ class ContextBinary:
         )
         found = BinaryInfo.from_address(info.value) if info.value else None
         if code or found is None or found.version != BINARY_INFO_VERSION or not found.numGraphs:
-            raise DlcInvalid(path, f"is no HTP context that the libraries read (QNN error {code})")
+            raise DlcInvalid(path, f"is not an HTP context that the libraries read (QNN error {code})")
         self.graph = found.graphs[0]
 
 
@@ -304,7 +304,7 @@ class Dlc:
             "dlcCreateFromFile", None, str(path).encode(), C.addressof(self._handle), types=(P, C.c_char_p, P)
         )
         if code:
-            raise DlcInvalid(path, f"is no DLC that the libraries read (QNN error {code})")
+            raise DlcInvalid(path, f"is not a DLC that the libraries read (QNN error {code})")
 
     def compose(
         self, interface: Interface, backend: Any, context: Any, config: GraphConfigInfo | None = None

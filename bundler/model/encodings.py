@@ -44,7 +44,7 @@ def read_encodings(path: Path) -> Given:
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise EncodingsInvalid(path, "is no JSON") from error
+        raise EncodingsInvalid(path, "is not JSON") from error
     try:
         version = told.get("version", "0.4.0")
         if version != WRITTEN and str(version)[:3] not in LISTS:
@@ -52,7 +52,7 @@ def read_encodings(path: Path) -> Given:
         activations, weights = (dict(_entries(told[f"{kind}_encodings"])) for kind in ("activation", "param"))
         exponents = tuple(int(each) for each in told.get(OURS, {}).get("exponents", ()))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = "is no file of encodings: activation_encodings and param_encodings are not as they should be"
+        what = "is not a file of encodings: activation_encodings and param_encodings are not as they should be"
         raise EncodingsInvalid(path, what) from error
     return Given(
         path,
@@ -158,9 +158,9 @@ def _read(path: Path, name: str, told: Mapping[str, Any], *, signed: bool) -> En
         raise EncodingsInvalid(path, f"{name} has no scale and offset") from error
     good = scale.ndim == 1 and scale.shape == offset.shape and scale.size > 0
     if not good or not (np.isfinite(scale) & (scale > 0)).all():
-        raise EncodingsInvalid(path, f"{name} has a scale that is no positive number, or not as many offsets")
+        raise EncodingsInvalid(path, f"{name} has a scale that is not a positive number, or not as many offsets")
     if not ((offset <= 0) & (offset > -(2**bits)) & (offset == np.round(offset))).all():
-        raise EncodingsInvalid(path, f"{name} has an offset that is no whole number from {1 - 2**bits} to 0")
+        raise EncodingsInvalid(path, f"{name} has an offset that is not a whole number from {1 - 2**bits} to 0")
     if scale.size > 1 and not signed:
         raise EncodingsInvalid(path, f"{name} is an activation with {scale.size} scales, and one is taken")
     zero = -offset - 2 ** (bits - 1) if signed else -offset

@@ -55,7 +55,7 @@ def check_whole(path: Path) -> None:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise ModelInvalid(path, "is no safetensors file, or was cut short in its header", hint)
+        raise ModelInvalid(path, "is not a safetensors file, or was cut short in its header", hint)
     ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__" and _tells_end(each)]
     needed = 8 + length + max(ends, default=0)
     if size < needed:

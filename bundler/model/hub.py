@@ -22,7 +22,7 @@ def local_folder(source: str | Path, progress: Progress, *, weights: bool = True
     """Returns a model's folder: `source` itself, or where its files from the hub are (config, tokenizer, weights).
 
     Raises:
-        ModelInvalid: `source` is no folder and no model of the hub; HubUnreachable.
+        ModelInvalid: `source` is not a folder and no model of the hub; HubUnreachable.
     """
     name = str(source)
     if name and Path(name).is_dir():
@@ -30,7 +30,7 @@ def local_folder(source: str | Path, progress: Progress, *, weights: bool = True
     if not is_model_name(name):
         raise ModelInvalid(
             name,
-            "is no folder, and not the name of a model on huggingface.co",
+            "is not a folder, and not the name of a model on huggingface.co",
             f"Give a folder with config.json and weights, or a name such as {EXAMPLE}.",
         )
     make_quiet()

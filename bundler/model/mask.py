@@ -94,7 +94,7 @@ def _meanings(net: Net, names: list[str], length: int) -> dict[str, Meaning]:
 def _meaning(name: str, value: Array, kept: Array) -> Meaning:
     rows = value.reshape(-1, value.shape[-1]).astype(np.float64) if value.ndim else np.empty((0, 0))
     if rows.shape[-1] != len(kept) or (rows != rows[0]).any():
-        raise NoAdditiveMeaning(f"tensor {name} is no mask over keys")
+        raise NoAdditiveMeaning(f"tensor {name} is not a mask over keys")
     inside, outside = rows[0][kept], rows[0][~kept]
     if (inside != inside[0]).any() or (outside != outside[0]).any():
         raise NoAdditiveMeaning(f"tensor {name} differs between tokens")

@@ -157,13 +157,15 @@ def _refusal(root: Path) -> NotAnSdk:
     """Returns an error that says what the folder is instead of an SDK for Linux and Android."""
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _layout(path)]
     if inside:
-        return NotAnSdk(root, "is no SDK, but has SDKs in it", f"Give one of them, such as {inside[-1]}.")
+        return NotAnSdk(root, "is not an SDK, but has SDKs in it", f"Give one of them, such as {inside[-1]}.")
     hosts = sorted(path.name for path in root.glob("bin/*") if path.is_dir())
     if list(root.glob("bin/*/snpe-net-run*")) or any(list(root.glob(f"bin/*/{name}*")) for name in CONVERTERS):
-        return NotAnSdk(root, f"is an SDK for another host: it has programs for {', '.join(hosts)} only")
+        return NotAnSdk(root, f"is an SDK for other hosts: it has programs for {', '.join(hosts)}")
     if list(root.glob("bin/*/qnn-net-run*")):
         return NotAnSdk(root, "has QNN's programs only, no snpe-net-run")
-    return NotAnSdk(root, f"is no SNPE or QAIRT SDK: neither bin/aarch64-android*/snpe-net-run nor bin/{HOST}/ in it")
+    return NotAnSdk(
+        root, f"is not an SNPE or QAIRT SDK: it has no bin/aarch64-android*/snpe-net-run and no bin/{HOST}/"
+    )
 
 
 def _file(sdk: Sdk, *places: str) -> Path:

@@ -106,7 +106,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """Loads the ONNX file with all its weights, including those in files beside it.
 
     Raises:
-        FileUnreadable; ModelInvalid: it is no ONNX, or its external data is missing or lies outside its folder
+        FileUnreadable; ModelInvalid: it is not an ONNX, or its external data is missing or lies outside its folder
     """
     from google.protobuf.message import DecodeError
 
@@ -116,9 +116,9 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except DecodeError as error:
-        raise ModelInvalid(path, "is no ONNX file, or it was cut short") from error
+        raise ModelInvalid(path, "is not an ONNX file, or it was cut short") from error
     if not model.graph.output or not _names_are_text(model.graph):
-        raise ModelInvalid(path, "is no ONNX file, or it was cut short")
+        raise ModelInvalid(path, "is not an ONNX file, or it was cut short")
     model.ir_version = min(model.ir_version, NEWEST_IR)  # newer versions do not affect any supported operator
     try:
         onnx.load_external_data_for_model(model, str(path.parent))

@@ -42,7 +42,7 @@ def _albert_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except Exception as error:  # the Rust library raises bare Exception
-        raise ModelInvalid(path, f"is no SentencePiece model: {error}", HINT) from error
+        raise ModelInvalid(path, f"is not a SentencePiece model: {error}", HINT) from error
 
 
 def _unigram_tokenizer(

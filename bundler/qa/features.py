@@ -47,7 +47,7 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
             return _bert_tokenizer(text.removesuffix("\n").split("\n"), settings)
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the Rust library raises bare Exception
-        raise ModelInvalid(path, f"is no tokenizer: {error}", HINT) from error
+        raise ModelInvalid(path, f"is not a tokenizer: {error}", HINT) from error
 
 
 def tokenizer_text(path: Path) -> str:
@@ -76,7 +76,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelInvalid(path, f"is no tokenizer: not UTF-8 at byte {error.start}", HINT) from error
+        raise ModelInvalid(path, f"is not a tokenizer: not UTF-8 at byte {error.start}", HINT) from error
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
 
@@ -85,7 +85,7 @@ def read_settings(path: Path, hint: str = HINT) -> dict[str, Any]:
     """Reads a tokenizer_config.json or a config.json; returns an empty dictionary if there is none.
 
     Raises:
-        FileUnreadable; ModelInvalid: it is no JSON object
+        FileUnreadable; ModelInvalid: it is not a JSON object
     """
     if not path.exists():
         return {}
@@ -94,9 +94,9 @@ def read_settings(path: Path, hint: str = HINT) -> dict[str, Any]:
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise ModelInvalid(path, f"is no JSON: {error}", hint) from error
+        raise ModelInvalid(path, f"is not JSON: {error}", hint) from error
     if not isinstance(settings, dict):
-        raise ModelInvalid(path, "is no JSON object", hint)
+        raise ModelInvalid(path, "is not a JSON object", hint)
     return settings
 
 

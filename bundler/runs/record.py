@@ -94,7 +94,7 @@ class Run:
 
     @classmethod
     def read(cls, record: Path) -> "Run":
-        """Reads a run's record. Raises: InputError if the file is no record of a run."""
+        """Reads a run's record. Raises: InputError if the file is not a record of a run."""
         try:
             run = typed(cls, json.loads(record.read_text(encoding="utf-8")), "the run")
             if run.settings.chunk < 1 or not run.phones or not all(run.phones):
@@ -103,7 +103,7 @@ class Run:
                 raise ValueError("its sample has no questions")
             return run
         except (ValueError, RecursionError, OSError) as error:
-            raise InputError(f"{record}: is no record of a run: {error}", "Remove it, and deploy again.") from error
+            raise InputError(f"{record}: is not a record of a run: {error}", "Remove it, and deploy again.") from error
 
 
 def begin(

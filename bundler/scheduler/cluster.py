@@ -197,7 +197,7 @@ def check_address(address: str, *, insecure: bool) -> None:
     except ValueError:
         host = port = None
     if parts.scheme not in ("tcp", "tls") or not host or not port:
-        raise ClusterUnusable(address, "is no address of a scheduler", "Give tls://HOST:8786, or tcp://127.0.0.1:8786.")
+        raise ClusterUnusable(address, "is not a scheduler's address", "Give tls://HOST:8786, or tcp://127.0.0.1:8786.")
     if parts.scheme == "tcp" and not insecure and not is_loopback(host):
         hint = "Use tls:// (docs/many-machines.md), or --insecure in a network where you trust everybody."
         raise ClusterUnusable(address, "is on another computer, and without TLS", hint)

@@ -64,7 +64,7 @@ class Sent:
 
     def __post_init__(self) -> None:
         if not PLAIN_NAME.fullmatch(self.name) or not SHA256.fullmatch(self.sha256) or self.mode not in MODES:
-            raise ValueError(f"{self.name!r} is no file for a phone")
+            raise ValueError(f"{self.name!r} is not a file for a phone")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PhoneTask:
 
     def __post_init__(self) -> None:
         if not BUNDLE_ID.fullmatch(self.bundle_id):
-            raise ValueError(f"{self.bundle_id!r} is no bundle's name")
+            raise ValueError(f"{self.bundle_id!r} is not a bundle's name")
 
 
 @dataclass

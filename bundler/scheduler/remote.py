@@ -219,7 +219,7 @@ def _read_head(head: bytes, where: str) -> Json:
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict) or not isinstance(told.get("lacks", []), list):
-        raise OutputsInvalid(f"{where}: what came is no reply of a host")
+        raise OutputsInvalid(f"{where}: what came is not a reply of a host")
     return told
 
 
@@ -243,7 +243,7 @@ def read_reply(
         if not np.isfinite(values).all() or not np.isfinite(times.results_s).all():
             raise ValueError("not all of it are finite numbers")
     except (KeyError, TypeError, ValueError) as error:
-        raise OutputsInvalid(f"{where}: what came is no reply of a host: {error}") from error
+        raise OutputsInvalid(f"{where}: what came is not a reply of a host: {error}") from error
     ends = np.cumsum(sizes) // 4
     parts = np.split(values, ends[:-1])
     logits = {spec.name: part.reshape(count, *spec.shape) for spec, part in zip(specs, parts, strict=True)}

@@ -76,7 +76,7 @@ class Archive:
             raise ArchiveInvalid(name, f"{both[0]}: is a file, and a folder too")
         if not any(re.match(r"bin/aarch64-android[^/]*/snpe-net-run$", path) for path in self.entries):
             hosts = ", ".join(sorted({path.split("/")[1] for path in self.entries if re.match(r"bin/[^/]+/", path)}))
-            what = f"is an SDK for another host: it has programs for {hosts} only" if hosts else "is no SDK's archive"
+            what = f"is an SDK for other hosts: it has programs for {hosts}" if hosts else "is not an SDK's archive"
             raise NotAnSdk(name, what, "Take the archive for all hosts, which has bin/aarch64-android/snpe-net-run.")
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Archive:
         except BROKEN as error:
             source.seek(0)
             if source.read(len(START)) != START:
-                raise ArchiveInvalid(self.name, "is no zip archive") from error
+                raise ArchiveInvalid(self.name, "is not a zip archive") from error
             hint = "Download it again; a browser that stops early leaves such a file."
             raise ArchiveInvalid(
                 self.name, "is cut off, or damaged: the directory at its end is not there", hint
@@ -134,11 +134,11 @@ class Archive:
     def _check(self, path: str, info: zipfile.ZipInfo) -> None:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise ArchiveInvalid(self.name, f"{path}: is a link, or something else that is no file")
+            raise ArchiveInvalid(self.name, f"{path}: is a link, or something else that is not a file")
         if info.compress_type not in KINDS or info.flag_bits & 1:
             raise ArchiveInvalid(self.name, f"{path}: is packed in a way that is not known here, or encrypted")
         if info.file_size > MOST_TIMES * info.compress_size + CHUNK or info.file_size > MOST_BYTES:
-            raise ArchiveInvalid(self.name, f"{path}: grows to {info.file_size / 1e6:.0f} MB, so it says")
+            raise ArchiveInvalid(self.name, f"{path}: declares {info.file_size / 1e6:.0f} MB")
 
     def _write(self, path: str, info: zipfile.ZipInfo, target: Path, tell: Callable[[int], None]) -> str:
         """Unpacks a file, up to the size in the directory; returns its SHA-256.

@@ -86,7 +86,7 @@ class Remote:
         must be read in order, to the end."""
         self._planned = [(0, len(START))]
         if self.read(len(START)) != START:
-            raise ArchiveInvalid(self.name, "is no zip archive", BY_HAND)
+            raise ArchiveInvalid(self.name, "is not a zip archive", BY_HAND)
         if not self.gives_parts:
             return
         start = max(0, self.size - TAIL_BYTES)
@@ -114,7 +114,7 @@ class Remote:
         end = self._at + size if size >= 0 else self.size
         end = min(end, self.size) if self.size else end
         if end - self._at > DIRECTORY_BYTES:
-            raise ArchiveInvalid(self.name, f"has a directory of {(end - self._at) / 1e6:.0f} MB, so it says")
+            raise ArchiveInvalid(self.name, f"declares a directory of {(end - self._at) / 1e6:.0f} MB")
         pieces = bytearray()
         while self._at < end:
             if self._tail and self._at >= self._tail_at:
@@ -204,7 +204,7 @@ class Remote:
                 return answer
             answer.close()
             url = self._led(url, answer.headers.get("Location", ""))
-        raise SdkUnreachable(self.name, f"it leads on and on, to {shown(url)}", BY_HAND)
+        raise SdkUnreachable(self.name, f"too many redirects, the last to {shown(url)}", BY_HAND)
 
     def _led(self, url: str, location: str) -> str:
         try:

@@ -52,7 +52,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def checked_version(text: str) -> str:
-    """Returns the version without a leading "v". Raises: UsageError: this is no version number"""
+    """Returns the version without a leading "v". Raises: UsageError: this is not a version number"""
     version = text.removeprefix("v")
     if not VERSION.fullmatch(version):
         raise UsageError(f"{text}: not a version of the SDK", f"One such is {default_version()}; see `sdk list`.")

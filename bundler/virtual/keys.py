@@ -30,7 +30,7 @@ class PublicKey:
         """Parses an adbkey.pub: base64 of words, -1/n mod 2^32, n, R^2 mod n and e, little-endian; then a name.
 
         Raises:
-            ValueError: it is no adb public key.
+            ValueError: it is not an adb public key.
         """
         try:
             raw = base64.b64decode(text.split()[0], validate=True)

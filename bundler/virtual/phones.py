@@ -51,12 +51,13 @@ def is_remote(address: str, *, allowed: bool) -> bool:
     """Returns whether other computers may reach a listener on this IPv4 address.
 
     Raises:
-        UsageError: it is no IPv4 address; or others may reach it, and that is not allowed
+        UsageError: it is not an IPv4 address; or others may reach it, and that is not allowed
     """
     try:
         remote = not ipaddress.IPv4Address(address).is_loopback
     except ValueError as error:
-        raise UsageError(f"{address!r} is no IPv4 address", f"Give one of this computer's, such as {HOST}.") from error
+        hint = f"Give one of this computer's, such as {HOST}."
+        raise UsageError(f"{address!r} is not an IPv4 address", hint) from error
     if remote and not allowed:
         raise UsageError(
             f"{address}: others could reach the virtual phone there",

@@ -112,7 +112,7 @@ def _backend(path: str) -> str:
     _library(path, list(BACKENDS), "backend")
     runtime = BACKENDS.get(Path(path).name)
     if runtime is None:
-        raise NetRunError(f"Unable to load backend. dlerror(): {path} is no backend")
+        raise NetRunError(f"Unable to load backend. dlerror(): {path} is not a backend")
     return runtime
 
 

@@ -55,7 +55,7 @@ class Storage:
         """Returns the phone's canonical absolute path of `path`; follows the last link if `follow`.
 
         Raises:
-            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR if `..` leaves something that is no folder; EINVAL.
+            OSError: ELOOP for a circle of links; ENOENT or ENOTDIR if `..` leaves what is not a folder; EINVAL.
         """
         if "\0" in path:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)

@@ -10,7 +10,7 @@ MAX_UNREAD = 4 * MAX_PAYLOAD
 
 
 class ProtocolError(Exception):
-    """The received data is no adb packet, or one that no sane client sends."""
+    """The received data is not an adb packet, or one that no sane client sends."""
 
 
 class ClientStream:

@@ -106,7 +106,7 @@ def field(path: Path, where: str, fields: Any, name: str, kind: type[Any] | tupl
     if fields.get(name) is None:
         raise QuestionsInvalid(path, f"{where}{name} is missing")
     if not isinstance(fields[name], kind):
-        raise QuestionsInvalid(path, f"{where}{name} is of the wrong kind")
+        raise QuestionsInvalid(path, f"{where}{name} has the wrong type")
     return fields[name]
 
 
@@ -139,7 +139,7 @@ def _known(path: Path, where: str, answers: Any) -> list[Known]:
             raise QuestionsInvalid(path, f"{where}answers[{number}] is neither a text nor an object with `text`")
         check_unicode(path, f"{where}answers[{number}]", text)
         if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
-            raise QuestionsInvalid(path, f"{where}answers[{number}].answer_start is no whole number")
+            raise QuestionsInvalid(path, f"{where}answers[{number}].answer_start is not a whole number")
         found.append((text, start))
     return found
 

@@ -71,7 +71,7 @@ def _item(path: Path, where: str, stream: JsonStream, reading: Reading) -> Itera
             fields[name] = stream.value()
         elif name == "paragraphs":
             found = True
-            _see(stream, "[", path, f"{where}.paragraphs is of the wrong kind")
+            _see(stream, "[", path, f"{where}.paragraphs has the wrong type")
             for number in stream.items():
                 yield from _paragraph(path, f"{where}.paragraphs[{number}].", stream.value(), title, reading)
         else:
@@ -102,7 +102,7 @@ def _task(item: dict[str, Any]) -> dict[str, Any]:
 def _see(stream: JsonStream, mark: str, path: Path, otherwise: str) -> None:
     """Checks that an object or a list comes next."""
     if stream.peek() != mark:
-        stream.skip()  # raises if it is no JSON at all
+        stream.skip()  # raises if it is not JSON at all
         raise QuestionsInvalid(path, otherwise)
 
 

@@ -36,7 +36,7 @@ class JsonStream:
         """Reads the whole next value.
 
         Raises:
-            QuestionsInvalid: it is no JSON, or too large.
+            QuestionsInvalid: it is not JSON, or too large.
         """
         self.peek()
         while True:
@@ -75,7 +75,7 @@ class JsonStream:
         """Skips a value of any size.
 
         Raises:
-            QuestionsInvalid: it is no JSON, or is nested too deeply.
+            QuestionsInvalid: it is not JSON, or is nested too deeply.
         """
         if not depth:
             raise self._too_deep()

@@ -39,7 +39,7 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
     try:
         separator = _separator(path, head, [names[name] for name in NEEDED], separators)
     except csv.Error as error:
-        raise QuestionsInvalid(path, f"its first line is no line of a table: {error}", COLUMNS_HINT) from error
+        raise QuestionsInvalid(path, f"its first line is not a table line: {error}", COLUMNS_HINT) from error
     rows = csv.reader(chain([head], lines), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(rows)]
@@ -58,7 +58,7 @@ def read_table(path: Path, reading: Reading, columns: Mapping[str, str]) -> Iter
             begin = skipped + rows.line_num + 1
     except csv.Error as error:
         hint = "Put cells with quotes or line ends in quotes, and double the quotes in them."
-        raise QuestionsInvalid(path, f"line {skipped + rows.line_num} is no line of a table: {error}", hint) from error
+        raise QuestionsInvalid(path, f"line {skipped + rows.line_num} is not a table line: {error}", hint) from error
 
 
 def _separator(path: Path, head: str, needed: Sequence[str], separators: Sequence[str]) -> str:
@@ -106,7 +106,7 @@ def _fields(path: Path, where: str, cells: Mapping[str, str]) -> dict[str, Any]:
         try:
             fields["answers"] = json.loads(answers)
         except (ValueError, RecursionError) as error:
-            raise QuestionsInvalid(path, f"{where}: answers is no JSON: {error}") from error
+            raise QuestionsInvalid(path, f"{where}: answers is not JSON: {error}") from error
     elif answers.startswith(("['", "{'")):
         hint = "Write a text, or JSON: a list of texts."
         raise QuestionsInvalid(path, f"{where}: answers is written in Python, not in JSON", hint)
