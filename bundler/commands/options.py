@@ -29,12 +29,12 @@ Devices = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
-        help="Serial of a phone, once for each; HOST:PORT is connected to; HOST:PORT/SERIAL is at another adb server. "
+        help="Serial of a phone; repeatable. adb connects to HOST:PORT; HOST:PORT/SERIAL is at another adb server. "
         "Default: ANDROID_SERIAL, or the only phone.",
     ),
 ]
 OnInterrupt = Annotated[
-    Literal["leave", "stop"], typer.Option(help="What Ctrl-C does to the run on the phone; either can be gone on with.")
+    Literal["leave", "stop"], typer.Option(help="What Ctrl-C does to the run on the phone; it can continue later.")
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds for everything together; the phone's run goes on.", min=1)]
 AdbHost = Annotated[str | None, typer.Option("--adb-host", help="Host of the adb server.")]
@@ -47,8 +47,8 @@ EngineOption = Annotated[
     EngineChoice,
     typer.Option(
         "--engine",
-        help="Qualcomm's program that runs the model: snpe-net-run or qnn-net-run. auto: qnn where QNN's writer made "
-        "the DLC and qnn-net-run is there, else snpe.",
+        help="Qualcomm's program that runs the model: snpe-net-run or qnn-net-run. auto: qnn if QNN's writer made the "
+        "DLC and qnn-net-run is there, else snpe.",
     ),
 ]
 
