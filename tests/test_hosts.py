@@ -562,7 +562,7 @@ def test_a_host_s_replies_are_checked() -> None:
         (told(pushed_bytes="1"), body),
         ({}, body),
     ):
-        with pytest.raises(OutputsInvalid, match="no reply of a host"):
+        with pytest.raises(OutputsInvalid, match="not a reply of a host"):
             read_reply(head, content, chunk, specs, "it")
 
 
