@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bundler import layout
-from bundler.bundle import Bundle, FileEntry, Manifest, drafting, read_bundle, seal, write_manifest
+from bundler.bundle import Bundle, FileEntry, Manifest, Sample, drafting, read_bundle, seal, write_manifest
 from bundler.engines import ENGINES, Engine
 from bundler.errors import BundleInvalid, HostStorageFailed, NoBundle, QuestionsInvalid, UsageError
 from bundler.files import sha256_of
@@ -46,6 +46,16 @@ def test_holds_what_the_phone_needs(bundle: Bundle) -> None:
         assert set(mask) == {0, 1} or set(mask) == {1}
         assert mask[0] == 1
         assert (ids == ids.astype(int)).all()
+
+
+def test_a_sample_has_some_questions_with_their_windows(bundle: Bundle) -> None:
+    part = bundle.of(Sample(1, seed=5))  # draws the last of three
+    assert [question.id for question in part.questions] == ["long"]
+    assert [(window.question_id, window.line) for window in part.manifest.windows] == [("long", 2), ("long", 3)]
+    assert part.offsets.tolist() == bundle.offsets[2:].tolist()
+    assert bundle.of(None) is bundle
+    assert Sample(2).places(3) == [0, 1]
+    assert Sample(9).places(3) == Sample(9, seed=5).places(3) == [0, 1, 2]
 
 
 def test_the_input_list_has_one_line_a_window_and_no_other(bundle: Bundle) -> None:
