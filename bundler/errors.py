@@ -29,7 +29,8 @@ class BundlerError(Exception):
     def __new__(cls, *args: Any, **named: Any) -> Self:
         error = super().__new__(cls)
         try:
-            error.data = dict(inspect.signature(cls).bind(*args, **named).arguments)
+            _, *bound = inspect.signature(cls.__init__).bind(error, *args, **named).arguments.items()
+            error.data = dict(bound)
         except TypeError:  # __init__ reports the mistake
             error.data = {}
         return error

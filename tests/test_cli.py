@@ -16,7 +16,7 @@ from bundler.bundle import read_bundle
 from bundler.cli import _usual, main
 from bundler.device.phone import Attached, without_twins
 from bundler.device.server import private_adb_server
-from bundler.errors import RunFailed
+from bundler.errors import DlcInvalid, RunFailed, UsageError
 from bundler.soc import known_socs
 from bundler.virtual.phones import VirtualPhone, start_phone, stop_phone
 from tests.models import qa_model
@@ -108,6 +108,8 @@ def test_errors_are_json_too(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_keep_what_they_were_made_of() -> None:
     error = RunFailed("R5CT", 3, ["a", "b"], Path("log"), cause="heat")
+    assert DlcInvalid(Path("m.dlc"), "is empty").data == {"path": Path("m.dlc"), "what": "is empty"}
+    assert UsageError("two bundles", hint="One.").data == {"message": "two bundles", "hint": "One."}
     assert error.data == {
         "serial": "R5CT", "exit_status": 3, "lines": ["a", "b"], "log": Path("log"), "cause": "heat",
     }  # fmt: skip
