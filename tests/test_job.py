@@ -124,35 +124,30 @@ def test_one_job_a_bundle_at_a_time(phone: Phone, bundle: Bundle, on_phone: Phon
     assert on_phone.status().queued == CHUNKS[:1]
 
 
-def test_a_run_that_loses_the_first_signal_is_stopped(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    """A process that is being forked may lose it; the job's script waits for that process."""
-    replace_net_run(phone, bundle, "trap 'trap - TERM' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done")
-    on_phone.start(SETTINGS, CHUNKS[:1])
-    until(on_phone, lambda status: status.begun == 1)
-    on_phone.stop()
-    status = on_phone.status()
+def check_stopping(job: PhoneJob) -> None:
+    """Starts a chunk whose program does not end by itself, and stops it."""
+    job.start(SETTINGS, CHUNKS[:1])
+    until(job, lambda status: status.begun == 1)
+    job.stop()
+    status = job.status()
     assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
 
 
-@pytest.mark.slow
-def test_a_run_that_heeds_no_signal_is_killed(phone: Phone, bundle: Bundle, on_phone: PhoneJob) -> None:
-    replace_net_run(phone, bundle, "trap '' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done")
-    on_phone.start(SETTINGS, CHUNKS[:1])
-    until(on_phone, lambda status: status.begun == 1)
-    on_phone.stop()
-    status = on_phone.status()
-    assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
+@pytest.mark.parametrize("action", ["trap - TERM", pytest.param("", marks=pytest.mark.slow)], ids=["first", "every"])
+def test_a_program_that_ignores_the_signal_is_stopped(
+    phone: Phone, bundle: Bundle, on_phone: PhoneJob, action: str
+) -> None:
+    """A process that is being forked may lose the first one; job.sh sends more, and kills after 3 s."""
+    endless = f"trap '{action}' TERM; mkdir -p output/cpu/Result_0; while :; do sleep 0.1; done"
+    replace_net_run(phone, bundle, endless)
+    check_stopping(on_phone)
 
 
 def test_a_phone_without_setsid_stops_too(bundle: Bundle, tmp_path: Path) -> None:
-    """The job then has no process group, and its script would wait for the program."""
+    """Without setsid the job has no process group, and its script would wait for the program."""
     with virtual_phone(tmp_path / "phone", faults=["lacks:setsid"]) as phone, pushed(phone, bundle, tmp_path) as job:
         replace_net_run(phone, bundle, "mkdir -p output/cpu/Result_0; sleep 7391")
-        job.start(SETTINGS, CHUNKS[:1])
-        until(job, lambda status: status.begun == 1)
-        job.stop()
-        status = job.status()
-        assert (status.state, status.alive, status.queued) == ("stopped", False, CHUNKS[:1])
+        check_stopping(job)
 
 
 @pytest.mark.slow

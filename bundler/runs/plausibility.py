@@ -78,7 +78,7 @@ def _as_before(
 
 
 def _same_tokens(bundle: Bundle, one: Window, other: Window) -> bool:
-    """Returns whether both windows hold the same tokens, as for a question that is asked twice."""
+    """Returns whether both windows hold the same tokens. That is normal if two questions have the same text."""
     first, second = (window_inputs(bundle, window) for window in (one, other))
     return all(np.array_equal(first[name], second[name]) for name in first)
 
