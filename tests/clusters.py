@@ -62,7 +62,7 @@ class DaskCluster:
         self._homes.append(home)
         (home / "sitecustomize.py").write_text(customize)
         path = f"{home}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        return {"XDG_CACHE_HOME": str(home), "PYTHONPATH": path, "COLUMNS": "250"}
+        return {"XDG_CACHE_HOME": str(home), "PYTHONPATH": path, "COLUMNS": "250", "TMPDIR": str(home)}
 
     def add_host(self, name: str, server: AdbServer, devices: Sequence[str] = (), customize: str = "") -> Popen:
         """Adds a host with these phones, or all of the server's."""
